@@ -1,0 +1,307 @@
+"""A throw-away PostgreSQL: initdb once, then a copy for each cluster; streaming replicas by one call.
+
+PostgreSQL 15 of the machine is taken, or another version by environment:
+MARTLET_PG_BIN names a folder with PostgreSQL's programs, MARTLET_PG_ROOT a folder made by `testing-suite`, whose
+PostgreSQL runs by chroot (with the machine's /tmp inside, so paths are the same on both sides).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+
+from common import CACHE, as_service_user, environment, free_port, own, remove, service_directory, wait_until
+
+# Users of every cluster: name -> (password, how the password is stored, method in pg_hba.conf).
+USERS = {
+    "app": ("app-secret", "scram-sha-256", "trust"),
+    "trust_user": ("trust-secret", "scram-sha-256", "trust"),
+    "plain_user": ("plain-secret", "scram-sha-256", "password"),
+    "md5_user": ("md5-secret", "md5", "md5"),
+    "scram_user": ("scram-secret", "scram-sha-256", "scram-sha-256"),
+    "scram_other": ("other-secret", "scram-sha-256", "scram-sha-256"),
+}
+
+DATABASES = ("app", "app2")
+
+
+class Installation:
+    """Where PostgreSQL's programs are and how they are started."""
+
+    def __init__(self) -> None:
+        self.root = Path(os.environ["MARTLET_PG_ROOT"]) if "MARTLET_PG_ROOT" in os.environ else None
+        if "MARTLET_PG_BIN" in os.environ:
+            self.bin = Path(os.environ["MARTLET_PG_BIN"])
+        else:
+            base = (self.root or Path("/")) / "usr/lib/postgresql"
+            versions = sorted(base.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+            if not versions:
+                raise RuntimeError(f"no PostgreSQL server in {base}: run Integration/test, which installs it")
+            self.bin = Path("/") / versions[-1].parent.relative_to(self.root or "/")
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """The command line that runs one of PostgreSQL's programs as the service user; its pid is the program's."""
+        if self.root is None:
+            return as_service_user([str(self.bin / program), *arguments])
+        user = self.root / "etc/passwd"
+        match = re.search(r"^postgres:[^:]*:(\d+):(\d+):", user.read_text(), re.MULTILINE)
+        ids = f"{match[1]}:{match[2]}" if match else "101:104"
+        script = 'mount --bind /tmp "$1/tmp" && mount --bind /dev "$1/dev" && mount -t proc proc "$1/proc" && ' \
+            'root="$1" ids="$2" && shift 2 && exec chroot --userspec="$ids" "$root" "$@"'
+        inner = ["sh", "-c", script, "sh", str(self.root), ids, str(self.bin / program), *arguments]
+        return ["unshare", "--mount", "--propagation", "private", *inner]
+
+    def version(self) -> str:
+        """As the server prints it, such as "15.18"."""
+        text = subprocess.run(self.command("postgres", "--version"), capture_output=True, text=True, check=True).stdout
+        return text.split()[2]
+
+    def template(self) -> Path:
+        """A data directory with the users and databases above, made once for each version."""
+        CACHE.mkdir(exist_ok=True)
+        version = self.version()
+        template = Path("/tmp") / f"martlet-template-{version}-{os.geteuid()}"
+        with open(CACHE / "template.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (template / "complete").exists():
+                return template
+            remove(template)
+            template.mkdir(mode=0o700)
+            own(template)
+            data = template / "data"
+            subprocess.run(
+                self.command(
+                    "initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
+                    "--pgdata", str(data)),
+                check=True, stdout=subprocess.DEVNULL, env=environment(), cwd="/")
+            cluster = Cluster(self, directory=template, data=data)
+            cluster.start()
+            with cluster.connect(dbname="postgres") as connection:
+                for name, (password, storage, _) in USERS.items():
+                    connection.execute(f"SET password_encryption = '{storage}'")
+                    connection.execute(f"CREATE ROLE {name} LOGIN REPLICATION PASSWORD '{password}'")
+                for name in DATABASES:
+                    connection.execute(f"CREATE DATABASE {name} OWNER app")
+            for name in DATABASES:
+                with cluster.connect(dbname=name) as connection:
+                    connection.execute("GRANT ALL ON SCHEMA public TO public")
+            cluster.stop()
+            (template / "complete").touch()
+        return template
+
+
+class Cluster:
+    """One running PostgreSQL with its own port and socket folder."""
+
+    def __init__(
+        self,
+        installation: Installation | None = None,
+        *,
+        max_connections: int = 300,
+        settings: dict[str, str] | None = None,
+        hba: list[str] | None = None,
+        directory: Path | None = None,
+        data: Path | None = None,
+    ) -> None:
+        self.installation = installation or Installation()
+        self.max_connections = max_connections
+        self.settings = settings or {}
+        self.hba = hba
+        self.host = "127.0.0.1"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.replicas: list[Cluster] = []
+        self._temporary = directory is None
+        self.directory = directory or service_directory("mp-")
+        self.data = data or self.directory / "data"
+        self.log = self.directory / "postgresql.log"
+        if data is None:
+            shutil.copytree(self.installation.template() / "data", self.data)
+            self.data.chmod(0o700)
+            own(self.directory)
+        self.port = free_port()
+
+    # Configuration
+
+    def _write_configuration(self) -> None:
+        settings = {
+            "listen_addresses": "'127.0.0.1'",
+            "port": str(self.port),
+            "unix_socket_directories": f"'{self.directory}'",
+            "max_connections": str(self.max_connections),
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "'64MB'",
+            "max_wal_senders": "10",
+            "max_wal_size": "'4GB'",
+            "wal_level": "replica",
+            "hot_standby": "on",
+            "log_min_messages": "warning",
+            "log_line_prefix": "'%m [%p] %u@%d '",
+            "timezone": "'UTC'",
+            "log_timezone": "'UTC'",
+            "autovacuum": "off",
+            "lc_messages": "'C'",
+        } | self.settings
+        text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        (self.data / "postgresql.conf").write_text(text)
+        hba = self.hba or [
+            "local all,replication all trust",
+            *(f"host all,replication {name} 127.0.0.1/32 {method}" for name, (_, _, method) in USERS.items()),
+            "host all,replication all 127.0.0.1/32 trust",
+        ]
+        (self.data / "pg_hba.conf").write_text(
+            "".join(line.replace("all,replication", "all") + "\n" for line in hba)
+            + "".join(line.replace("all,replication", "replication") + "\n" for line in hba if "all,replication" in line))
+        own(self.data)
+
+    # Life
+
+    def start(self, wait: bool = True) -> Cluster:
+        assert self.process is None, "this cluster runs already"
+        self._write_configuration()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.installation.command("postgres", "-D", str(self.data)),
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd="/")
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        def ready() -> bool:
+            assert self.process and self.process.poll() is None, f"PostgreSQL ended:\n{self.log_text()[-3000:]}"
+            try:
+                self.connect(dbname="postgres", connect_timeout=2).close()
+                return True
+            except psycopg.OperationalError:
+                return False
+
+        wait_until(ready, f"PostgreSQL on port {self.port} accepts connections", timeout)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stops the server; `mode` is PostgreSQL's: smart, fast or immediate."""
+        if self.process is None:
+            return
+        self.process.send_signal(
+            {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def restart(self, mode: str = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def remove(self) -> None:
+        for replica in self.replicas:
+            replica.remove()
+        self.stop("immediate")
+        if self._temporary:
+            remove(self.directory)
+
+    def replica(self, name: str = "replica", **settings: str) -> Cluster:
+        """A streaming replica of this cluster, running and connected."""
+        replica = Cluster(
+            self.installation, max_connections=self.max_connections,
+            settings=self.settings | {"primary_slot_name": f"'{name}'"} | settings,
+            directory=service_directory("mr-"), data=Path("/nonexistent"))
+        replica._temporary = True
+        replica.data = replica.directory / "data"
+        replica.hba = self.hba
+        subprocess.run(
+            self.installation.command(
+                "pg_basebackup", "--pgdata", str(replica.data), "--host", self.host, "--port", str(self.port),
+                "--username=postgres", "--no-sync", "--checkpoint=fast", "--wal-method=stream", "--create-slot",
+                f"--slot={name}"),
+            check=True, env=environment(), cwd="/", stdout=subprocess.DEVNULL)
+        (replica.data / "standby.signal").touch()
+        replica.settings["primary_conninfo"] = \
+            f"'host={self.host} port={self.port} user=postgres application_name={name}'"
+        replica.start()
+        self.replicas.append(replica)
+        wait_until(
+            lambda: self.value(
+                "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'", name),
+            f"{name} streams")
+        return replica
+
+    # Use
+
+    def connect(self, dbname: str = "app", user: str = "postgres", **more: object) -> psycopg.Connection:
+        """A connection straight to the server, by default as superuser, in autocommit mode."""
+        more.setdefault("autocommit", True)
+        return psycopg.connect(host=self.host, port=self.port, dbname=dbname, user=user, **more)  # type: ignore[arg-type]
+
+    def rows(self, query: str, *parameters: object, dbname: str = "postgres") -> list[tuple]:
+        with self.connect(dbname=dbname) as connection:
+            return connection.execute(query, parameters or None).fetchall()  # type: ignore[arg-type]
+
+    def value(self, query: str, *parameters: object, dbname: str = "postgres") -> object:
+        return self.rows(query, *parameters, dbname=dbname)[0][0]
+
+    def backends(self, dbname: str, user: str | None = None) -> list[tuple[int, str, str]]:
+        """Process id, state and last query of the client backends of a database."""
+        return self.rows(
+            "SELECT pid, coalesce(state, ''), query FROM pg_stat_activity "
+            "WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid() "
+            "AND (%s::text IS NULL OR usename = %s) ORDER BY pid",
+            dbname, user, user)
+
+    def create_database(self, name: str) -> str:
+        with self.connect(dbname="postgres") as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER app")
+        with self.connect(dbname=name) as connection:
+            connection.execute("GRANT ALL ON SCHEMA public TO public")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        with self.connect(dbname="postgres") as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class BackendSampler:
+    """Counts a database's backends from a thread of its own, as often as it can, and keeps the highest count."""
+
+    def __init__(self, cluster: Cluster, dbname: str, user: str | None = None) -> None:
+        import threading
+
+        self.highest = 0
+        self.samples = 0
+        self.pids: set[int] = set()
+        self._cluster, self._dbname, self._user = cluster, dbname, user
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        with self._cluster.connect(dbname="postgres") as connection:
+            while not self._stop.is_set():
+                rows = connection.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend' "
+                    "AND (%s::text IS NULL OR usename = %s)", (self._dbname, self._user, self._user)).fetchall()
+                self.highest = max(self.highest, len(rows))
+                self.pids.update(row[0] for row in rows)
+                self.samples += 1
+                time.sleep(0.005)
+
+    def __enter__(self) -> BackendSampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,148 @@
+"""Small things that all fixtures share: users, ports, waiting with a deadline, figures of a process from /proc."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+INTEGRATION = Path(__file__).resolve().parent
+REPOSITORY = INTEGRATION.parent
+CACHE = INTEGRATION / ".cache"
+TESTING_SUITE = CACHE / "testing"
+
+T = TypeVar("T")
+
+# PostgreSQL and the proxy refuse to run as root; without root everything runs as the one who calls.
+AS_ROOT = os.geteuid() == 0
+SERVICE_USER = "postgres" if AS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
+
+
+def as_service_user(command: list[str]) -> list[str]:
+    """The command, run as the user postgres if we are root; the process id stays the one that Popen gives."""
+    if not AS_ROOT:
+        return command
+    user = pwd.getpwnam(SERVICE_USER)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", *command]
+
+
+def own(path: Path) -> None:
+    """Gives a folder and all in it to the service user."""
+    if AS_ROOT:
+        subprocess.run(["chown", "-R", f"{SERVICE_USER}:", str(path)], check=True)
+
+
+def service_directory(prefix: str) -> Path:
+    """A new folder of the service user. Its path is short: a Unix socket's path has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    path.chmod(0o755)
+    own(path)
+    return path
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port nobody listens on, from below the range that the kernel takes for outgoing connections."""
+    for _ in range(200):
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port found")
+
+
+def wait_until(
+    condition: Callable[[], T], what: str, timeout: float = 10.0, interval: float = 0.02
+) -> T:
+    """Calls `condition` until it answers something true, and returns that; fails after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s in vain for: {what} (last answer: {result!r})")
+        time.sleep(interval)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment for programs that are started: nothing of the caller's own PostgreSQL settings, plain locale."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    kept.update({"LC_ALL": "C.UTF-8", "TZ": "UTC", "PGCONNECT_TIMEOUT": "20"})
+    kept.update(more)
+    return kept
+
+
+class ProcessFigures:
+    """What /proc tells about a process."""
+
+    TICKS = os.sysconf("SC_CLK_TCK")
+    PAGE = os.sysconf("SC_PAGE_SIZE")
+
+    def __init__(self, pid: int) -> None:
+        self.proc = Path(f"/proc/{pid}")
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all threads so far."""
+        fields = (self.proc / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / self.TICKS
+
+    def rss(self) -> int:
+        """Resident memory in bytes."""
+        return int((self.proc / "statm").read_text().split()[1]) * self.PAGE
+
+    def open_files(self) -> int:
+        return len(os.listdir(self.proc / "fd"))
+
+    def threads(self) -> int:
+        return len(os.listdir(self.proc / "task"))
+
+
+class Background:
+    """A call in a thread of its own; `result` waits for it and raises what it raised."""
+
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
+        self.started = time.monotonic()
+        self.seconds = 0.0
+        self._value: object = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(call, arguments), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        try:
+            self._value = call(*arguments)
+        except BaseException as error:  # Handed to whoever asks for the result.
+            self._error = error
+        self.seconds = time.monotonic() - self.started
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self, timeout: float = 30) -> object:
+        self._thread.join(timeout)
+        assert self.done, f"not done after {timeout} s"
+        if self._error:
+            raise self._error
+        return self._value
+
+    def error(self, timeout: float = 30) -> BaseException | None:
+        self._thread.join(timeout)
+        assert self.done, f"not done after {timeout} s"
+        return self._error

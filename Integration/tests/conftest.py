@@ -1,0 +1,133 @@
+"""Fixtures: a cluster for each worker, proxies for each test."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster
+from common import AS_ROOT, own, remove, service_directory
+from proxy import Program, Proxy
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proxy", default="martlet", help="martlet, pgbouncer, or the path of a program")
+    parser.addoption("--long", action="store_true", help="also the tests that take minutes, at full size")
+    parser.addoption("--cancels", type=int, default=0, help="number of cancels in the storm (default 400, 10000 if long)")
+    parser.addoption("--strict-timing", action="store_true", help="timeouts must hold to 50 ms: for a quiet machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    program = Program.find(config.getoption("--proxy"))
+    config.stash[PROGRAM] = program
+    if not program.exists():
+        raise pytest.UsageError(f"{program.command[-1]} is not there: build it first (swift build -c release)")
+
+
+PROGRAM = pytest.StashKey[Program]()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"proxy under test: {config.stash[PROGRAM].version()}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    yardstick = config.stash[PROGRAM].kind != "martlet"
+    for item in items:
+        if yardstick and (marker := item.get_closest_marker("martlet")):
+            item.add_marker(pytest.mark.skip(reason=f"Martlet's own: {marker.args[0]}"))
+        if item.get_closest_marker("long"):
+            if config.getoption("--long"):
+                item.add_marker(pytest.mark.timeout(1800))
+            else:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: --long"))
+
+
+@pytest.fixture(scope="session")
+def program(request: pytest.FixtureRequest) -> Iterator[Program]:
+    """The proxy's program; Martlet's is copied to a folder that the service user can read."""
+    found = request.config.stash[PROGRAM]
+    if found.kind != "martlet" or not AS_ROOT:
+        yield found
+        return
+    folder = service_directory("mb-")
+    shutil.copy(found.command[-1], folder / "martlet")
+    own(folder)
+    yield Program("martlet", (str(folder / "martlet"),))
+    remove(folder)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One PostgreSQL for all tests of a worker; a test leaves its settings, roles and the databases app and app2 alone."""
+    primary = Cluster().start()
+    yield primary
+    primary.remove()
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters that a test may stop, restart and configure."""
+    made: list[Cluster] = []
+
+    def make(**options: object) -> Cluster:
+        made.append(Cluster(**options))  # type: ignore[arg-type]
+        return made[-1].start()
+
+    yield make
+    for each in made:
+        each.remove()
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    """A database of the test's own."""
+    name = cluster.create_database(f"db_{uuid.uuid4().hex[:10]}")
+    yield name
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def start_proxy(program: Program, cluster: Cluster) -> Iterator[Callable[..., Proxy]]:
+    """Starts proxies; at the end each is stopped and checked (proxy.Proxy.stop)."""
+    made: list[Proxy] = []
+
+    def start(behind: Cluster | None = None, *, wait: bool = True, run: bool = True, **options: object) -> Proxy:
+        proxy = Proxy(program, behind or cluster, **options)  # type: ignore[arg-type]
+        made.append(proxy)
+        return proxy.start(wait=wait) if run else proxy
+
+    yield start
+    failures = []
+    for each in made:
+        try:
+            each.stop()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def proxy(start_proxy: Callable[..., Proxy]) -> Proxy:
+    """A proxy with the suite's defaults: transaction pooling, 10 server connections, trust."""
+    return start_proxy()
+
+
+@pytest.fixture
+def tolerance(request: pytest.FixtureRequest) -> float:
+    """How many seconds late a timeout may be: 50 ms is the promise, a shared two-core machine needs more."""
+    if request.config.stash[PROGRAM].kind != "martlet":
+        return 1.0
+    return 0.05 if request.config.getoption("--strict-timing") else 0.5
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A folder that the service user can write to."""
+    folder = service_directory("ms-")
+    yield folder
+    remove(folder)

@@ -1,0 +1,86 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings of every Swift target.
+let common: [SwiftSetting] = [
+    // `any` marks each existential, so that none slips onto the path of a query unseen.
+    .enableUpcomingFeature("ExistentialAny"),
+    // An import is private to its file unless it says otherwise: layers stay visible in the `public import` lines.
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    // A member is used only where its module is imported.
+    .enableUpcomingFeature("MemberImportVisibility"),
+    // Methods that return a span of their own storage need lifetime annotations.
+    .enableExperimentalFeature("Lifetimes"),
+    // Class properties are confined to one thread, so the dynamic exclusivity check can find nothing the compiler
+    // and the tests (debug builds keep it) do not; it costs some 10 ns for each property access on the path of a query.
+    .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+]
+
+/// Settings of the targets that read bytes from the network or decide about them: no pointer without the word `unsafe`.
+let pure: [SwiftSetting] = common + [.strictMemorySafety()]
+
+let package = Package(
+    name: "martlet",
+    products: [.executable(name: "martlet", targets: ["martlet"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // C: declarations that the Glibc module lacks, and system libraries.
+        .target(name: "CLinux"),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+
+        // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
+        .target(
+            name: "Reactor",
+            dependencies: ["CLinux", .product(name: "HeapModule", package: "swift-collections")],
+            swiftSettings: common),
+
+        // Pure layers: bytes and times in, actions out.
+        .target(name: "Settings", swiftSettings: pure),
+        .target(name: "Authentication", dependencies: ["COpenSSL", "Settings"], swiftSettings: pure),
+        .target(name: "Wire", swiftSettings: pure),
+        .target(
+            name: "Pooling",
+            dependencies: ["Settings", "Wire", .product(name: "DequeModule", package: "swift-collections")],
+            swiftSettings: pure),
+
+        // Client and server sessions on reactors.
+        .target(
+            name: "Proxy",
+            dependencies: [
+                "Authentication", "Pooling", "Reactor", "Settings", "Wire",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: pure),
+
+        // The console (database "pgbouncer").
+        .target(
+            name: "Admin",
+            dependencies: ["Proxy", "Pooling", "Settings", "Wire", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: common),
+
+        .executableTarget(
+            name: "martlet",
+            dependencies: [
+                "Admin", "Authentication", "CLinux", "Proxy", "Reactor", "Settings",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: common),
+
+        .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: common),
+        .testTarget(name: "AuthenticationTests", dependencies: ["Authentication"], swiftSettings: common),
+        .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: common),
+        .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
+        .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
+        .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
+        .testTarget(name: "AdminTests", dependencies: ["Admin"], swiftSettings: common),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,77 @@
+/// Reads one SCRAM message attribute by attribute (RFC 5802, chapter 7): `name=value`, separated by commas.
+struct SCRAMMessage {
+    /// Longest message that is read, in bytes.
+    static let lengthLimit = 2048
+    /// Longest nonce, the client's part and the server's together, in bytes; one part of ours has 24.
+    static let nonceLimit = 1024
+
+    let bytes: [UInt8]
+    /// Where the next attribute begins; past the end when there is none.
+    private(set) var cursor = 0
+
+    init(_ bytes: Span<UInt8>) throws(AuthenticationError) {
+        guard bytes.count <= Self.lengthLimit else { throw .malformedMessage("\(bytes.count) bytes are too long") }
+        guard !bytes.isEmpty else { throw .malformedMessage("empty message") }
+        for index in bytes.indices where bytes[index] == 0 { throw .malformedMessage("zero byte in message") }
+        self.bytes = [UInt8](copying: bytes)
+    }
+
+    /// Whether all attributes have been read. (A comma at the very end leaves an empty attribute to be read.)
+    var isAtEnd: Bool { self.cursor > self.bytes.count }
+
+    /// The name of the next attribute.
+    var nextName: UInt8? {
+        self.cursor < self.bytes.count ? self.bytes[self.cursor] : nil
+    }
+
+    /// Reads an attribute that must stand here.
+    mutating func value(of name: Unicode.Scalar) throws(AuthenticationError) -> ArraySlice<UInt8> {
+        guard let found = self.nextName, found == UInt8(ascii: name) else {
+            throw .malformedMessage("attribute \"\(name)\" expected")
+        }
+        return try self.anyValue()
+    }
+
+    /// Reads the nonce, which is printable and not empty.
+    mutating func nonce() throws(AuthenticationError) -> ArraySlice<UInt8> {
+        try self.refuseMandatoryExtension()
+        let nonce = try self.value(of: "r")
+        guard !nonce.isEmpty else { throw .malformedMessage("empty nonce") }
+        guard nonce.count <= Self.nonceLimit else { throw .malformedMessage("nonce of \(nonce.count) bytes") }
+        guard nonce.allSatisfy({ 0x21...0x7E ~= $0 }) else { throw .malformedMessage("non-printable nonce") }
+        return nonce
+    }
+
+    /// Skips optional extensions up to the attribute `name`, or up to the end.
+    mutating func skipExtensions(upTo name: Unicode.Scalar? = nil) throws(AuthenticationError) {
+        while !self.isAtEnd {
+            if let name, self.nextName == UInt8(ascii: name) { return }
+            try self.refuseMandatoryExtension()
+            _ = try self.anyValue()
+        }
+    }
+
+    /// Ends the reading: nothing may be left.
+    func finish() throws(AuthenticationError) {
+        guard self.isAtEnd else { throw .malformedMessage("garbage at the end") }
+    }
+
+    private func refuseMandatoryExtension() throws(AuthenticationError) {
+        if self.nextName == UInt8(ascii: "m") { throw .unsupported("SCRAM extension \"m\" is not supported") }
+    }
+
+    private mutating func anyValue() throws(AuthenticationError) -> ArraySlice<UInt8> {
+        guard let name = self.nextName, UInt8(ascii: "a")...UInt8(ascii: "z") ~= name | 0x20,
+            self.cursor + 1 < self.bytes.count, self.bytes[self.cursor + 1] == UInt8(ascii: "=")
+        else { throw .malformedMessage("attribute expected at byte \(self.cursor)") }
+        let rest = self.bytes[(self.cursor + 2)...]
+        let end = rest.firstIndex(of: UInt8(ascii: ",")) ?? rest.endIndex
+        self.cursor = end + 1
+        return rest[..<end]
+    }
+
+    /// The attribute `name` with the base64 of `value`.
+    static func attribute(_ name: String, base64 value: Span<UInt8>) -> [UInt8] {
+        Array("\(name)=".utf8) + Base64.encode(value)
+    }
+}

@@ -1,0 +1,182 @@
+/// The server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677): a client logs in to us.
+///
+/// ```
+/// start ──initialResponse──▶ waitingForFinal ──response──▶ finished
+///   │                              ▲
+///   └─initialResponse──▶ waitingForFirst   (the client sent no message along with the mechanism)
+/// ```
+/// Any failure ends in `finished`. The user is the one of the startup packet, whose verifier the exchange begins with;
+/// the name inside the SCRAM messages counts for nothing, as in PostgreSQL.
+public struct SCRAMServer: ~Copyable, Sendable {
+    /// The mechanisms to offer in AuthenticationSASL.
+    public static let mechanisms = ["SCRAM-SHA-256"]
+
+    /// What the session does next.
+    public enum Action: Sendable, Equatable {
+        /// Send AuthenticationSASLContinue with these bytes and wait for a SASLResponse.
+        case send([UInt8])
+        /// The client has proved itself: send AuthenticationSASLFinal with these bytes, then AuthenticationOk. The keys
+        /// log in to a server that has the same SCRAM secret.
+        case success(serverFinal: [UInt8], keys: SCRAMKeys)
+        /// Refuse the client and close.
+        case failure(AuthenticationError)
+    }
+
+    private enum State {
+        case start
+        case waitingForFirst
+        case waitingForFinal(Exchange)
+        case finished
+    }
+
+    /// What the first two messages fixed.
+    private struct Exchange {
+        /// The client's GS2 header, which its final message repeats.
+        let header: [UInt8]
+        let nonce: [UInt8]
+        let clientFirstBare: [UInt8]
+        let serverFirst: [UInt8]
+    }
+
+    private let verifier: SCRAMVerifier
+    private let serverNonce: [UInt8]
+    private var state = State.start
+
+    /// Begins an exchange; for a user that is unknown or has no usable secret pass `SCRAMVerifier.mock`.
+    public init(verifier: SCRAMVerifier) {
+        self.init(verifier: verifier, nonce: SecureRandom.nonce())
+    }
+
+    init(verifier: SCRAMVerifier, nonce: [UInt8]) {
+        self.verifier = verifier
+        self.serverNonce = nonce
+    }
+
+    /// The SASLInitialResponse has arrived; `message` is nil if it carries none (length -1).
+    public mutating func initialResponse(mechanism: Span<UInt8>, message: Span<UInt8>?) -> Action {
+        guard case .start = self.state else { return self.fail(.unexpectedMessage("second SASLInitialResponse")) }
+        guard [UInt8](copying: mechanism).elementsEqual("SCRAM-SHA-256".utf8) else {
+            return self.fail(.unsupported("client selected an invalid SASL authentication mechanism"))
+        }
+        guard let message else {
+            self.state = .waitingForFirst
+            return .send([])
+        }
+        return self.clientFirst(message)
+    }
+
+    /// A SASLResponse has arrived.
+    public mutating func response(_ message: Span<UInt8>) -> Action {
+        switch self.state {
+        case .start: self.fail(.unexpectedMessage("SASLResponse before SASLInitialResponse"))
+        case .waitingForFirst: self.clientFirst(message)
+        case .waitingForFinal(let exchange): self.clientFinal(message, exchange)
+        case .finished: self.fail(.unexpectedMessage("SASLResponse after the end of the exchange"))
+        }
+    }
+
+    private mutating func clientFirst(_ bytes: Span<UInt8>) -> Action {
+        do {
+            let exchange = try self.exchange(bytes)
+            self.state = .waitingForFinal(exchange)
+            return .send(exchange.serverFirst)
+        } catch {
+            return self.fail(error)
+        }
+    }
+
+    private mutating func clientFinal(_ bytes: Span<UInt8>, _ exchange: Exchange) -> Action {
+        do {
+            let action = try self.verify(bytes, exchange)
+            self.state = .finished
+            return action
+        } catch {
+            return self.fail(error)
+        }
+    }
+
+    private mutating func fail(_ error: AuthenticationError) -> Action {
+        self.state = .finished
+        return .failure(error)
+    }
+
+    /// Reads `<GS2 header>n=<user>,r=<nonce>[,extensions]` and makes the answer.
+    private func exchange(_ bytes: Span<UInt8>) throws(AuthenticationError) -> Exchange {
+        guard bytes.count <= SCRAMMessage.lengthLimit else {
+            throw .malformedMessage("\(bytes.count) bytes are too long")
+        }
+        let headerLength = try Self.headerLength(bytes)
+        let header = [UInt8](copying: bytes.extracting(first: headerLength))
+        var message = try SCRAMMessage(bytes.extracting(droppingFirst: headerLength))
+        if message.nextName == UInt8(ascii: "m") {
+            throw .unsupported("client requires an unsupported SCRAM extension")
+        }
+        _ = try message.value(of: "n")
+        let nonce = try message.nonce() + self.serverNonce
+        // The final message brings both parts back, so together they must keep within the limit.
+        guard nonce.count <= SCRAMMessage.nonceLimit else { throw .malformedMessage("nonce too long") }
+        try message.skipExtensions()
+        let salt = SCRAMMessage.attribute("s", base64: self.verifier.salt.span)
+        let serverFirst =
+            Array("r=".utf8) + nonce + Array(",".utf8) + salt + Array(",i=\(self.verifier.iterations)".utf8)
+        return Exchange(
+            header: header, nonce: Array(nonce), clientFirstBare: message.bytes, serverFirst: serverFirst)
+    }
+
+    /// The length of the GS2 header: `n,,` (the client has no channel binding) or `y,,` (it has, and thinks that we have
+    /// none, which is right). SCRAM-SHA-256-PLUS would be let in here, with `p=<type>,,`.
+    private static func headerLength(_ bytes: Span<UInt8>) throws(AuthenticationError) -> Int {
+        guard bytes.count >= 3 else { throw .malformedMessage("no GS2 header") }
+        switch bytes[0] {
+        case UInt8(ascii: "n"), UInt8(ascii: "y"): break
+        case UInt8(ascii: "p"): throw .unsupported("client requires SCRAM channel binding, but it is not supported")
+        default: throw .malformedMessage("unexpected channel binding flag")
+        }
+        guard bytes[1] == UInt8(ascii: ",") else { throw .malformedMessage("comma expected in GS2 header") }
+        guard bytes[2] != UInt8(ascii: "a") else {
+            throw .unsupported("client uses authorization identity, but it is not supported")
+        }
+        guard bytes[2] == UInt8(ascii: ",") else { throw .malformedMessage("comma expected in GS2 header") }
+        return 3
+    }
+
+    /// Reads `c=<header>,r=<nonce>[,extensions],p=<proof>` and checks the proof.
+    private func verify(_ bytes: Span<UInt8>, _ exchange: Exchange) throws(AuthenticationError) -> Action {
+        var message = try SCRAMMessage(bytes)
+        let header = try message.value(of: "c")
+        guard let header = Base64.decode(header), constantTimeEqual(header.span, exchange.header.span) else {
+            throw .malformedMessage("unexpected channel-binding attribute in client-final-message")
+        }
+        let nonce = try message.nonce()
+        guard constantTimeEqual(Array(nonce).span, exchange.nonce.span) else {
+            throw .malformedMessage("nonce does not match")
+        }
+        try message.skipExtensions(upTo: "p")
+        // Without its proof, and without the comma in front of that.
+        let withoutProof = message.bytes.prefix(max(0, message.cursor - 1))
+        guard let proof = Base64.decode(try message.value(of: "p")), proof.count == Crypto.sha256Length else {
+            throw .malformedMessage("malformed proof")
+        }
+        try message.finish()
+
+        let signed = SCRAMSignature.message(exchange.clientFirstBare, exchange.serverFirst, withoutProof)
+        let clientSignature = try Crypto.hmacSHA256(key: self.verifier.storedKey.span, signed.span)
+        let clientKey = Crypto.exclusiveOr(proof.span, clientSignature.span)
+        guard try Crypto.sha256(clientKey.span) == self.verifier.storedKey else { throw .wrongPassword }
+        let serverSignature = try Crypto.hmacSHA256(key: self.verifier.serverKey.span, signed.span)
+        let keys = SCRAMKeys(
+            iterations: self.verifier.iterations, salt: self.verifier.salt, clientKey: clientKey,
+            serverKey: self.verifier.serverKey)
+        return .success(serverFinal: SCRAMMessage.attribute("v", base64: serverSignature.span), keys: keys)
+    }
+}
+
+/// The text that both sides sign.
+enum SCRAMSignature {
+    static func message(
+        _ clientFirstBare: [UInt8], _ serverFirst: [UInt8], _ clientFinalWithoutProof: ArraySlice<UInt8>
+    ) -> [UInt8] {
+        let comma = UInt8(ascii: ",")
+        return clientFirstBare + [comma] + serverFirst + [comma] + clientFinalWithoutProof
+    }
+}

@@ -1,0 +1,231 @@
+/// What a frontend message asks for, as far as the order of the replies is concerned.
+public enum RequestKind: UInt8, Sendable {
+    /// Query; ends with ReadyForQuery.
+    case query
+    /// FunctionCall; ends with ReadyForQuery.
+    case function
+    case parse, bind, describe, execute, close
+    /// Sync; ends with ReadyForQuery.
+    case sync
+    /// CopyDone or CopyFail. Has no reply of its own: the command that copies has.
+    case copyEnd
+}
+
+/// What becomes of the replies to a request.
+public enum Disposition: UInt8, Sendable {
+    /// The client gets them.
+    case forward = 0x00
+    /// The proxy's own request inside the client's pipeline (a Parse ahead of a Bind, a Close of an evicted statement):
+    /// replies are kept from the client, but an error is its next request's error and goes through.
+    case swallow = 0x10
+    /// The request was never sent: ParseComplete or CloseComplete is answered here when its turn comes.
+    case answer = 0x20
+    /// The request was replaced by one that fails; the client gets another error in the place of the server's.
+    case substitute = 0x30
+    /// The proxy's own Query between two clients' requests (settings, ROLLBACK, server_reset_query): all of it,
+    /// errors too, is for the proxy.
+    case own = 0x40
+}
+
+/// The requests sent over one server connection that have not been answered yet, oldest first: to which each reply
+/// belongs, and whether the connection is free of obligations.
+///
+///                     ┌────────── ErrorResponse to Parse…Close, no Sync sent yet ──────────┐
+///                     │                                                                    ▼
+///     synced ──Parse…Close──► unsynced ──Sync──► synced (Sync outstanding)             skipping ──Sync──► synced
+///
+///     not copying ──CopyInResponse──► copying in ──CopyDone, CopyFail, error, completion──► not copying
+///
+/// One byte for each request; its owner keeps what belongs to a request besides (`effects`) in a queue of its own, in
+/// the same order. Follows PostgreSQL's manual, chapter "Frontend/Backend Protocol", and `PostgresMain`'s treatment of
+/// a Sync in the middle of COPY.
+public struct OutstandingRequests: Sendable {
+    private static let kindMask: UInt8 = 0x0f
+    private static let dispositionMask: UInt8 = 0x70
+    private static let effectFlag: UInt8 = 0x80
+
+    /// A ring whose size is a power of two.
+    private var ring: [UInt8]
+    private var first = 0
+    private var used = 0
+
+    /// Parse…Close were sent and no Sync after them: the server holds an implicit transaction open, or ignores
+    /// everything up to a Sync.
+    public private(set) var isUnsynced = false
+    /// The server ignores what it gets up to the next Sync, because of an error.
+    public private(set) var isSkipping = false
+    /// The server takes CopyData from the client.
+    public private(set) var isCopyingIn = false
+
+    public init() { self.ring = [UInt8](repeating: 0, count: 8) }
+
+    /// Requests without a (complete) reply.
+    public var count: Int { self.used }
+    public var isEmpty: Bool { self.used == 0 }
+    /// Nothing is owed: with status idle the connection may serve somebody else.
+    public var isQuiet: Bool { self.used == 0 && !self.isUnsynced && !self.isCopyingIn }
+
+    /// Kind and disposition of the oldest request.
+    public var head: (kind: RequestKind, disposition: Disposition)? {
+        guard self.used > 0 else { return nil }
+        let entry = self.ring[self.first]
+        return (Self.kind(entry), Self.disposition(entry))
+    }
+
+    private static func kind(_ entry: UInt8) -> RequestKind { RequestKind(rawValue: entry & Self.kindMask) ?? .query }
+    private static func disposition(_ entry: UInt8) -> Disposition {
+        Disposition(rawValue: entry & Self.dispositionMask) ?? .forward
+    }
+
+    // MARK: Requests
+
+    /// Notes a request. `hasEffect`: the owner has put something beside it that `Reply` tells it to take out.
+    /// Call it only for what the server will answer: nothing between an error and Sync (`isSkipping`).
+    public mutating func append(_ kind: RequestKind, _ disposition: Disposition = .forward, hasEffect: Bool = false) {
+        switch kind {
+        case .parse, .bind, .describe, .execute, .close:
+            if disposition != .answer { self.isUnsynced = true }
+        case .sync:
+            // In the middle of COPY the server ignores a Sync; the client sends another one behind its data.
+            if self.isCopyingIn { return }
+            self.isUnsynced = false
+            self.isSkipping = false
+        case .copyEnd:
+            if self.isCopyingIn {
+                self.isCopyingIn = false
+                return
+            }
+            // Late, after the copy has failed: the server ignores it.
+            if self.used == 0 { return }
+        case .query, .function: break
+        }
+        if self.used == self.ring.count { self.grow() }
+        self.ring[(self.first + self.used) & (self.ring.count - 1)] =
+            kind.rawValue | disposition.rawValue | (hasEffect ? Self.effectFlag : 0)
+        self.used += 1
+    }
+
+    private mutating func grow() {
+        var larger = [UInt8](repeating: 0, count: self.ring.count * 2)
+        for index in 0..<self.used { larger[index] = self.ring[(self.first + index) & (self.ring.count - 1)] }
+        self.ring = larger
+        self.first = 0
+    }
+
+    // MARK: Replies
+
+    /// What a backend message does.
+    public struct Reply: Sendable, Equatable {
+        /// What becomes of the message.
+        public var disposition: Disposition
+        /// The request that it completes.
+        public var completed: RequestKind?
+        /// The completed request has an effect; it has succeeded.
+        public var succeeded = false
+        /// Effects of requests that have failed or were never looked at, to be undone: that many, oldest first.
+        public var failedEffects = 0
+        /// No request waits for such a message: the server sent it by itself.
+        public var isUnsolicited = false
+    }
+
+    /// Takes a backend message, by its type, to its request. Rows, notices and other messages that complete nothing
+    /// need not be shown; they share the disposition of `head`.
+    public mutating func reply(_ type: UInt8) -> Reply {
+        guard self.used > 0 else { return Reply(disposition: .forward, isUnsolicited: true) }
+        let entry = self.ring[self.first]
+        let kind = Self.kind(entry)
+        var reply = Reply(disposition: Self.disposition(entry))
+        switch (type, kind) {
+        case (UInt8(ascii: "Z"), .query), (UInt8(ascii: "Z"), .function), (UInt8(ascii: "Z"), .sync),
+            (UInt8(ascii: "1"), .parse), (UInt8(ascii: "2"), .bind), (UInt8(ascii: "3"), .close),
+            (UInt8(ascii: "T"), .describe), (UInt8(ascii: "n"), .describe),
+            (UInt8(ascii: "C"), .execute), (UInt8(ascii: "I"), .execute), (UInt8(ascii: "s"), .execute):
+            reply.completed = kind
+            reply.succeeded = entry & Self.effectFlag != 0
+            self.dropFirst()
+            if kind == .execute || kind == .query { self.isCopyingIn = false }
+            self.dropCopyEnds()
+        case (UInt8(ascii: "G"), .query), (UInt8(ascii: "G"), .execute):
+            self.copyInBegins()
+        case (UInt8(ascii: "E"), .query):
+            self.isCopyingIn = false
+        case (UInt8(ascii: "E"), .parse), (UInt8(ascii: "E"), .bind), (UInt8(ascii: "E"), .describe),
+            (UInt8(ascii: "E"), .execute), (UInt8(ascii: "E"), .close):
+            self.isCopyingIn = false
+            reply.completed = kind
+            reply.failedEffects = self.dropToSync()
+        default: break
+        }
+        return reply
+    }
+
+    /// Takes out the oldest request if it is to be answered here, so that the owner can answer it in its turn. To be
+    /// asked repeatedly after each completed request.
+    public mutating func takeAnswer() -> (kind: RequestKind, hasEffect: Bool)? {
+        guard self.used > 0 else { return nil }
+        let entry = self.ring[self.first]
+        guard Self.disposition(entry) == .answer else { return nil }
+        self.dropFirst()
+        self.dropCopyEnds()
+        return (Self.kind(entry), entry & Self.effectFlag != 0)
+    }
+
+    private mutating func dropFirst() {
+        self.first = (self.first + 1) & (self.ring.count - 1)
+        self.used -= 1
+        if self.used == 0 && self.ring.count > 64 {
+            // A long pipeline has passed; most connections never need more than the first eight.
+            self.ring = [UInt8](repeating: 0, count: 8)
+            self.first = 0
+        }
+    }
+
+    private mutating func dropCopyEnds() {
+        while self.used > 0, Self.kind(self.ring[self.first]) == .copyEnd { self.dropFirst() }
+    }
+
+    /// Drops what the server ignores after an error; returns how many of them have effects.
+    private mutating func dropToSync() -> Int {
+        var effects = 0
+        while self.used > 0 {
+            let entry = self.ring[self.first]
+            if Self.kind(entry) == .sync { return effects }
+            if entry & Self.effectFlag != 0 { effects += 1 }
+            self.dropFirst()
+        }
+        self.isSkipping = self.isUnsynced
+        return effects
+    }
+
+    /// The oldest request has turned out to be a COPY FROM STDIN. What was sent behind it up to the end of the data
+    /// is not looked at as a request: each Sync in there is ignored.
+    private mutating func copyInBegins() {
+        var kept = [self.ring[self.first]]
+        var hasEnded = false
+        for index in 1..<max(self.used, 1) {
+            let entry = self.ring[(self.first + index) & (self.ring.count - 1)]
+            if hasEnded {
+                kept.append(entry)
+            } else if Self.kind(entry) == .copyEnd {
+                hasEnded = true
+            } else if Self.kind(entry) != .sync {
+                kept.append(entry)
+            }
+        }
+        for (index, entry) in kept.enumerated() { self.ring[(self.first + index) & (self.ring.count - 1)] = entry }
+        self.used = kept.count
+        self.isCopyingIn = !hasEnded
+        self.isUnsynced = Self.isUnsynced(kept)
+    }
+
+    private static func isUnsynced(_ entries: [UInt8]) -> Bool {
+        for entry in entries.reversed() {
+            switch Self.kind(entry) {
+            case .sync: return false
+            case .parse, .bind, .describe, .execute, .close: return true
+            case .query, .function, .copyEnd: continue
+            }
+        }
+        return false
+    }
+}

@@ -1,0 +1,147 @@
+import Wire
+
+/// A setting of a session.
+public struct Parameter: Sendable, Equatable {
+    /// The name as the server writes it ("DateStyle"), or as the client did when no server reports it.
+    public let name: String
+    /// The name in lower case: names are compared without regard to case.
+    public let key: String
+    /// The value in the client's encoding.
+    public let value: [UInt8]
+    /// Whether the server reports it by ParameterStatus. Others were set in a startup packet.
+    public let isReported: Bool
+    /// Whether nobody can set it (`ParameterNames.readOnly`).
+    let isReadOnly: Bool
+
+    init(name: String, value: [UInt8], isReported: Bool) {
+        self.name = name
+        self.key = name.lowercased()
+        self.value = value
+        self.isReported = isReported
+        self.isReadOnly = ParameterNames.readOnly.contains(self.key)
+    }
+
+    /// The value for people; what is not valid UTF-8 is replaced by U+FFFD.
+    public var text: String { String(decoding: self.value, as: UTF8.self) }
+}
+
+/// The settings of a client's session or of a server connection; it never changes.
+///
+/// `ParameterTable` makes it, the same object for the same settings, so that most comparisons are one of pointers. Sets
+/// of different tables may be compared too: it only takes longer.
+public final class ParameterSet: Sendable {
+    /// Ordered by key.
+    public let parameters: [Parameter]
+
+    /// The set without settings.
+    public static let empty = ParameterSet([])
+
+    /// - Parameter parameters: ordered by key, no key twice.
+    init(_ parameters: [Parameter]) {
+        self.parameters = parameters
+    }
+
+    /// The setting of a name, in whatever case.
+    public subscript(name: String) -> Parameter? {
+        self.position(name.lowercased()).found.map { self.parameters[$0] }
+    }
+
+    /// Position of a key, or where it would have to be inserted.
+    func position(_ key: String) -> (found: Int?, insertion: Int) {
+        var range = 0..<self.parameters.count
+        while !range.isEmpty {
+            let middle = range.lowerBound + range.count / 2
+            let other = self.parameters[middle].key
+            if other == key { return (middle, middle) }
+            range = other < key ? (middle + 1)..<range.upperBound : range.lowerBound..<middle
+        }
+        return (nil, range.lowerBound)
+    }
+
+    /// What has to be changed on a server connection with the settings of `server` so that this client can use it.
+    ///
+    /// What the server tells but nobody can set (`ParameterNames.readOnly`) makes no difference. A setting that is not
+    /// reported and that the client has not is taken back: another client had set it.
+    public func changes(from server: ParameterSet) -> [ParameterChange] {
+        if self === server { return [] }
+        var changes: [ParameterChange] = []
+        let (mine, theirs) = (self.parameters, server.parameters)
+        var (left, right) = (0, 0)
+        while left < mine.count || right < theirs.count {
+            if left < mine.count, right < theirs.count, mine[left].key == theirs[right].key {
+                if !mine[left].isReadOnly && mine[left].value != theirs[right].value {
+                    changes.append(.set(mine[left]))
+                }
+                left += 1
+                right += 1
+            } else if right == theirs.count || (left < mine.count && mine[left].key < theirs[right].key) {
+                // A server that does not report scram_iterations is too old to know it.
+                if !mine[left].isReadOnly && mine[left].key != "scram_iterations" { changes.append(.set(mine[left])) }
+                left += 1
+            } else {
+                if !theirs[right].isReported { changes.append(.reset(theirs[right].name)) }
+                right += 1
+            }
+        }
+        return changes
+    }
+}
+
+/// A change of a setting that a server connection needs.
+public enum ParameterChange: Sendable, Equatable {
+    case set(Parameter)
+    /// Back to the value the connection began with.
+    case reset(String)
+
+    /// The text of a Query that makes the changes, all or none.
+    ///
+    /// It is ASCII whatever the values are: one that is not is converted from the client's encoding by the server. So
+    /// neither the encoding the connection has at that moment, nor `standard_conforming_strings`, nor an encoding whose
+    /// characters contain the bytes of a quote or backslash (SJIS, GBK, …) can change its meaning.
+    ///
+    /// - Parameters:
+    ///   - changes: one at least.
+    ///   - client: the client's settings, for its encoding.
+    public static func statement(_ changes: [ParameterChange], client: ParameterSet) -> String {
+        changes.map { $0.statement(encoding: client["client_encoding"]?.text ?? "UTF8") }.joined(separator: ";")
+    }
+
+    private func statement(encoding: String) -> String {
+        switch self {
+        case .reset(let name):
+            return "RESET " + name.split(separator: ".").map { "\"\($0)\"" }.joined(separator: ".")
+        case .set(let parameter):
+            let value: String
+            if parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) {
+                value = ParameterChange.literal(parameter.text)
+                if ParameterNames.scalar.contains(parameter.key) { return "SET \(parameter.name) = \(value)" }
+            } else {
+                value =
+                    "pg_catalog.convert_from(pg_catalog.decode('\(ParameterChange.hex(parameter.value))', 'hex'), "
+                    + "\(ParameterChange.literal(encoding)))"
+            }
+            return "SELECT pg_catalog.set_config(\(ParameterChange.literal(parameter.name)), \(value), false)"
+        }
+    }
+
+    /// A text as a string constant of SQL. There is no limit to its length.
+    static func literal(_ text: String) -> String {
+        var literal = text.utf8.contains(UInt8(ascii: "\\")) ? "E'" : "'"
+        for character in text.unicodeScalars {
+            // In E'…' a backslash is doubled; there is none in the other form.
+            if character == "'" || character == "\\" { literal.unicodeScalars.append(character) }
+            literal.unicodeScalars.append(character)
+        }
+        return literal + "'"
+    }
+
+    private static func hex(_ bytes: [UInt8]) -> String {
+        let digits = Array("0123456789abcdef".unicodeScalars)
+        var text = ""
+        for byte in bytes {
+            text.unicodeScalars.append(digits[Int(byte >> 4)])
+            text.unicodeScalars.append(digits[Int(byte & 15)])
+        }
+        return text
+    }
+}

@@ -1,0 +1,48 @@
+import Reactor
+import Wire
+
+/// Carries one CancelRequest to a server, and tells when the server has dealt with it: it closes the connection then.
+final class CancelConnection: Connection {
+    private let worker: Worker
+    private let key: [UInt8]
+    private var server: ServerSession?
+
+    /// Sends a request on its way. False if not even a socket could be had.
+    static func start(worker: Worker, address: SocketAddress, key: [UInt8], server: ServerSession) -> Bool {
+        do {
+            let socket = try Socket.connecting(to: address, options: worker.socketOptions)
+            let cancel = CancelConnection(worker: worker, key: key, server: server, socket: socket)
+            worker.add(cancel)
+            let timeout = worker.configuration.settings.general.cancelWaitTimeout
+            if timeout > 0 { cancel.setDeadline(worker.now + timeout) }
+            cancel.start()
+            return true
+        } catch {
+            worker.log(.warning, server.prefix, "cancel request could not be sent: \(error.description)")
+            return false
+        }
+    }
+
+    private init(worker: Worker, key: [UInt8], server: ServerSession, socket: consuming Socket) {
+        self.worker = worker
+        self.key = key
+        self.server = server
+        super.init(loop: worker.loop, connecting: socket)
+    }
+
+    override func connected() { self.send(MessageWriter.bytes { $0.cancelRequest(key: self.key) }) }
+
+    override func disconnected(_ reason: Disconnect) { self.finish() }
+
+    override func timedOut() {
+        self.close()
+        self.finish()
+    }
+
+    private func finish() {
+        self.worker.removed(self)
+        let server = self.server
+        self.server = nil
+        server?.cancelEnded()
+    }
+}

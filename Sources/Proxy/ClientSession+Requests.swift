@@ -1,0 +1,196 @@
+import Pooling
+import Reactor
+import Wire
+
+// From the client to the server: messages are looked at by their type, noted as outstanding requests, and passed on as
+// ranges of the bytes that arrived. Only what carries a statement's name is read (`ClientSession+Statements`).
+extension ClientSession {
+    /// What becomes of a message.
+    enum Verdict {
+        /// It goes to the server as it is.
+        case pass
+        /// It goes nowhere: answered here, or of no consequence.
+        case drop
+        /// Something else was sent in its place, up to this position in the chunk; what follows goes as it is.
+        case replaced(upTo: Int)
+        /// It is not consumed: a server connection is needed, or the session has to wait.
+        case wait
+        /// It is not consumed before that many bytes of it are there.
+        case gather(Int)
+        /// The session is over.
+        case end
+    }
+
+    /// The messages whose names are read, when prepared statements are followed.
+    private static let named: MessageTypeSet = [
+        Frontend.parse, Frontend.bind, Frontend.describe, Frontend.close,
+    ]
+
+    /// Whether the server has got the beginning of a message and not its end.
+    var isInMessage: Bool { self.framer.remaining > 0 && !self.dropsMessage }
+
+    func relay(_ bytes: Span<UInt8>) -> Int {
+        if self.isAwaitingSettings { return 0 }
+        var cursor = 0
+        // What from here to the cursor goes to the server.
+        var run = 0
+        loop: while cursor < bytes.count {
+            let before = self.framer
+            let type: UInt8
+            let range: Range<Int>
+            let length: Int
+            switch self.framer.next(bytes, at: cursor, gather: []) {
+            case .message(let messageType, let messageRange):
+                (type, range, length) = (messageType, messageRange, messageRange.count)
+            case .start(let messageType, let messageLength, let firstRange):
+                (type, range, length) = (messageType, firstRange, messageLength)
+            case .middle(let piece, let last):
+                cursor = piece.upperBound
+                if self.dropsMessage {
+                    self.pass(bytes, run..<piece.lowerBound)
+                    run = cursor
+                }
+                if last { self.messageEnded(bytes, &run, cursor) }
+                continue
+            case .incomplete(let needed):
+                self.holdLimit = max(needed, 512)
+                break loop
+            case .end: break loop
+            case .invalid:
+                self.pass(bytes, run..<cursor)
+                self.fail(ServerError(message: "bad packet header", sqlState: SQLState.protocolViolation))
+                return bytes.count
+            }
+            let isWhole = self.framer.remaining == 0
+            switch self.request(type, bytes, range, length: length, run: &run) {
+            case .pass:
+                self.dropsMessage = false
+                cursor = range.upperBound
+            case .drop:
+                self.pass(bytes, run..<range.lowerBound)
+                self.dropsMessage = true
+                cursor = range.upperBound
+                run = cursor
+            case .replaced(let position):
+                self.dropsMessage = false
+                run = position
+                cursor = range.upperBound
+            case .wait:
+                self.framer = before
+                self.holdLimit = Self.waitingLimit
+                break loop
+            case .gather(let needed):
+                self.framer = before
+                self.holdLimit = max(needed, 512)
+                break loop
+            case .end: return bytes.count
+            }
+            if isWhole { self.dropsMessage = false }
+        }
+        self.pass(bytes, run..<cursor)
+        return cursor
+    }
+
+    /// What a client may send ahead while it waits, before its socket is no longer read.
+    private static let waitingLimit = 16 * 1024
+
+    /// Sends a range to the server.
+    func pass(_ bytes: Span<UInt8>, _ range: Range<Int>) {
+        guard !range.isEmpty, let server = self.server else { return }
+        server.send(bytes.extracting(range))
+        self.group.statistics.counters.received &+= UInt64(range.count)
+        // A server that does not take it keeps this side from being read; so does a client that does not read.
+        if server.isCongested || self.isCongested { self.pauseReading() }
+    }
+
+    /// A streamed message has come to its end; if the server has been waiting for just that, it is free now.
+    private func messageEnded(_ bytes: Span<UInt8>, _ run: inout Int, _ cursor: Int) {
+        let wasDropped = self.dropsMessage
+        self.dropsMessage = false
+        guard !wasDropped, let server = self.server, server.requests.isQuiet else { return }
+        self.pass(bytes, run..<cursor)
+        run = cursor
+        server.releaseIfFree()
+    }
+
+    /// Looks at a message, whole or its beginning, and notes what the server will answer.
+    private func request(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int
+    ) -> Verdict {
+        if type == Frontend.terminate {
+            self.pass(bytes, run..<range.lowerBound)
+            self.terminated()
+            return .end
+        }
+        if self.server == nil {
+            if let verdict = self.answerUnlinked(type, bytes, range, length: length) { return verdict }
+            guard self.pool.acquire(self) else { return self.isWaiting ? .wait : .end }
+            if self.isAwaitingSettings { return .wait }
+        }
+        guard let server = self.server else { return .end }
+        if server.requests.isEmpty && server.ownQueries.isEmpty || server.requests.head?.disposition == .own {
+            self.queryBegins()
+        }
+        if server.requests.isSkipping && type != Frontend.sync && Self.isSkipped(type) {
+            // The server would not look at it either.
+            return .drop
+        }
+        if self.pool.tracksStatements && Self.named.contains(type) && !self.isReplication {
+            return self.namedRequest(type, bytes, range, length: length, server, run: &run)
+        }
+        switch type {
+        case Frontend.query:
+            if self.worker.configuration.settings.general.disablePqexec {
+                self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
+                return .end
+            }
+            server.requests.append(.query)
+            server.unnamedStatement = 0
+        case Frontend.functionCall: server.requests.append(.function)
+        case Frontend.parse: server.requests.append(.parse)
+        case Frontend.bind: server.requests.append(.bind)
+        case Frontend.describe: server.requests.append(.describe)
+        case Frontend.execute: server.requests.append(.execute)
+        case Frontend.close: server.requests.append(.close)
+        case Frontend.sync: server.requests.append(.sync)
+        case Frontend.copyDone, Frontend.copyFail: server.requests.append(.copyEnd)
+        case Frontend.copyData, Frontend.flush: break
+        default:
+            self.pass(bytes, run..<range.lowerBound)
+            self.fail(ServerError(message: "unknown pkt from client: '\(type)'", sqlState: SQLState.protocolViolation))
+            return .end
+        }
+        return .pass
+    }
+
+    private static let skipped: MessageTypeSet = [
+        Frontend.query, Frontend.functionCall, Frontend.parse, Frontend.bind, Frontend.describe, Frontend.execute,
+        Frontend.close, Frontend.flush,
+    ]
+    private static func isSkipped(_ type: UInt8) -> Bool { Self.skipped.contains(type) }
+
+    /// What needs no server connection.
+    private func answerUnlinked(_ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Verdict? {
+        switch type {
+        case Frontend.sync:
+            self.send(Self.readyForQuery)
+            return .drop
+        case Frontend.flush, Frontend.copyData, Frontend.copyDone, Frontend.copyFail:
+            // Late data of a COPY that has failed; PostgreSQL throws it away as well.
+            return .drop
+        case Frontend.parse, Frontend.close:
+            guard self.pool.tracksStatements, range.count == length else { return nil }
+            return self.answerUnlinkedStatement(type, bytes.extracting(range))
+        default: return nil
+        }
+    }
+
+    private static let readyForQuery = MessageWriter.bytes { $0.readyForQuery(.idle) }
+
+    /// A cancel has come while the client waited: its request is answered as a cancelled one.
+    func cancelHeldRequest() {
+        self.isCancelling = true
+        self.redeliver()
+        self.isCancelling = false
+    }
+}

@@ -1,0 +1,422 @@
+import Logging
+import Pooling
+import Reactor
+import Settings
+import Wire
+
+/// A client's connection.
+///
+///     startup ──► login ──► ready: unlinked ──► waiting ──► linked ──► unlinked
+///                   │                 └───────(idle connection)─┘
+///                   └──► console
+///
+/// - startup, login: `ClientLogin` reads the startup packet, authenticates, and waits for the pool's parameters.
+/// - unlinked: nothing is asked for, or only what can be answered here.
+/// - waiting: a request needs a server connection; it stays held, unread, until there is one.
+/// - linked: requests stream to the server connection (`ClientSession+Requests`), replies come back from it.
+/// - console: `ConsoleSession` answers.
+final class ClientSession: Connection {
+    let worker: Worker
+    let id: UInt64
+    let isUnix: Bool
+    let connectTime: Int64
+
+    /// Who logs in; nil when that is done.
+    var login: ClientLogin?
+    var console: ConsoleSession?
+    private var loggedInto: ClientGroup?
+    private(set) var cancelKey: UInt64?
+    /// Protocol 3.2: the secret is longer than 4 bytes.
+    private(set) var longSecret: [UInt8] = []
+
+    var server: ServerSession?
+    var framer: MessageFramer
+    /// The message that streams now goes nowhere.
+    var dropsMessage = false
+    /// The session's settings; nil before login is over.
+    var parameters: ParameterSet?
+    /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
+    var areSettingsProven = false
+    var isAwaitingSettings = false
+
+    var statements = ClientStatements()
+    /// The unnamed statement's Parse behind its name, and the number that tells whether a server has just that one.
+    var unnamedParse: [UInt8] = []
+    var unnamedStatement: UInt64 = 0
+
+    private(set) var isWaiting = false
+    private(set) var waitingSince: MonotonicTime = 0
+    private var isNotified = false
+    var requestTime: MonotonicTime = 0
+    private var transactionTime: MonotonicTime = 0
+    private var idleSince: MonotonicTime = 0
+    private var isOver = false
+
+    init(worker: Worker, id: UInt64, socket: consuming Socket, isUnix: Bool) {
+        self.worker = worker
+        self.id = id
+        self.isUnix = isUnix
+        self.connectTime = wallClockNow()
+        self.framer = MessageFramer(maximumLength: worker.configuration.settings.general.maxPacketSize)
+        super.init(loop: worker.loop, socket: socket)
+    }
+
+    /// What this client shares with others of its user and database; only before login is over there is none.
+    var group: ClientGroup { self.loggedInto ?? self.worker.nobody }
+    var pool: Pool { self.group.pool }
+    var isLoggedIn: Bool { self.loggedInto != nil && self.login == nil }
+
+    var prefix: String {
+        let database = self.login?.database ?? self.loggedInto?.key.database ?? self.console.map { _ in "pgbouncer" }
+        let user = self.login?.user ?? self.loggedInto?.key.user ?? self.console?.user
+        return "C-0x\(String(self.id, radix: 16)): \(database ?? "(nodb)")/\(user ?? "(nouser)")@\(self.peer)"
+    }
+
+    private var peer: String {
+        self.isUnix ? "unix:\(self.worker.configuration.settings.general.listenPort)" : Socket.peerAddress(self.descriptor).description
+    }
+
+    // MARK: Login
+
+    func begin() {
+        self.login = ClientLogin(self)
+        let timeout = self.worker.configuration.settings.general.clientLoginTimeout
+        if timeout > 0 { self.setDeadline(self.loop.now + timeout) }
+        self.start()
+    }
+
+    /// Authentication is over and the group known; a group is joined once.
+    func join(_ group: ClientGroup) { self.loggedInto = group }
+
+    /// The pool's parameters are known: the login can end.
+    func welcomed() { self.login?.finish() }
+
+    func loggedIn() {
+        self.login = nil
+        self.idleSince = self.loop.now
+        self.armIdle()
+    }
+
+    func makeCancelKey(isLong: Bool, random: [UInt8]) -> UInt64 {
+        let key = self.worker.makeCancelKey(for: self)
+        self.cancelKey = key
+        self.longSecret = isLong ? random : []
+        return key
+    }
+
+    // MARK: Bytes
+
+    override func received(_ bytes: Span<UInt8>) -> Int {
+        if let login = self.login { return login.received(bytes) }
+        if let console = self.console { return console.received(bytes) }
+        return self.relay(bytes)
+    }
+
+    override func drained() {
+        self.server?.resumeReading()
+        self.resumeReading()
+    }
+
+    // MARK: Waiting
+
+    func beginWaiting() {
+        self.isWaiting = true
+        self.isNotified = false
+        self.waitingSince = self.loop.now
+        let timeouts = self.group.timeouts
+        var due = MonotonicTime.max
+        if timeouts.queryWait > 0 { due = self.loop.now + timeouts.queryWait }
+        if timeouts.queryWaitNotify > 0 { due = min(due, self.loop.now + timeouts.queryWaitNotify) }
+        self.setDeadline(due)
+    }
+
+    func endWaiting() {
+        self.isWaiting = false
+        self.group.statistics.counters.waitTime &+= UInt64(self.loop.now - self.waitingSince)
+    }
+
+    private func waitTimedOut() {
+        let timeouts = self.group.timeouts
+        let now = self.loop.now
+        if timeouts.queryWait > 0 && now >= self.waitingSince + timeouts.queryWait {
+            return self.fail(ServerError(message: "query_wait_timeout", sqlState: SQLState.protocolViolation))
+        }
+        if !self.isNotified && timeouts.queryWaitNotify > 0 && now >= self.waitingSince + timeouts.queryWaitNotify {
+            self.isNotified = true
+            self.send(
+                MessageWriter.bytes {
+                    $0.noticeResponse(
+                        severity: "NOTICE", sqlState: SQLState.warning,
+                        message: "No server connection available in postgres backend, client being queued")
+                })
+        }
+        if timeouts.queryWait > 0 { self.setDeadline(self.waitingSince + timeouts.queryWait) }
+    }
+
+    // MARK: Linked
+
+    func linked(_ server: ServerSession) {
+        self.server = server
+        self.group.statistics.counters.serverAssignmentCount &+= 1
+        self.transactionTime = self.loop.now
+        self.setDeadline(.max)
+    }
+
+    /// The server connection has been released.
+    func unlinked() {
+        self.server = nil
+        if !self.isOver { self.resumeReading() }
+        self.idleSince = self.loop.now
+        self.armIdle()
+    }
+
+    private func armIdle() {
+        let timeout = self.group.timeouts.clientIdle
+        self.setDeadline(timeout > 0 ? self.idleSince + timeout : .max)
+    }
+
+    /// A request begins, with nothing outstanding before it.
+    func queryBegins() {
+        self.requestTime = self.loop.now
+        if self.server?.transaction == .idle { self.transactionTime = self.loop.now }
+        if self.group.timeouts.whileLinked { self.armLinked(isRunning: true) }
+    }
+
+    private func armLinked(isRunning: Bool) {
+        let timeouts = self.group.timeouts
+        var due = MonotonicTime.max
+        if isRunning && timeouts.query > 0 { due = self.requestTime + timeouts.query }
+        let isInTransaction = isRunning || self.server?.transaction != .idle
+        if isInTransaction && timeouts.transaction > 0 { due = min(due, self.transactionTime + timeouts.transaction) }
+        if !isRunning && isInTransaction && timeouts.idleTransaction > 0 {
+            due = min(due, self.loop.now + timeouts.idleTransaction)
+        }
+        self.setDeadline(due)
+    }
+
+    /// ReadyForQuery has been passed on.
+    func queryEnded(_ transaction: TransactionStatus) {
+        let now = self.loop.now
+        let statistics = self.group.statistics
+        statistics.counters.queryCount &+= 1
+        statistics.counters.queryTime &+= UInt64(now - self.requestTime)
+        if transaction == .idle {
+            statistics.counters.transactionCount &+= 1
+            statistics.counters.transactionTime &+= UInt64(now - self.transactionTime)
+        } else if self.pool.mode == .statement, let server = self.server {
+            self.fail(
+                ServerError(
+                    message: "transaction blocks not allowed in statement pooling mode",
+                    sqlState: SQLState.protocolViolation))
+            _ = server
+            return
+        }
+        self.requestTime = now
+        if self.group.timeouts.whileLinked {
+            let isRunning = !(self.server?.requests.isEmpty ?? true)
+            self.armLinked(isRunning: isRunning)
+        }
+        if self.pool.mode == .session && transaction == .idle && self.group.timeouts.clientIdle > 0 {
+            self.idleSince = now
+            self.armIdle()
+        }
+    }
+
+    /// The proxy has sent this client's settings ahead; until they have been accepted once, requests wait.
+    func settingsPending() { self.isAwaitingSettings = !self.areSettingsProven }
+
+    func settingsApplied(_ parameters: ParameterSet) {
+        let before = self.parameters
+        self.parameters = parameters
+        self.areSettingsProven = true
+        // The server writes some values differently ("utc" is UTC): the client hears of it as it would directly.
+        if let before, before !== parameters {
+            for parameter in parameters.parameters where parameter.isReported {
+                if before[parameter.key]?.value != parameter.value {
+                    self.send(
+                        MessageWriter.bytes { $0.parameterStatus(name: parameter.name, value: parameter.value) })
+                }
+            }
+        }
+        guard self.isAwaitingSettings else { return }
+        self.isAwaitingSettings = false
+        self.redeliver()
+    }
+
+    func settingsFailed(_ error: ErrorFields) {
+        self.fail(ServerError(message: error.message, sqlState: error.sqlState))
+    }
+
+    func parameterChanged(_ status: ParameterStatus) {
+        if let parameters = self.parameters {
+            self.parameters = self.worker.parameters.setting(status.name, status.value, in: parameters)
+        }
+    }
+
+    // MARK: Cancel
+
+    /// A CancelRequest with this client's key has come.
+    func cancelRequested(_ key: [UInt8]) {
+        guard !self.isOver, key.count == 8 + self.longSecret.count,
+            constantTimeEquals(Array(key[8...]), self.longSecret)
+        else { return }
+        if let console = self.console { return console.cancel() }
+        if let server = self.server {
+            if !server.requests.isEmpty { server.cancelRunning() }
+        } else if self.isWaiting {
+            self.pool.leaveQueue(self)
+            self.cancelHeldRequest()
+        }
+    }
+
+    // MARK: The end
+
+    /// Tells the client why and closes: FATAL, as a server does that ends a session.
+    func fail(_ error: ServerError) {
+        guard !self.isOver else { return }
+        if self.worker.configuration.settings.general.logPoolerErrors {
+            self.worker.log(.warning, self.prefix, "pooler error: \(error.message)")
+        }
+        // In the middle of a message from the server nothing can be said.
+        if self.server?.framer.remaining ?? 0 == 0 {
+            self.send(
+                MessageWriter.bytes {
+                    $0.errorResponse(severity: "FATAL", sqlState: error.sqlState, message: error.message)
+                })
+        }
+        self.over(error.message, isOrderly: false, tellsClient: true)
+    }
+
+    /// The server connection is gone.
+    func lostServer(_ error: ServerError) {
+        self.server = nil
+        self.fail(error)
+    }
+
+    /// The server connection is gone and its own last words have been passed on.
+    func endAfterServer(_ reason: String) {
+        self.server = nil
+        self.over(reason, isOrderly: false, tellsClient: true)
+    }
+
+    /// Terminate has come.
+    func terminated() { self.over("client close request", isOrderly: true, tellsClient: false) }
+
+    override func disconnected(_ reason: Disconnect) {
+        self.over("client \(reason.description)", isOrderly: false, tellsClient: false)
+    }
+
+    /// Ends the session, however it came about.
+    func over(_ reason: String, isOrderly: Bool, tellsClient: Bool) {
+        guard !self.isOver else { return }
+        self.isOver = true
+        let settings = self.worker.configuration.settings.general
+        if settings.logDisconnections && (self.login == nil || tellsClient) {
+            let age = (wallClockNow() - self.connectTime) / 1_000_000
+            self.worker.log(.info, self.prefix, "closing because: \(reason) (age=\(age)s)")
+        }
+        self.setDeadline(.max)
+        if tellsClient { self.closeAfterFlush() } else { self.close() }
+        if self.isWaiting { self.pool.leaveQueue(self) }
+        self.login?.abandoned()
+        self.login = nil
+        self.console?.abandoned()
+        if let server = self.server {
+            server.clientLeft(isOrderly: isOrderly)
+            self.server = nil
+        }
+        self.worker.removed(self)
+        if let group = self.loggedInto {
+            group.sharedDatabase.clients.give()
+            group.sharedUser.clients.give()
+        }
+    }
+
+    override func timedOut() {
+        if self.login != nil {
+            return self.fail(ServerError(message: "client_login_timeout", sqlState: SQLState.connectionFailure))
+        }
+        if self.isWaiting { return self.waitTimedOut() }
+        let timeouts = self.group.timeouts
+        guard let server = self.server else {
+            if timeouts.clientIdle > 0 {
+                self.fail(ServerError(message: "client_idle_timeout", sqlState: SQLState.idleSessionTimeout))
+            }
+            return
+        }
+        let now = self.loop.now
+        let isRunning = !server.requests.isEmpty
+        if timeouts.transaction > 0 && now >= self.transactionTime + timeouts.transaction
+            && (isRunning || server.transaction != .idle)
+        {
+            return self.failRunning("transaction_timeout", SQLState.transactionTimeout)
+        }
+        if isRunning && timeouts.query > 0 && now >= self.requestTime + timeouts.query {
+            return self.failRunning("query_timeout", SQLState.queryCanceled)
+        }
+        if !isRunning && server.transaction != .idle && timeouts.idleTransaction > 0 {
+            return self.fail(
+                ServerError(message: "idle_transaction_timeout", sqlState: SQLState.idleInTransactionTimeout))
+        }
+        if !isRunning && server.transaction == .idle && timeouts.clientIdle > 0 {
+            self.fail(ServerError(message: "client_idle_timeout", sqlState: SQLState.idleSessionTimeout))
+        }
+    }
+
+    /// What runs is cancelled at the server when the client is thrown out: `clientLeft` sees to it.
+    private func failRunning(_ message: String, _ sqlState: String) {
+        self.fail(ServerError(message: message, sqlState: sqlState))
+    }
+
+    // MARK: For the console
+
+    func status() -> ClientStatus {
+        let state: ClientState
+        if self.login != nil {
+            state = .login
+        } else if self.isWaiting {
+            state = .waiting
+        } else {
+            state = self.server != nil || self.console != nil ? .active : .idle
+        }
+        var status = ClientStatus(
+            id: self.id, state: state,
+            user: self.loggedInto?.key.user ?? self.console?.user ?? self.login?.user ?? "",
+            database: self.loggedInto?.key.database ?? (self.console != nil ? "pgbouncer" : self.login?.database ?? ""))
+        let settings = self.worker.configuration.settings.general
+        if self.isUnix {
+            status.address = "unix"
+            status.port = settings.listenPort
+            status.localAddress = "unix"
+            status.localPort = settings.listenPort
+            status.remotePID = Socket.peerCredentials(self.descriptor)?.pid ?? 0
+        } else {
+            let peer = Socket.peerAddress(self.descriptor)
+            let local = Socket.localAddress(self.descriptor)
+            status.address = peer.host
+            status.port = Int(peer.port)
+            status.localAddress = local.host
+            status.localPort = Int(local.port)
+        }
+        let now = self.loop.now
+        let wall = wallClockNow()
+        status.connectTime = self.connectTime
+        status.requestTime = self.requestTime > 0 ? wall - (now - self.requestTime) : self.connectTime
+        status.wait = self.isWaiting ? now - self.waitingSince : 0
+        status.link = self.server?.id
+        status.applicationName = self.parameters?["application_name"]?.text ?? ""
+        status.preparedStatements = self.statements.count
+        status.gathered = self.heldInput
+        status.streaming = self.framer.remaining
+        status.unsent = self.pendingOutput
+        return status
+    }
+}
+
+/// Compares without telling by its time where the difference is.
+private func constantTimeEquals(_ a: [UInt8], _ b: [UInt8]) -> Bool {
+    guard a.count == b.count else { return false }
+    var difference: UInt8 = 0
+    for (x, y) in zip(a, b) { difference |= x ^ y }
+    return difference == 0
+}

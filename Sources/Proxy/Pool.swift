@@ -1,0 +1,529 @@
+import Authentication
+import DequeModule
+import Logging
+import Pooling
+import Reactor
+import Settings
+import Synchronization
+
+/// One reactor's shard of a pool: its idle connections and its waiting clients.
+///
+/// Limits hold over all shards (`SharedPool`); connections move between shards (`Pool+Donation`). A connection is in
+/// exactly one of these places: logging in, idle, being made ready (checked, cleaned, held back by a cancel), or
+/// linked to a client.
+final class Pool {
+    unowned let worker: Worker
+    let shared: SharedPool
+    /// The entry of `[databases]`.
+    private(set) var database: DatabaseSettings
+    private(set) var mode: PoolMode = .session
+    private(set) var size = 0
+    private(set) var reserve = 0
+    /// Prepared statements are followed from connection to connection.
+    private(set) var tracksStatements = false
+
+    /// All connections of this shard, in no order.
+    private(set) var servers: [ServerSession] = []
+    /// Connections ready to be used; the last one was used last.
+    private var idle = Deque<ServerSession>()
+    /// Clients in the order of their arrival. One that left the queue early is still in here, marked.
+    private var queue = Deque<ClientSession>()
+    private var queued = 0
+    /// Connections whose login is under way.
+    private(set) var loggingIn = 0
+    private(set) var backoff = LoginBackoff()
+    /// What the last failed login said, for clients that would wait in vain.
+    private(set) var loginError: ServerError?
+
+    /// Settings as a fresh server connection reports them; nil until there has been one.
+    var welcome: ParameterSet?
+    /// Clients that have authenticated and wait for `welcome`.
+    private var welcomeQueue: [ClientSession] = []
+    /// Statements that a server of this pool has accepted.
+    var knownGood: Set<UInt64> = []
+    /// SCRAM keys from a client's login, for a server that has the same verifier.
+    var scramKeys: SCRAMKeys?
+    /// Which host is next.
+    private var hostIndex = 0
+    /// When `server_lifetime` or `min_pool_size` last had an effect, to spread it out.
+    private var retry: Timer?
+
+    /// The most logins of one shard at a time: a cold pool warms in a few round trips, and a server is not stormed.
+    private static let parallelLogins = 8
+
+    init(worker: Worker, shared: SharedPool, database: DatabaseSettings) {
+        self.worker = worker
+        self.shared = shared
+        self.database = database
+        self.apply(worker.configuration.settings, database: database)
+    }
+
+    /// Takes over changed settings.
+    func apply(_ settings: Settings, database: DatabaseSettings) {
+        let changed = database.needsOtherServerConnections(than: self.database)
+        self.database = database
+        self.mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
+        self.size = settings.effectivePoolSize(database: database, user: self.shared.key.user)
+        self.reserve = settings.effectiveReservePoolSize(database: database, user: self.shared.key.user)
+        self.tracksStatements = self.mode != .session && settings.general.maxPreparedStatements > 0
+        if changed {
+            self.welcome = nil
+            self.backoff.succeeded()
+            self.loginError = nil
+            self.retire("database configuration changed")
+        }
+        self.pump()
+    }
+
+    var settings: GeneralSettings { self.worker.configuration.settings.general }
+    var isPaused: Bool {
+        self.shared.database.isPaused.load(ordering: .relaxed) || self.worker.shared.isPaused.load(ordering: .relaxed)
+    }
+
+    // MARK: Clients
+
+    /// Links a connection to a client, or puts the client into the queue. True if linked.
+    func acquire(_ client: ClientSession) -> Bool {
+        if self.queued == 0 && !self.isPaused, let server = self.takeIdle() {
+            server.link(client)
+            return true
+        }
+        if let error = self.hopeless() {
+            client.fail(error)
+            return false
+        }
+        self.enqueue(client)
+        self.pump()
+        return client.server != nil
+    }
+
+    /// Why waiting would be in vain: the server refuses logins, there is no connection, and the next try is not due.
+    private func hopeless() -> ServerError? {
+        guard let error = self.loginError, self.shared.servers.count == 0, self.backoff.isFailing,
+            self.worker.now < self.backoff.nextTry
+        else { return nil }
+        return error.whileRetrying
+    }
+
+    private func enqueue(_ client: ClientSession) {
+        client.beginWaiting()
+        self.queue.append(client)
+        self.queued += 1
+        if self.queued == 1 { self.announceWaiting() }
+    }
+
+    /// A client leaves the queue without having been served.
+    func leaveQueue(_ client: ClientSession) {
+        guard client.isWaiting else { return }
+        client.endWaiting()
+        self.queued -= 1
+        if self.queue.first === client || self.queued == 0 { self.dropLeavers() }
+        // Those who left from the middle stay behind as marks; a queue that is mostly marks is swept.
+        if self.queue.count > 2 * self.queued + 64 { self.queue = Deque(self.queue.filter { $0.isWaiting }) }
+    }
+
+    private func dropLeavers() {
+        while let first = self.queue.first, !first.isWaiting { self.queue.removeFirst() }
+        self.announceWaiting()
+    }
+
+    private func dequeue() -> ClientSession? {
+        while let client = self.queue.popFirst() {
+            guard client.isWaiting else { continue }
+            self.queued -= 1
+            client.endWaiting()
+            while let first = self.queue.first, !first.isWaiting { self.queue.removeFirst() }
+            self.announceWaiting()
+            return client
+        }
+        return nil
+    }
+
+    private func announceWaiting() {
+        let index = self.worker.index
+        let since = self.queue.first?.waitingSince ?? .max
+        self.shared.oldest[index].since.store(since, ordering: .relaxed)
+        let bit = 1 as UInt64 << UInt64(index)
+        let isMarked = self.shared.waiting.load(ordering: .relaxed) & bit != 0
+        if (self.queued > 0) != isMarked {
+            if self.queued > 0 {
+                self.shared.waiting.bitwiseOr(bit, ordering: .sequentiallyConsistent)
+            } else {
+                self.shared.waiting.bitwiseAnd(~bit, ordering: .sequentiallyConsistent)
+            }
+        }
+    }
+
+    var waitingClients: Int { self.queued }
+    var oldestWaiting: MonotonicTime? { self.queue.first { $0.isWaiting }?.waitingSince }
+
+    /// A client that has authenticated needs `welcome`. True if it is known; else the client is told later.
+    func awaitWelcome(_ client: ClientSession) -> Bool {
+        if self.welcome != nil { return true }
+        if let error = self.hopeless() {
+            client.fail(error)
+            return false
+        }
+        self.welcomeQueue.append(client)
+        self.pump()
+        return false
+    }
+
+    func leaveWelcomeQueue(_ client: ClientSession) { self.welcomeQueue.removeAll { $0 === client } }
+    var clientsAwaitingWelcome: Int { self.welcomeQueue.count }
+
+    // MARK: Connections
+
+    private func takeIdle() -> ServerSession? {
+        while let server = self.settings.serverRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
+            if self.idle.isEmpty { self.announceIdle() }
+            guard server.isOpen else { continue }
+            if server.needsCheck {
+                server.check()
+                continue
+            }
+            return server
+        }
+        return nil
+    }
+
+    private func announceIdle() {
+        let bit = 1 as UInt64 << UInt64(self.worker.index)
+        if self.idle.isEmpty {
+            self.shared.idle.bitwiseAnd(~bit, ordering: .sequentiallyConsistent)
+        } else {
+            self.shared.idle.bitwiseOr(bit, ordering: .sequentiallyConsistent)
+        }
+    }
+
+    /// A connection is ready for the next client: somebody who waits here, somebody who waits elsewhere, or nobody.
+    func give(_ server: ServerSession) {
+        if self.isPaused { return server.retire("pause mode") }
+        if self.queued > 0 {
+            if self.isSomebodyElseFirst, self.donate(server) { return }
+            if server.needsCheck { return server.check() }
+            if let client = self.dequeue() {
+                server.link(client)
+                client.redeliver()
+                return
+            }
+        }
+        let others = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+        if others != 0 && self.donate(server) { return }
+        server.becomeIdle()
+        self.idle.append(server)
+        if self.idle.count == 1 {
+            self.announceIdle()
+            // Somebody may have begun to wait elsewhere before the mark was set.
+            let late = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+            if late != 0 { self.donateIdle() }
+        }
+    }
+
+    /// Another reactor's client has been waiting for much longer than the first one here.
+    private var isSomebodyElseFirst: Bool {
+        let mask = self.shared.waiting.load(ordering: .relaxed) & ~(1 << UInt64(self.worker.index))
+        guard mask != 0, let own = self.queue.first?.waitingSince else { return false }
+        let now = self.worker.now
+        for index in 0..<self.shared.oldest.count where mask & (1 << UInt64(index)) != 0 {
+            let since = self.shared.oldest[index].since.load(ordering: .relaxed)
+            // Some slack, so that shards with equal queues do not pass connections back and forth.
+            if since != .max && now - since > 2 * (now - own) + 1_000 { return true }
+        }
+        return false
+    }
+
+    /// Serves the queue: idle connections first, then new ones, then other reactors' idle ones.
+    func pump() {
+        while self.queued > 0 && !self.isPaused {
+            guard let server = self.takeIdle() else { break }
+            guard let client = self.dequeue() else {
+                self.idle.append(server)
+                break
+            }
+            server.link(client)
+            client.redeliver()
+        }
+        self.connectIfNeeded()
+        if self.queued > 0 && !self.isPaused { self.askOthers() }
+    }
+
+    // MARK: Logging in
+
+    private func connectIfNeeded() {
+        let wanted = min(self.queued + (self.welcome == nil ? min(self.welcomeQueue.count, 1) : 0), Self.parallelLogins)
+        while self.loggingIn < wanted {
+            guard self.mayConnect(), self.connect() else { return }
+        }
+    }
+
+    private func mayConnect() -> Bool {
+        if self.isPaused && self.welcomeQueue.isEmpty { return false }
+        if self.worker.shared.isShuttingDown.load(ordering: .relaxed) && self.queued == 0 { return false }
+        if self.backoff.nextTry > self.worker.now {
+            self.retry(after: self.backoff.nextTry - self.worker.now)
+            return false
+        }
+        return true
+    }
+
+    /// Looks at the queue again later.
+    private func retry(after delay: Microseconds) {
+        if let retry = self.retry {
+            if retry.deadline > self.worker.now + delay { retry.restart(after: delay) }
+        } else {
+            self.retry = Timer(loop: self.worker.loop, after: delay) { [unowned self] _ in self.pump() }
+        }
+    }
+
+    /// Connections this pool may have now. The reserve opens when the oldest client has waited long enough.
+    private var limit: Int {
+        guard self.size > 0 else { return 0 }
+        guard self.reserve > 0, self.settings.reservePoolTimeout > 0, let oldest = self.queue.first?.waitingSince else {
+            return self.size
+        }
+        let due = oldest + self.settings.reservePoolTimeout
+        if self.worker.now >= due { return self.size + self.reserve }
+        self.retry(after: due - self.worker.now)
+        return self.size
+    }
+
+    /// Begins one login if the limits allow it.
+    func connect() -> Bool {
+        guard self.shared.servers.take(limit: self.limit) else { return false }
+        let settings = self.worker.configuration.settings
+        guard
+            self.shared.database.servers.take(
+                limit: settings.effectiveMaxDbConnections(database: self.database))
+        else {
+            self.shared.servers.give()
+            self.worker.evictIdle(reason: "evicted for max_db_connections", but: self) {
+                $0.shared.database === self.shared.database
+            }
+            return false
+        }
+        guard self.shared.user.servers.take(limit: settings.effectiveMaxUserConnections(user: self.shared.key.user))
+        else {
+            self.shared.database.servers.give()
+            self.shared.servers.give()
+            self.worker.evictIdle(reason: "evicted for max_user_connections", but: self) {
+                $0.shared.user === self.shared.user
+            }
+            return false
+        }
+        self.loggingIn += 1
+        self.worker.resolve(self.nextHost(), for: self)
+        return true
+    }
+
+    private func nextHost() -> HostAddress {
+        let hosts = self.database.hosts
+        guard !hosts.isEmpty else { return HostAddress(host: "") }
+        let host = hosts[self.hostIndex % hosts.count]
+        if self.database.loadBalanceHosts == .roundRobin { self.hostIndex = (self.hostIndex + 1) % hosts.count }
+        return host
+    }
+
+    /// The host's addresses are known: connects to one of them.
+    func connect(_ host: HostAddress, _ addresses: Resolver.Answer) {
+        let options = self.worker.socketOptions
+        switch addresses {
+        case .failure(let error):
+            self.loginFailed(ServerError(message: "server DNS lookup failed: \(error.description)", sqlState: "08006"))
+        case .success(let list):
+            guard let address = list.isEmpty ? nil : list[self.worker.nextAddressIndex(list.count)] else {
+                return self.loginFailed(
+                    ServerError(message: "server DNS lookup failed: \(host.host) has no address", sqlState: "08006"))
+            }
+            do {
+                let socket = try Socket.connecting(to: address, options: options)
+                let server = ServerSession(pool: self, host: host, address: address, socket: socket)
+                self.add(server)
+                server.beginLogin()
+            } catch {
+                self.loginFailed(
+                    ServerError(message: "connect failed: \(host.description): \(error.reason)", sqlState: "08006"))
+            }
+        }
+    }
+
+    private func add(_ server: ServerSession) {
+        server.poolIndex = self.servers.count
+        self.servers.append(server)
+    }
+
+    private func remove(_ server: ServerSession) {
+        let index = server.poolIndex
+        guard index < self.servers.count, self.servers[index] === server else { return }
+        self.servers.swapAt(index, self.servers.count - 1)
+        self.servers[index].poolIndex = index
+        self.servers.removeLast()
+        server.poolIndex = -1
+    }
+
+    /// A login has ended well; the connection is ready.
+    func loginSucceeded(_ server: ServerSession) {
+        self.loggingIn -= 1
+        self.backoff.succeeded()
+        self.loginError = nil
+        if self.welcome == nil { self.welcome = server.parameters }
+        let welcomed = self.welcomeQueue
+        self.welcomeQueue = []
+        for client in welcomed { client.welcomed() }
+        self.give(server)
+        self.pump()
+    }
+
+    /// A login has failed. Clients that wait for their own login are told; others too if the server has refused us
+    /// and they have no other connection to wait for.
+    func loginFailed(_ error: ServerError) {
+        self.loggingIn -= 1
+        self.releaseCounts()
+        self.worker.log(.warning, self.prefix, error.message)
+        if self.database.loadBalanceHosts == .disable { self.hostIndex += 1 }
+        self.backoff.failed(now: self.worker.now, longest: self.settings.serverLoginRetry)
+        if error.isRefusal { self.loginError = error }
+        let waiting = self.welcomeQueue
+        self.welcomeQueue = []
+        for client in waiting { client.fail(error.forClients) }
+        if error.isRefusal && self.shared.servers.count == 0 {
+            while let client = self.dequeue() { client.fail(error.forClients) }
+        }
+        self.pump()
+    }
+
+    private var prefix: String { "S-pool: \(self.shared.key.database)/\(self.shared.key.user)" }
+
+    private func releaseCounts() {
+        self.shared.servers.give()
+        self.shared.database.servers.give()
+        self.shared.user.servers.give()
+        self.worker.connectionsFreed(by: self)
+    }
+
+    /// A connection that was open is closed.
+    func closed(_ server: ServerSession) {
+        self.remove(server)
+        if let index = self.idle.firstIndex(where: { $0 === server }) {
+            self.idle.remove(at: index)
+            if self.idle.isEmpty { self.announceIdle() }
+        }
+        self.releaseCounts()
+        self.pump()
+    }
+
+    /// A login that did not end well: the connection goes, then the failure is told.
+    func loginClosed(_ server: ServerSession, _ error: ServerError) {
+        self.remove(server)
+        self.loginFailed(error)
+    }
+
+    // MARK: Closing
+
+    /// Marks all connections to be closed when they are free, idle ones at once.
+    func retire(_ reason: String) {
+        for server in self.servers { server.retire(reason) }
+    }
+
+    /// Closes every connection now.
+    func closeAll(_ reason: String) {
+        for server in self.servers { server.end(reason) }
+    }
+
+    /// Closes the connection idle for longest. False when none is idle.
+    func evictOldestIdle(_ reason: String) -> Bool {
+        guard let oldest = self.idle.min(by: { $0.idleSince < $1.idleSince }) else { return false }
+        oldest.end(reason)
+        return true
+    }
+
+    /// Since when the connection idle for longest has been idle.
+    var oldestIdle: MonotonicTime? { self.idle.map(\.idleSince).min() }
+
+    func fail(queue error: ServerError) {
+        while let client = self.dequeue() { client.fail(error) }
+        let waiting = self.welcomeQueue
+        self.welcomeQueue = []
+        for client in waiting { client.fail(error) }
+    }
+
+    // MARK: Donation
+
+    /// Gives a connection to the reactor whose client has been waiting for longest. False when there is none, or the
+    /// connection cannot leave.
+    private func donate(_ server: ServerSession) -> Bool {
+        let mask = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+        guard mask != 0 else { return false }
+        var target: Int?
+        var earliest = Int64.max
+        for index in 0..<self.shared.oldest.count where mask & (1 << UInt64(index)) != 0 {
+            let since = self.shared.oldest[index].since.load(ordering: .relaxed)
+            if target == nil || since < earliest {
+                target = index
+                earliest = since
+            }
+        }
+        guard let target, server.leave() else { return false }
+        self.remove(server)
+        self.worker.donate(server, to: target, pool: self.shared.key)
+        return true
+    }
+
+    /// Gives an idle connection away because another reactor asks for one.
+    func donateIdle() {
+        guard self.queued == 0, let server = self.takeIdle() else { return }
+        if !self.donate(server) {
+            self.idle.append(server)
+            self.announceIdle()
+        }
+    }
+
+    /// Asks reactors that have an idle connection for one.
+    private func askOthers() {
+        let mask = self.shared.idle.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+        guard mask != 0 else { return }
+        for index in 0..<self.shared.oldest.count where mask & (1 << UInt64(index)) != 0 {
+            self.worker.ask(index, forIdleOf: self.shared.key)
+        }
+    }
+
+    /// A connection has arrived from another reactor.
+    func accept(_ server: ServerSession) {
+        server.joined(self)
+        self.add(server)
+        self.give(server)
+    }
+
+    // MARK: Upkeep, once a second
+
+    func maintain() {
+        let least = self.worker.configuration.settings.effectiveMinPoolSize(
+            database: self.database, user: self.shared.key.user)
+        if least > 0 && self.worker.index == 0 {
+            while self.shared.servers.count < least, self.loggingIn < Self.parallelLogins, self.mayConnect(),
+                self.connect()
+            {}
+        }
+        if self.queued > 0 || !self.welcomeQueue.isEmpty { self.pump() }
+    }
+
+    /// Numbers for the console.
+    func status() -> PoolStatus {
+        var status = PoolStatus(database: self.shared.key.database, user: self.shared.key.user)
+        status.clientsWaiting = self.queued + self.welcomeQueue.count
+        status.serversLogin = self.loggingIn
+        for server in self.servers {
+            switch server.status {
+            case .active: status.serversActive += 1
+            case .idle: status.serversIdle += 1
+            case .used: status.serversUsed += 1
+            case .tested: status.serversTested += 1
+            case .beingCanceled: status.serversBeingCanceled += 1
+            case .activeCancel: status.serversActiveCancel += 1
+            case .login: break
+            }
+        }
+        if let oldest = self.oldestWaiting { status.maxWait = max(0, self.worker.now - oldest) }
+        return status
+    }
+}

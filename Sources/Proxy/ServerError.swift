@@ -1,0 +1,38 @@
+import Wire
+
+/// Why a server connection could not be had or was lost, and what its clients are told.
+struct ServerError: Error, Sendable {
+    var message: String
+    var sqlState: String
+    /// The server has answered and refused: trying again soon gives the same, and other clients of the pool need not
+    /// wait for it.
+    var isRefusal = false
+
+    /// The server's own words, from an ErrorResponse during login.
+    init(refusedBy fields: ErrorFields) {
+        self.message = fields.message
+        self.sqlState = fields.sqlState
+        switch fields.sqlState {
+        case SQLState.cannotConnectNow, SQLState.tooManyConnections, SQLState.adminShutdown, SQLState.crashShutdown:
+            // Starting, stopping or full: passes by itself, so clients wait.
+            self.isRefusal = false
+        default: self.isRefusal = true
+        }
+    }
+
+    init(message: String, sqlState: String, isRefusal: Bool = false) {
+        self.message = message
+        self.sqlState = sqlState
+        self.isRefusal = isRefusal
+    }
+
+    /// For clients that were waiting for the login that failed.
+    var forClients: ServerError { self }
+
+    /// For clients that come before the next try.
+    var whileRetrying: ServerError {
+        var error = self
+        error.message = "server login has been failing, cached error: \(self.message) (server_login_retry)"
+        return error
+    }
+}

@@ -1,0 +1,315 @@
+import Pooling
+import Reactor
+import Wire
+
+// From the server to the client: each message belongs to the oldest outstanding request, whose disposition says what
+// becomes of it. Runs of messages that go to the client are passed on as one range.
+extension ServerSession {
+    /// Messages that end a request, change state, or are the server's own; all others share the fate of the request
+    /// they belong to, unseen.
+    private static let looked: MessageTypeSet = [
+        UInt8(ascii: "1"), UInt8(ascii: "2"), UInt8(ascii: "3"), UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "G"),
+        UInt8(ascii: "I"), UInt8(ascii: "K"), UInt8(ascii: "R"), UInt8(ascii: "S"), UInt8(ascii: "T"), UInt8(ascii: "Z"),
+        UInt8(ascii: "n"), UInt8(ascii: "s"),
+    ]
+
+    /// Of those, the ones whose content is read. A longer one than this passes unread.
+    private static let read: MessageTypeSet = [UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "Z")]
+    private static let readLimit = 256 * 1024
+
+    override func received(_ bytes: Span<UInt8>) -> Int {
+        if let login = self.login { return login.received(bytes) }
+        return self.relay(bytes)
+    }
+
+    private func relay(_ bytes: Span<UInt8>) -> Int {
+        var cursor = 0
+        // What from here to the cursor goes to the client.
+        var run = 0
+        while cursor < bytes.count {
+            let passes = self.passes
+            let skipped = self.framer.skip(bytes, at: cursor, until: Self.looked)
+            if !passes {
+                if self.state == .idle && skipped > cursor && !self.isHarmless(bytes, from: cursor, to: skipped) {
+                    self.end("idle server got dirty")
+                    return bytes.count
+                }
+                self.pass(bytes, run..<cursor)
+                run = skipped
+            }
+            cursor = skipped
+            switch self.framer.next(bytes, at: cursor, gather: Self.read, gatherLimit: Self.readLimit) {
+            case .message(let type, let range):
+                if Self.looked.contains(type) {
+                    self.message(type, bytes, range, &run)
+                    if self.state == .closed { return bytes.count }
+                } else if !passes {
+                    run = range.upperBound
+                }
+                cursor = range.upperBound
+            case .start(let type, _, let range):
+                // Too long to be looked at whole, or nothing to look at: what its type alone says is said now.
+                if Self.looked.contains(type) {
+                    self.streamed(type, bytes, range, &run)
+                } else if !passes {
+                    run = range.upperBound
+                }
+                cursor = range.upperBound
+            case .middle(let range, _):
+                if !passes { run = range.upperBound }
+                cursor = range.upperBound
+            case .incomplete(let needed):
+                self.pass(bytes, run..<cursor)
+                self.holdLimit = max(needed, 512)
+                self.checkCongestion()
+                return cursor
+            case .end: break
+            case .invalid:
+                self.end("bad packet from server")
+                return bytes.count
+            }
+        }
+        self.pass(bytes, run..<cursor)
+        self.checkCongestion()
+        return cursor
+    }
+
+    /// Whether messages that complete nothing go to the client now.
+    private var passes: Bool {
+        guard self.client != nil else { return false }
+        guard let head = self.requests.head else { return true }
+        switch head.disposition {
+        case .forward, .substitute, .answer: return true
+        case .swallow, .own: return false
+        }
+    }
+
+    private func pass(_ bytes: Span<UInt8>, _ range: Range<Int>) {
+        guard !range.isEmpty, let client = self.client else { return }
+        client.send(bytes.extracting(range))
+        client.group.statistics.counters.sent &+= UInt64(range.count)
+    }
+
+    /// A client that does not read its results keeps this side from being read.
+    private func checkCongestion() {
+        if let client = self.client, client.isCongested { self.pauseReading() }
+    }
+
+    /// Unasked for, an idle server may send notices and notifications only.
+    private func isHarmless(_ bytes: Span<UInt8>, from: Int, to: Int) -> Bool {
+        var cursor = from
+        var framer = MessageFramer(maximumLength: Int(Int32.max))
+        while cursor < to {
+            guard case .message(let type, let range) = framer.next(bytes, at: cursor, gather: []) else { return false }
+            guard type == Backend.noticeResponse || type == Backend.notificationResponse else { return false }
+            cursor = range.upperBound
+        }
+        return true
+    }
+
+    /// A message that was looked for. `run` is moved behind it when it does not go to the client.
+    private func message(_ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
+        switch type {
+        case Backend.parameterStatus: return self.parameterStatus(bytes, range, &run)
+        case Backend.errorResponse: return self.errorResponse(bytes, range, &run)
+        case Backend.authentication, Backend.backendKeyData: return self.end("unknown pkt from server")
+        case Backend.commandComplete: self.noteCommand(bytes.extracting(range))
+        default: break
+        }
+        let reply = self.requests.reply(type)
+        if reply.isUnsolicited && self.state == .idle { return self.end("idle server got dirty") }
+        if type == Backend.readyForQuery {
+            guard let status = TransactionStatus(readyForQuery: bytes.extracting(range)) else {
+                return self.end("bad packet from server")
+            }
+            self.transaction = status
+        }
+        self.settle(reply, bytes, range, &run)
+        if type == Backend.readyForQuery { self.readyForQuery(reply, bytes, range, &run) }
+    }
+
+    /// The same for a message that passes in pieces, by its type alone.
+    private func streamed(_ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
+        switch type {
+        case Backend.parameterStatus, Backend.readyForQuery, Backend.authentication, Backend.backendKeyData:
+            return self.end("bad packet from server")
+        default:
+            // No answer may come between the pieces; replies answered here wait for the next completed request.
+            let reply = self.requests.reply(type)
+            self.undo(reply.failedEffects)
+            if reply.succeeded { self.effectHolds() }
+            if !self.isPassed(reply) {
+                self.pass(bytes, run..<range.lowerBound)
+                run = range.upperBound
+            }
+        }
+    }
+
+    private func isPassed(_ reply: OutstandingRequests.Reply) -> Bool {
+        guard self.client != nil else { return false }
+        switch reply.disposition {
+        case .forward, .answer: return true
+        case .swallow, .own, .substitute: return false
+        }
+    }
+
+    /// Passes a reply on or not, keeps the books of what it completes, and answers what is to be answered behind it.
+    private func settle(
+        _ reply: OutstandingRequests.Reply, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int
+    ) {
+        if !self.isPassed(reply) {
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.upperBound
+        }
+        if reply.succeeded { self.effectHolds() }
+        guard reply.completed != nil, self.requests.head?.disposition == .answer else { return }
+        self.pass(bytes, run..<range.upperBound)
+        run = range.upperBound
+        self.answerHere()
+    }
+
+    /// Sends the answers whose turn has come.
+    func answerHere() {
+        while let answer = self.requests.takeAnswer() {
+            if answer.hasEffect { _ = self.effects.popFirst() }
+            guard let client = self.client else { continue }
+            client.send(answer.kind == .parse ? Self.parseComplete : Self.closeComplete)
+        }
+    }
+
+    static let parseComplete = MessageWriter.bytes { $0.parseComplete() }
+    static let closeComplete = MessageWriter.bytes { $0.closeComplete() }
+
+    private func readyForQuery(
+        _ reply: OutstandingRequests.Reply, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int
+    ) {
+        if reply.disposition == .own {
+            self.ownQueryEnded()
+            if self.state == .preparing { self.ready() }
+            return
+        }
+        if let client = self.client {
+            self.pass(bytes, run..<range.upperBound)
+            run = range.upperBound
+            client.queryEnded(self.transaction)
+            if self.state == .closed { return }
+        }
+        self.ready()
+    }
+
+    // MARK: Errors
+
+    private func errorResponse(_ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
+        let head = self.requests.head
+        let message = bytes.extracting(range)
+        let fields = ErrorFields(message)
+        if fields.isFatal { self.lastWords = fields }
+        if fields.sqlState == SQLState.featureNotSupported, self.statements.count > 0,
+            head?.kind == .bind || head?.kind == .execute || head?.kind == .describe
+        {
+            // "cached plan must not change result type": the table behind it has changed.
+            self.mustDeallocate = true
+        }
+        if head == nil && self.state == .idle {
+            if !fields.isFatal { self.end("idle server got dirty") }
+            run = range.upperBound
+            return
+        }
+        let reply = self.requests.reply(Backend.errorResponse)
+        switch reply.disposition {
+        case .own:
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.upperBound
+            // A FATAL here is the session's end, and the client's business as well.
+            if fields.isFatal, let client = self.client { client.send(message) }
+            self.ownError = fields
+        case .substitute:
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.upperBound
+            if case .error(let substitute)? = self.effects.first { self.client?.send(substitute) }
+        case .forward, .swallow, .answer:
+            // The failure of a Parse that was sent ahead is the failure of the client's Bind.
+            if self.client == nil {
+                run = range.upperBound
+            } else if reply.disposition != .forward {
+                self.pass(bytes, run..<range.lowerBound)
+                run = range.lowerBound
+            }
+        }
+        if reply.completed != nil { self.unnamedStatement = 0 }
+        self.undo(reply.failedEffects)
+        if let client = self.client, self.worker.configuration.settings.general.verbose > 1 {
+            self.worker.log(.debug, client.prefix, "server error: \(fields.sqlState) \(fields.message)")
+        }
+    }
+
+    // MARK: Effects
+
+    /// The request that was just completed has succeeded.
+    private func effectHolds() {
+        guard let effect = self.effects.popFirst() else { return }
+        if case .parse(let statement, _) = effect { self.pool.accepted(statement) }
+    }
+
+    /// Takes back what failed requests, and those the server ignored after them, have changed in the books: the last
+    /// one first.
+    private func undo(_ count: Int) {
+        guard count > 0 else { return }
+        var failed: [Effect] = []
+        for _ in 0..<count {
+            if let effect = self.effects.popFirst() { failed.append(effect) }
+        }
+        for effect in failed.reversed() {
+            switch effect {
+            case .parse(let statement, let name):
+                self.statements.remove(statement)
+                if let name { self.client?.statements.remove(name.span) }
+            case .named(let name): self.client?.statements.remove(name.span)
+            case .closed(let name, let statement): _ = self.client?.statements.add(name.span, statement)
+            case .error: break
+            }
+        }
+    }
+
+    // MARK: Session state
+
+    private func parameterStatus(_ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
+        guard let status = ParameterStatus(bytes.extracting(range)) else { return self.end("bad packet from server") }
+        self.parameters = self.worker.parameters.setting(status.name, status.value, in: self.parameters)
+        let isOwn = self.requests.head?.disposition == .own
+        if let client = self.client, !isOwn {
+            // The client's own doing, or a change for all (a reload of the server): both are its business.
+            client.parameterChanged(status)
+        } else {
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.upperBound
+        }
+    }
+
+    /// Commands that change more than the server reports.
+    private func noteCommand(_ message: Span<UInt8>) {
+        guard message.count > 7 else { return }
+        // A cheap look at the tag before the exact one: results of SELECT, INSERT, … end here.
+        switch (message[5], message[7]) {
+        case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"): self.discarded(all: true)
+        case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):
+            self.discarded(all: false)
+        case (UInt8(ascii: "S"), UInt8(ascii: "T")) where CommandTag.equals(message, "SET"),
+            (UInt8(ascii: "R"), UInt8(ascii: "S")) where CommandTag.equals(message, "RESET"):
+            // What the server reports is followed; whether something else was changed cannot be seen.
+            if self.requests.head?.disposition != .own { self.areExtrasUncertain = true }
+        default: break
+        }
+    }
+
+    /// DISCARD ALL or DEALLOCATE ALL: no statement is left, on the server and for the client that asked.
+    private func discarded(all: Bool) {
+        self.statements.removeAll()
+        self.unnamedStatement = 0
+        if all {
+            self.areExtrasUncertain = false
+            self.parameters = self.worker.parameters.withoutExtras(self.parameters)
+        }
+        if self.requests.head?.disposition != .own { self.client?.statements.removeAll() }
+    }
+}

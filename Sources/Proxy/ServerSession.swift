@@ -1,0 +1,486 @@
+import Authentication
+import DequeModule
+import Logging
+import Pooling
+import Reactor
+import Settings
+import Wire
+
+/// A connection to a PostgreSQL server.
+///
+///     login ──► idle ◄──► linked ──► preparing ──► idle
+///                 │                    ▲   │
+///                 └──── check ─────────┘   └──► (closed)
+///
+/// - login: connecting and authenticating (`ServerLogin`), then `connect_query`.
+/// - idle: nobody's; in its pool's list.
+/// - linked: a client's requests go to it and its replies to the client.
+/// - preparing: the proxy's own queries run (server_check_query, ROLLBACK, server_reset_query), or a client that has
+///   left is waited out, or a cancel request for it is on its way. Nobody's until that is over.
+///
+/// It is released by a client when ReadyForQuery says idle, no request is outstanding, and the client is not in the
+/// middle of a message (`releaseIfFree`).
+final class ServerSession: Connection {
+    enum State { case login, idle, linked, preparing, closed }
+
+    /// What the proxy asks for itself; each is one Query whose replies nobody sees.
+    enum OwnQuery {
+        case settings([ParameterChange])
+        case connectQuery, check, rollback, reset, deallocate
+
+        /// The reason for closing when it fails; nil if failing does not matter.
+        var failure: String? {
+            switch self {
+            case .settings: nil
+            case .connectQuery: "exec_on_connect query failed"
+            case .check: "test query failed"
+            case .rollback: "rollback failed"
+            case .reset, .deallocate: "reset query failed"
+            }
+        }
+    }
+
+    /// What a request has changed in the proxy's books, kept until its reply tells whether it holds.
+    enum Effect {
+        /// A Parse that went to the server. `name` is the client's, nil for a Parse ahead of a Bind.
+        case parse(PreparedStatement, name: [UInt8]?)
+        /// A Parse answered here.
+        case named([UInt8])
+        /// A Close answered here.
+        case closed([UInt8], PreparedStatement)
+        /// A request that is bound to fail, and the ErrorResponse that the client gets.
+        case error([UInt8])
+    }
+
+    let id: UInt64
+    private(set) var pool: Pool
+    var worker: Worker { self.pool.worker }
+    let host: HostAddress
+    let address: SocketAddress
+    let createdAt: MonotonicTime
+    let connectTime: Int64
+    var poolIndex = -1
+
+    private(set) var state = State.login
+    var client: ClientSession?
+    var framer: MessageFramer
+    var requests = OutstandingRequests()
+    var effects = Deque<Effect>()
+    var ownQueries = Deque<OwnQuery>()
+    /// The ErrorResponse to the own query under way.
+    var ownError: ErrorFields?
+    /// As of the last ReadyForQuery.
+    var transaction = TransactionStatus.idle
+    var parameters = ParameterSet.empty
+    /// Settings that no server reports may differ from `parameters`: somebody used SET or RESET.
+    var areExtrasUncertain = false
+    var statements: ServerStatements
+    /// Whose unnamed statement the server has: the number a client gave it; 0 when none or unknown.
+    var unnamedStatement: UInt64 = 0
+    /// After "cached plan must not change result type": prepare everything anew.
+    var mustDeallocate = false
+    /// The session's settings or objects were changed by a client that has gone (session mode).
+    var mustReset = false
+    var backendKey: [UInt8] = []
+    var login: ServerLogin?
+    /// Cancel requests on their way to this backend.
+    private var cancels = 0
+    /// Why the connection closes as soon as it is free.
+    private(set) var retireReason: String?
+    private(set) var idleSince: MonotonicTime = 0
+    private var hasBeenUsed = false
+    private var isChecked = true
+    /// The server has said FATAL: what follows is the end.
+    var lastWords: ErrorFields?
+    /// This belongs to one client for good: a replication connection.
+    var isDedicated = false
+    var requestTime: MonotonicTime = 0
+
+    init(pool: Pool, host: HostAddress, address: SocketAddress, socket: consuming Socket) {
+        let worker = pool.worker
+        self.id = worker.shared.nextID()
+        self.pool = pool
+        self.host = host
+        self.address = address
+        self.createdAt = worker.now
+        self.connectTime = wallClockNow()
+        self.framer = MessageFramer(maximumLength: Int(Int32.max))
+        self.statements = ServerStatements(limit: worker.configuration.settings.general.maxPreparedStatements)
+        super.init(loop: worker.loop, connecting: socket)
+    }
+
+    var prefix: String {
+        "S-0x\(String(self.id, radix: 16)): \(self.pool.shared.key.database)/\(self.pool.shared.key.user)@\(self.host.description)"
+    }
+
+    // MARK: Login
+
+    func beginLogin() {
+        let timeout = self.pool.settings.serverConnectTimeout
+        if timeout > 0 { self.setDeadline(self.loop.now + timeout) }
+        self.start()
+    }
+
+    override func connected() {
+        self.login = ServerLogin(self)
+        self.login?.begin()
+    }
+
+    /// The login has ended well.
+    func loggedIn() {
+        self.login = nil
+        self.setDeadline(.max)
+        if self.pool.settings.logConnections {
+            self.worker.log(.info, self.prefix, "new connection to server (from \(Socket.localAddress(self.descriptor).description))")
+        }
+        self.state = .preparing
+        if let query = self.pool.database.connectQuery, !query.isEmpty {
+            self.run(.connectQuery, query)
+        } else {
+            self.pool.loginSucceeded(self)
+        }
+    }
+
+    /// The login has failed; the pool is told.
+    func loginFailed(_ error: ServerError) {
+        guard self.state == .login else { return }
+        self.state = .closed
+        self.login = nil
+        self.close()
+        var error = error
+        error.message = error.message
+        self.pool.loginClosed(self, error)
+    }
+
+    // MARK: In the pool
+
+    func becomeIdle() {
+        self.state = .idle
+        self.idleSince = self.loop.now
+        self.isChecked = self.hasBeenUsed
+        self.armIdleDeadline()
+    }
+
+    private func armIdleDeadline() {
+        let settings = self.pool.settings
+        var due = MonotonicTime.max
+        if settings.serverIdleTimeout > 0 { due = self.idleSince + settings.serverIdleTimeout }
+        let lifetime = self.worker.configuration.settings.effectiveServerLifetime(database: self.pool.database)
+        if lifetime > 0 { due = min(due, self.createdAt + lifetime) }
+        self.setDeadline(due)
+    }
+
+    /// Idle for so long that it is asked whether it is still there before a client gets it.
+    var needsCheck: Bool {
+        let settings = self.pool.settings
+        guard self.state == .idle, settings.serverCheckQuery != nil else { return false }
+        return self.loop.now - self.idleSince > settings.serverCheckDelay || settings.serverCheckDelay == 0
+    }
+
+    /// Runs server_check_query; the pool gets the connection back when it has succeeded.
+    func check() {
+        self.state = .preparing
+        self.run(.check, self.pool.settings.serverCheckQuery ?? "")
+    }
+
+    /// Older than `server_lifetime`.
+    private var isExpired: Bool {
+        let lifetime = self.worker.configuration.settings.effectiveServerLifetime(database: self.pool.database)
+        return self.loop.now - self.createdAt >= lifetime
+    }
+
+    /// Closes the connection: at once when idle, else when it is free.
+    func retire(_ reason: String) {
+        switch self.state {
+        case .idle: self.end(reason)
+        case .login, .preparing: self.retireReason = reason
+        case .linked:
+            self.retireReason = reason
+            if self.pool.settings.serverFastClose, self.pool.mode == .session, let client = self.client,
+                self.transaction == .idle, self.requests.isQuiet
+            {
+                client.fail(ServerError(message: "database configuration changed", sqlState: SQLState.adminShutdown))
+            }
+        case .closed: return
+        }
+    }
+
+    var isRetiring: Bool { self.retireReason != nil }
+
+    // MARK: Linked
+
+    /// Becomes this client's.
+    func link(_ client: ClientSession) {
+        self.state = .linked
+        self.client = client
+        self.hasBeenUsed = true
+        self.setDeadline(.max)
+        client.linked(self)
+        if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
+    }
+
+    /// Asks the server for the client's settings, ahead of the client's requests.
+    private func adjustSettings(to client: ClientSession) {
+        guard let wanted = client.parameters else { return }
+        if self.areExtrasUncertain {
+            // Only what the server reports is known; the rest is set back, or set again.
+            let extras = self.parameters.parameters.filter { !$0.isReported }
+            self.parameters = self.worker.parameters.withoutExtras(self.parameters)
+            self.areExtrasUncertain = false
+            let changes = wanted.changes(from: self.parameters)
+            let resets = extras.filter { wanted[$0.key] == nil }.map { ParameterChange.reset($0.name) }
+            return self.set(changes + resets, for: client)
+        }
+        self.set(wanted.changes(from: self.parameters), for: client)
+    }
+
+    private func set(_ changes: [ParameterChange], for client: ClientSession) {
+        guard !changes.isEmpty, let wanted = client.parameters else { return }
+        client.settingsPending()
+        self.run(.settings(changes), ParameterChange.statement(changes, client: wanted))
+    }
+
+    /// Sends one of the proxy's own queries.
+    func run(_ own: OwnQuery, _ text: String) {
+        self.ownQueries.append(own)
+        self.requests.append(.query, .own)
+        self.unnamedStatement = 0
+        self.send(MessageWriter.bytes { $0.query(text) })
+    }
+
+    /// The client's side of the pair has nothing more to say for now: releases the connection if nothing is owed.
+    func releaseIfFree() {
+        guard self.state == .linked, let client = self.client, self.transaction == .idle, self.requests.isQuiet,
+            !client.isInMessage, self.framer.remaining == 0
+        else { return }
+        if self.pool.mode == .session || self.isDedicated { return }
+        client.unlinked()
+        self.client = nil
+        self.settle()
+    }
+
+    /// Without a client and without obligations: cleans up, waits for cancels, and goes back to the pool.
+    private func settle() {
+        self.state = .preparing
+        let settings = self.pool.settings
+        if self.cancels > 0 { return self.armPreparing() }
+        if self.mustDeallocate {
+            self.mustDeallocate = false
+            self.statements.removeAll()
+            return self.run(.deallocate, "DEALLOCATE ALL")
+        }
+        if self.mustReset || (settings.serverResetQueryAlways && self.hasBeenUsed) {
+            self.mustReset = false
+            self.hasBeenUsed = false
+            if !settings.serverResetQuery.isEmpty {
+                self.armPreparing()
+                return self.run(.reset, settings.serverResetQuery)
+            }
+        }
+        if let reason = self.retireReason { return self.end(reason) }
+        if self.isExpired { return self.end("server lifetime over") }
+        if self.isDedicated { return self.end("replication client was closed") }
+        self.setDeadline(.max)
+        self.pool.give(self)
+    }
+
+    /// The proxy's own queries may not take for ever.
+    private func armPreparing() {
+        let timeout = max(self.pool.settings.cancelWaitTimeout, 1_000_000)
+        self.setDeadline(self.loop.now + timeout)
+    }
+
+    /// The client is gone. `isOrderly`: it said so behind its last request, which it wants carried out.
+    func clientLeft(isOrderly: Bool) {
+        guard let client = self.client else { return }
+        let isInMessage = client.isInMessage
+        self.client = nil
+        guard self.state == .linked else { return }
+        self.state = .preparing
+        if self.isDedicated { return self.end("replication client was closed") }
+        if self.pool.mode == .session { self.mustReset = true }
+        let isOwnBusiness = self.requests.head.map { $0.disposition == .own } ?? true
+        if self.requests.isQuiet && !isInMessage { return self.tidy() }
+        if !isInMessage && !self.requests.isUnsynced && !self.requests.isCopyingIn
+            && (isOrderly || (isOwnBusiness && self.requests.count == 1))
+        {
+            // What it asked for is finished first; the replies go nowhere.
+            return self.armPreparing()
+        }
+        // Something runs for nobody, or a message was cut off in the middle.
+        self.cancelRunning()
+        self.end("client disconnect while server was not ready")
+    }
+
+    /// No client, nothing outstanding: an open transaction is rolled back, then all is as at a release.
+    private func tidy() {
+        if self.transaction == .idle { return self.settle() }
+        self.armPreparing()
+        self.run(.rollback, "ROLLBACK")
+    }
+
+    /// ReadyForQuery has come.
+    func ready() {
+        switch self.state {
+        case .linked: self.releaseIfFree()
+        case .preparing: if self.requests.isQuiet { self.tidy() }
+        case .login, .idle, .closed: return
+        }
+    }
+
+    /// An own query has ended.
+    func ownQueryEnded() {
+        guard let own = self.ownQueries.popFirst() else { return }
+        let error = self.ownError
+        self.ownError = nil
+        if case .settings(let changes) = own { return self.settingsEnded(changes, error) }
+        if case .connectQuery = own {
+            if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
+            if self.state == .preparing && self.client == nil { self.pool.loginSucceeded(self) }
+            return
+        }
+        if let error, let reason = own.failure {
+            self.worker.log(.warning, self.prefix, "\(reason): \(error.message)")
+            return self.end(reason)
+        }
+        if case .check = own, self.state == .preparing {
+            self.idleSince = self.loop.now
+        }
+    }
+
+    private func settingsEnded(_ changes: [ParameterChange], _ error: ErrorFields?) {
+        guard let client = self.client else {
+            // Whatever has been set is not known; the next client's settings are asked for in full.
+            self.areExtrasUncertain = true
+            return
+        }
+        if let error { return client.settingsFailed(error) }
+        let table = self.worker.parameters
+        let (ours, theirs) = table.applied(changes, client: client.parameters ?? self.parameters, server: self.parameters)
+        self.parameters = theirs
+        client.settingsApplied(ours)
+    }
+
+    // MARK: Cancel
+
+    /// Asks the server to cancel what runs for the linked client.
+    func cancelRunning() {
+        guard !self.backendKey.isEmpty, self.state == .linked || self.state == .preparing else { return }
+        self.cancels += 1
+        let started = CancelConnection.start(
+            worker: self.worker, address: self.address, key: self.backendKey, server: self)
+        if !started { self.cancels -= 1 }
+    }
+
+    /// A cancel request has been delivered or given up.
+    func cancelEnded() {
+        self.cancels -= 1
+        if self.state == .preparing && self.cancels == 0 && self.requests.isQuiet && self.client == nil { self.tidy() }
+    }
+
+    // MARK: From one reactor to another
+
+    func joined(_ pool: Pool) {
+        self.pool = pool
+        self.parameters = pool.worker.parameters.intern(self.parameters)
+    }
+
+    // MARK: The end
+
+    override func drained() { self.client?.resumeReading() }
+
+    override func disconnected(_ reason: Disconnect) {
+        switch self.state {
+        case .login:
+            let what =
+                switch reason {
+                case .connectFailed: "connect failed"
+                case .endOfFile, .failed: "login failed: server closed the connection"
+                }
+            let error =
+                self.lastWords.map { ServerError(refusedBy: $0) }
+                ?? ServerError(message: "\(what): \(self.host.description): \(reason.description)", sqlState: "08006")
+            self.loginFailed(error)
+        case .idle: self.lost("server closed the connection")
+        case .linked, .preparing: self.lost("server closed the connection unexpectedly (\(reason.description))")
+        case .closed: return
+        }
+    }
+
+    /// The server has gone by itself.
+    private func lost(_ reason: String) {
+        let words = self.lastWords.map { "\(reason): \($0.message)" } ?? reason
+        self.end(words, clientError: "server connection to \(self.host.description) was lost: \(reason)")
+    }
+
+    /// Closes the connection; a linked client goes with it.
+    func end(_ reason: String, clientError: String? = nil) {
+        guard self.state != .closed else { return }
+        if self.state == .login {
+            return self.loginFailed(ServerError(message: reason, sqlState: SQLState.connectionFailure))
+        }
+        let wasPreparing = self.state == .preparing
+        self.state = .closed
+        if self.pool.settings.logDisconnections {
+            let age = (self.loop.now - self.createdAt) / 1_000_000
+            self.worker.log(.info, self.prefix, "closing because: \(reason) (age=\(age)s)")
+        }
+        if self.isOpen { self.send(MessageWriter.bytes { $0.terminate() }) }
+        if wasPreparing, case .connectQuery? = self.ownQueries.first {
+            // Still counted as a login.
+            self.close()
+            self.pool.loginClosed(self, ServerError(message: reason, sqlState: SQLState.connectionFailure))
+            return
+        }
+        let client = self.client
+        self.client = nil
+        self.flushAndClose()
+        self.pool.closed(self)
+        if let client {
+            // The server's own words have been passed on already when it had any.
+            if self.lastWords != nil {
+                client.endAfterServer(reason)
+            } else {
+                client.lostServer(
+                    ServerError(message: clientError ?? reason, sqlState: SQLState.connectionFailure))
+            }
+        }
+    }
+
+    private func flushAndClose() {
+        // Terminate is a courtesy: sent if the socket takes it now.
+        if self.isOpen { self.closeAfterFlush() }
+    }
+
+    override func timedOut() {
+        switch self.state {
+        case .login: self.loginFailed(ServerError(message: "connect timeout", sqlState: SQLState.connectionFailure))
+        case .idle:
+            if self.isExpired && self.loop.now < self.idleSince + max(self.pool.settings.serverIdleTimeout, 1) {
+                self.end("server lifetime over")
+            } else if self.pool.settings.serverIdleTimeout > 0,
+                self.loop.now >= self.idleSince + self.pool.settings.serverIdleTimeout
+            {
+                self.end("server idle timeout")
+            } else if self.isExpired {
+                self.end("server lifetime over")
+            } else {
+                self.armIdleDeadline()
+            }
+        case .preparing:
+            self.cancelRunning()
+            self.end(self.cancels > 0 ? "cancel_wait_timeout" : "query_timeout")
+        case .linked, .closed: return
+        }
+    }
+
+    /// For the console.
+    var status: ServerState {
+        switch self.state {
+        case .login, .closed: .login
+        case .idle: self.needsCheck ? .used : .idle
+        case .linked: .active
+        case .preparing: self.cancels > 0 ? .beingCanceled : .tested
+        }
+    }
+}

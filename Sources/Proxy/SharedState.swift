@@ -1,0 +1,141 @@
+import Synchronization
+
+// What all reactors share: counts that limits are checked against, and marks that tell who waits and who has something
+// to give. Atomics only; everything else belongs to one reactor.
+
+/// Names a pool: which database, as which user on the server.
+struct PoolKey: Hashable, Sendable {
+    let database: String
+    let user: String
+}
+
+/// A count with a limit. A limit of 0 is none.
+struct LimitedCount: ~Copyable, Sendable {
+    private let value = Atomic<Int>(0)
+
+    var count: Int { self.value.load(ordering: .relaxed) }
+
+    /// Adds one unless the limit is reached.
+    func take(limit: Int) -> Bool {
+        var seen = self.value.load(ordering: .relaxed)
+        while limit <= 0 || seen < limit {
+            let (done, original) = self.value.weakCompareExchange(
+                expected: seen, desired: seen + 1, ordering: .acquiringAndReleasing)
+            if done { return true }
+            seen = original
+        }
+        return false
+    }
+
+    func give() { self.value.subtract(1, ordering: .acquiringAndReleasing) }
+}
+
+/// A database (an entry of `[databases]`, or one made by `*`) over all reactors.
+final class SharedDatabase: Sendable {
+    let name: String
+    let servers = LimitedCount()
+    let clients = LimitedCount()
+    let isPaused = Atomic<Bool>(false)
+    let isDisabled = Atomic<Bool>(false)
+
+    init(name: String) { self.name = name }
+}
+
+/// A user over all reactors and databases.
+final class SharedUser: Sendable {
+    let name: String
+    let servers = LimitedCount()
+    let clients = LimitedCount()
+
+    init(name: String) { self.name = name }
+}
+
+/// A pool over all reactors: how many connections it has, and which reactors' shards wait or have one idle.
+final class SharedPool: Sendable {
+    let key: PoolKey
+    let database: SharedDatabase
+    let user: SharedUser
+    /// Server connections, those still logging in included.
+    let servers = LimitedCount()
+    /// One bit for each reactor whose shard has waiting clients.
+    let waiting = Atomic<UInt64>(0)
+    /// One bit for each reactor whose shard has idle connections.
+    let idle = Atomic<UInt64>(0)
+    /// For each reactor, since when the client at the head of its queue has been waiting.
+    let oldest: [OldestWaiter]
+
+    init(key: PoolKey, database: SharedDatabase, user: SharedUser, reactors: Int) {
+        self.key = key
+        self.database = database
+        self.user = user
+        self.oldest = (0..<reactors).map { _ in OldestWaiter() }
+    }
+}
+
+/// Since when a reactor's longest-waiting client waits; `.max` without one. An object of its own, so that a reactor
+/// writes to its own cache line.
+final class OldestWaiter: Sendable {
+    let since = Atomic<Int64>(.max)
+    private let padding = InlineArray<6, Int64>(repeating: 0)
+}
+
+/// The process's shared state: pools, databases and users by name, and the counts that belong to none of them.
+final class SharedState: Sendable {
+    let reactors: Int
+    let clients = LimitedCount()
+    /// Numbers clients and server connections.
+    private let lastID = Atomic<UInt64>(0)
+    /// PAUSE without a database.
+    let isPaused = Atomic<Bool>(false)
+    /// A shutdown has begun: no new clients.
+    let isShuttingDown = Atomic<Bool>(false)
+
+    private struct Names {
+        var pools: [PoolKey: SharedPool] = [:]
+        var databases: [String: SharedDatabase] = [:]
+        var users: [String: SharedUser] = [:]
+    }
+    private let names = Mutex(Names())
+
+    init(reactors: Int) { self.reactors = reactors }
+
+    func nextID() -> UInt64 { self.lastID.add(1, ordering: .relaxed).newValue }
+
+    /// The database of this name, made when it is new.
+    func database(_ name: String) -> SharedDatabase { self.names.withLock { Self.database(name, &$0) } }
+
+    private static func database(_ name: String, _ names: inout Names) -> SharedDatabase {
+        if let known = names.databases[name] { return known }
+        let database = SharedDatabase(name: name)
+        names.databases[name] = database
+        return database
+    }
+
+    /// The user of this name, made when it is new.
+    func user(_ name: String) -> SharedUser { self.names.withLock { Self.user(name, &$0) } }
+
+    private static func user(_ name: String, _ names: inout Names) -> SharedUser {
+        if let known = names.users[name] { return known }
+        let user = SharedUser(name: name)
+        names.users[name] = user
+        return user
+    }
+
+    /// The pool of this name, made when it is new.
+    func pool(_ key: PoolKey) -> SharedPool {
+        self.names.withLock { names in
+            if let known = names.pools[key] { return known }
+            let pool = SharedPool(
+                key: key, database: Self.database(key.database, &names), user: Self.user(key.user, &names),
+                reactors: self.reactors)
+            names.pools[key] = pool
+            return pool
+        }
+    }
+
+    /// The database of this name if there has been a client for it.
+    func knownDatabase(_ name: String) -> SharedDatabase? { self.names.withLock { $0.databases[name] } }
+    var databases: [SharedDatabase] { self.names.withLock { Array($0.databases.values) } }
+    var users: [SharedUser] { self.names.withLock { Array($0.users.values) } }
+    var pools: [SharedPool] { self.names.withLock { Array($0.pools.values) } }
+}

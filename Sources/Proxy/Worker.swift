@@ -1,0 +1,324 @@
+import Authentication
+import Dispatch
+import Logging
+import Pooling
+import Reactor
+import Settings
+import Synchronization
+
+/// One reactor: an event loop and everything that lives on it. All of it is touched by the loop's thread only; other
+/// threads and reactors leave messages in `mailbox`.
+final class Worker {
+    let index: Int
+    let loop: EventLoop
+    let shared: SharedState
+    let reactors: [ReactorHandle]
+    let resolver: Resolver
+    let logger: Logger
+    let derivations: KeyDerivations
+    let console: any ConsoleService
+    unowned let proxy: Proxy
+    private(set) var configuration: Configuration
+    private(set) var socketOptions = SocketOptions()
+
+    private(set) var pools: [PoolKey: Pool] = [:]
+    private var groups: [ClientGroup.Key: ClientGroup] = [:]
+    private var statistics: [String: DatabaseStatistics] = [:]
+    private(set) var clients: [UInt64: ClientSession] = [:]
+    private var cancelKeys: [UInt64: ClientSession] = [:]
+    private var listeners: [Listener] = []
+    private var cancels: [CancelConnection] = []
+    let parameters = ParameterTable()
+    let statements: StatementCache
+    private var addressIndex = 0
+    private var unnamedStatements: UInt64
+
+    var now: MonotonicTime { self.loop.now }
+    var mailbox: Mailbox<Worker> { self.reactors[self.index].mailbox }
+
+    /// Called on the reactor's own thread.
+    init(index: Int, proxy: Proxy, configuration: Configuration) throws(SystemError) {
+        self.index = index
+        self.proxy = proxy
+        self.loop = try EventLoop()
+        self.shared = proxy.shared
+        self.reactors = proxy.reactors
+        self.resolver = proxy.resolver
+        self.logger = proxy.logger
+        self.derivations = proxy.derivations
+        self.console = proxy.console
+        self.configuration = configuration
+        self.statements = StatementCache(registry: proxy.statements)
+        self.unnamedStatements = UInt64(index) << 48
+        self.applySocketOptions()
+        self.mailbox.open(on: self.loop, owner: self)
+        self.maintainEverySecond()
+    }
+
+    private func maintainEverySecond() {
+        _ = Timer(loop: self.loop, after: 1_000_000) { [unowned self] timer in
+            for pool in self.pools.values { pool.maintain() }
+            timer.restart(after: 1_000_000)
+        }
+    }
+
+    // MARK: Configuration
+
+    func apply(_ configuration: Configuration) {
+        self.configuration = configuration
+        self.applySocketOptions()
+        let settings = configuration.settings
+        for (key, pool) in self.pools {
+            if let database = settings.database(named: key.database) {
+                pool.apply(settings, database: database)
+            } else {
+                // The database has left the file. Clients that are linked finish what they do.
+                pool.fail(queue: ServerError(message: "database removed", sqlState: "3D000"))
+                pool.retire("database removed")
+            }
+        }
+        for (key, group) in self.groups {
+            guard let database = settings.database(named: key.database) else { continue }
+            group.apply(settings, pool: self.pool(database: database, user: database.user ?? key.user))
+        }
+    }
+
+    private func applySocketOptions() {
+        let general = self.configuration.settings.general
+        self.socketOptions.keepAlive = general.tcpKeepalive
+        self.socketOptions.keepAliveCount = general.tcpKeepcnt
+        self.socketOptions.keepAliveIdle = general.tcpKeepidle
+        self.socketOptions.keepAliveInterval = general.tcpKeepintvl
+        self.socketOptions.userTimeout = general.tcpUserTimeout
+        self.socketOptions.bufferSize = general.tcpSocketBuffer
+    }
+
+    // MARK: Pools
+
+    /// This reactor's shard of the pool.
+    func pool(database: DatabaseSettings, user: String) -> Pool {
+        let key = PoolKey(database: database.name, user: user)
+        if let known = self.pools[key] { return known }
+        let pool = Pool(worker: self, shared: self.shared.pool(key), database: database)
+        self.pools[key] = pool
+        return pool
+    }
+
+    func statistics(of database: String) -> DatabaseStatistics {
+        if let known = self.statistics[database] { return known }
+        let statistics = DatabaseStatistics()
+        self.statistics[database] = statistics
+        return statistics
+    }
+
+    var allStatistics: [String: StatisticsCounters] { self.statistics.mapValues(\.counters) }
+
+    /// What a client of this user in this database shares with others of its kind.
+    func group(database: DatabaseSettings, user: String) -> ClientGroup {
+        let key = ClientGroup.Key(database: database.name, user: user)
+        if let known = self.groups[key] { return known }
+        let group = ClientGroup(
+            key: key, pool: self.pool(database: database, user: database.user ?? user),
+            sharedUser: self.shared.user(user), statistics: self.statistics(of: database.name),
+            settings: self.configuration.settings)
+        self.groups[key] = group
+        return group
+    }
+
+    /// A count was given back: whoever waits for room looks again, here and on other reactors.
+    func connectionsFreed(by pool: Pool) {
+        if pool.shared.waiting.load(ordering: .relaxed) & ~(1 << UInt64(self.index)) != 0 {
+            let key = pool.shared.key
+            self.tellOthers { $0.pools[key]?.pump() }
+        }
+        let settings = self.configuration.settings
+        let limits =
+            settings.effectiveMaxDbConnections(database: pool.database)
+            + settings.effectiveMaxUserConnections(user: pool.shared.key.user)
+        guard limits > 0 else { return }
+        let database = pool.shared.key.database
+        let user = pool.shared.key.user
+        for other in self.pools.values where other !== pool {
+            if other.waitingClients > 0 { other.pump() }
+        }
+        self.tellOthers { worker in
+            for pool in worker.pools.values where pool.waitingClients > 0 {
+                if pool.shared.key.database == database || pool.shared.key.user == user { pool.pump() }
+            }
+        }
+    }
+
+    /// Closes one idle connection of another pool to make room: the one idle for longest on this reactor, or else
+    /// one on another.
+    func evictIdle(reason: String, but pool: Pool, where matches: (Pool) -> Bool) {
+        let candidates = self.pools.values.filter { $0 !== pool && $0.oldestIdle != nil && matches($0) }
+        if let oldest = candidates.min(by: { ($0.oldestIdle ?? .max) < ($1.oldestIdle ?? .max) }) {
+            if oldest.evictOldestIdle(reason) { return }
+        }
+        let own = pool.shared.key
+        let keys = self.shared.pools.filter { $0.key != own && $0.idle.load(ordering: .relaxed) != 0 }
+            .filter {
+                $0.database === pool.shared.database && reason.contains("db")
+                    || $0.user === pool.shared.user && reason.contains("user")
+            }
+        guard let other = keys.first else { return }
+        let mask = other.idle.load(ordering: .relaxed)
+        let key = other.key
+        for index in 0..<self.reactors.count where mask & (1 << UInt64(index)) != 0 && index != self.index {
+            self.reactors[index].mailbox.post { _ = $0.pools[key]?.evictOldestIdle(reason) }
+            return
+        }
+    }
+
+    private func tellOthers(_ message: @escaping @Sendable (Worker) -> Void) {
+        for reactor in self.reactors where reactor.index != self.index { reactor.mailbox.post(message) }
+    }
+
+    // MARK: Connections between reactors
+
+    /// Carries a connection to another reactor. The connection has left this loop (`leave`), nothing here refers to it
+    /// any more, and the message is the only reference: it is touched by one thread at a time.
+    private struct Parcel: @unchecked Sendable { let server: ServerSession }
+
+    func donate(_ server: ServerSession, to index: Int, pool key: PoolKey) {
+        let parcel = Parcel(server: server)
+        self.reactors[index].mailbox.post { worker in
+            guard let pool = worker.pools[key] else { return worker.discard(parcel.server, key) }
+            parcel.server.join(worker.loop)
+            pool.accept(parcel.server)
+        }
+    }
+
+    /// A connection arrived for a pool that is not here any more.
+    private func discard(_ server: ServerSession, _ key: PoolKey) {
+        let pool = self.shared.pool(key)
+        server.close()
+        pool.servers.give()
+        pool.database.servers.give()
+        pool.user.servers.give()
+    }
+
+    func ask(_ index: Int, forIdleOf key: PoolKey) {
+        self.reactors[index].mailbox.post { $0.pools[key]?.donateIdle() }
+    }
+
+    // MARK: Clients
+
+    /// Accepts on this reactor and hands each connection to the reactor with the fewest clients.
+    func listen(on sockets: [ListeningSocket]) {
+        for socket in sockets {
+            let isUnix = socket.address.isUnix
+            self.listeners.append(
+                Listener(loop: self.loop, socket) { [unowned self] accepted in
+                    self.place(accepted, isUnix: isUnix)
+                } failed: { [unowned self] error in
+                    self.log(.error, "", "accept failed: \(error.reason)")
+                })
+        }
+    }
+
+    func stopListening(where matches: (ListeningSocket) -> Bool, among sockets: [ListeningSocket]) {
+        // Listeners stand in the order of their sockets.
+        for (listener, socket) in zip(self.listeners, sockets) where matches(socket) { listener.stop() }
+    }
+
+    private func place(_ socket: consuming Socket, isUnix: Bool) {
+        var target = self.reactors[self.index]
+        for reactor in self.reactors
+        where reactor.clients.load(ordering: .relaxed) < target.clients.load(ordering: .relaxed) { target = reactor }
+        target.clients.add(1, ordering: .relaxed)
+        let fd = socket.take()
+        if target.index == self.index {
+            self.admit(Socket(fd), isUnix: isUnix)
+        } else {
+            target.mailbox.post { $0.admit(Socket(fd), isUnix: isUnix) }
+        }
+    }
+
+    private func admit(_ socket: consuming Socket, isUnix: Bool) {
+        if !isUnix { Socket.setOptions(socket.descriptor, self.socketOptions) }
+        let client = ClientSession(worker: self, id: self.shared.nextID(), socket: socket, isUnix: isUnix)
+        self.clients[client.id] = client
+        _ = self.shared.clients.take(limit: 0)
+        client.begin()
+    }
+
+    /// A client session is over.
+    func removed(_ client: ClientSession) {
+        guard self.clients.removeValue(forKey: client.id) != nil else { return }
+        self.shared.clients.give()
+        self.reactors[self.index].clients.subtract(1, ordering: .relaxed)
+        if let key = client.cancelKey { self.cancelKeys[key] = nil }
+        if self.shared.isShuttingDown.load(ordering: .relaxed) { self.proxy.clientLeft() }
+    }
+
+    func nextUnnamedStatement() -> UInt64 {
+        self.unnamedStatements += 1
+        return self.unnamedStatements
+    }
+
+    // MARK: Cancel
+
+    /// A key that no other client has: the reactor's number, so that a request finds its way, and random bits.
+    func makeCancelKey(for client: ClientSession) -> UInt64 {
+        while true {
+            let random = SecureRandom.bytes(8).reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+            // The upper half is shown as a process id: positive, and not 0.
+            let key = random & 0x01ff_ffff_ffff_ffff | UInt64(self.index) << 57
+            if key >> 32 != 0 && self.cancelKeys[key] == nil {
+                self.cancelKeys[key] = client
+                return key
+            }
+        }
+    }
+
+    /// A CancelRequest has come; the key tells whose client it is about.
+    func cancel(_ key: [UInt8]) {
+        guard key.count >= 8 else { return }
+        let number = key[..<8].reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+        let index = Int(number >> 57)
+        guard index < self.reactors.count else { return }
+        if index == self.index {
+            self.cancelKeys[number]?.cancelRequested(key)
+        } else {
+            self.reactors[index].mailbox.post { $0.cancelKeys[number]?.cancelRequested(key) }
+        }
+    }
+
+    func add(_ cancel: CancelConnection) { self.cancels.append(cancel) }
+    func removed(_ cancel: CancelConnection) { self.cancels.removeAll { $0 === cancel } }
+    var cancelsUnderWay: Int { self.cancels.count }
+
+    // MARK: Names
+
+    /// Finds a host's addresses and goes on with the pool's login.
+    func resolve(_ host: HostAddress, for pool: Pool) {
+        if let path = host.socketPath {
+            let address = SocketAddress(unix: path)
+            return pool.connect(host, address.map { .success([$0]) } ?? .success([]))
+        }
+        let port = UInt16(clamping: host.port)
+        if let address = SocketAddress(ip: host.host, port: port) { return pool.connect(host, .success([address])) }
+        let key = pool.shared.key
+        let mailbox = self.mailbox
+        self.resolver.resolve(host.host) { answer in
+            let addresses = answer.map { $0.map { $0.with(port: port) } }
+            mailbox.post { $0.pools[key]?.connect(host, addresses) }
+        }
+    }
+
+    /// Takes a name's addresses in turn.
+    func nextAddressIndex(_ count: Int) -> Int {
+        self.addressIndex &+= 1
+        return Int(UInt(bitPattern: self.addressIndex) % UInt(count))
+    }
+
+    // MARK: Logging
+
+    func log(_ level: Logger.Level, _ prefix: @autoclosure () -> String, _ message: @autoclosure () -> String) {
+        guard level >= self.logger.logLevel else { return }
+        let prefix = prefix()
+        let text = message()
+        self.logger.log(level: level, prefix.isEmpty ? "\(text)" : "\(prefix) \(text)")
+    }
+}

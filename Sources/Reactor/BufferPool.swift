@@ -1,0 +1,122 @@
+import Glibc
+
+/// A reactor's free blocks of memory, in two sizes, so that a buffer that lives for one callback costs no `malloc`.
+///
+/// Owned by one `EventLoop` and used on its thread only.
+struct BufferPool: ~Copyable {
+    /// Holds a usual request or reply.
+    static let smallSize = 1024
+    /// Holds a burst; larger buffers come from `malloc`.
+    static let largeSize = 16 * 1024
+    /// Free blocks kept for each size; what is given back above it goes to `free`.
+    static let kept = 128
+
+    private var small: [UnsafeMutableRawPointer] = []
+    private var large: [UnsafeMutableRawPointer] = []
+
+    init() {
+        self.small.reserveCapacity(Self.kept)
+        self.large.reserveCapacity(Self.kept)
+    }
+
+    deinit {
+        for block in self.small { free(block) }
+        for block in self.large { free(block) }
+    }
+
+    /// Takes a block of at least `minimum` bytes.
+    mutating func take(_ minimum: Int) -> UnsafeMutableRawBufferPointer {
+        if minimum <= Self.smallSize {
+            let block = self.small.popLast() ?? UnsafeMutableRawPointer.allocate(byteCount: Self.smallSize, alignment: 16)
+            return UnsafeMutableRawBufferPointer(start: block, count: Self.smallSize)
+        }
+        if minimum <= Self.largeSize {
+            let block = self.large.popLast() ?? UnsafeMutableRawPointer.allocate(byteCount: Self.largeSize, alignment: 16)
+            return UnsafeMutableRawBufferPointer(start: block, count: Self.largeSize)
+        }
+        return UnsafeMutableRawBufferPointer.allocate(byteCount: minimum, alignment: 16)
+    }
+
+    /// Gives back a block that `take` returned.
+    mutating func give(_ block: UnsafeMutableRawBufferPointer) {
+        guard let base = block.baseAddress else { return }
+        if block.count == Self.smallSize && self.small.count < Self.kept {
+            self.small.append(base)
+        } else if block.count == Self.largeSize && self.large.count < Self.kept {
+            self.large.append(base)
+        } else {
+            block.deallocate()
+        }
+    }
+}
+
+/// Bytes in the order of their arrival, in one block of memory that exists only while there are bytes.
+///
+/// Sixteen bytes more than nothing when empty, so that an idle connection owns no buffer.
+struct ByteQueue: ~Copyable {
+    private var block = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    private var start: Int32 = 0
+    private var end: Int32 = 0
+
+    var count: Int { Int(self.end - self.start) }
+    var isEmpty: Bool { self.start == self.end }
+
+    /// The bytes; valid until the next change.
+    var bytes: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: self.block[Int(self.start)..<Int(self.end)])
+    }
+
+    /// Appends bytes. The caller keeps the total far below 2 GB (see `Connection.highWater` and `holdLimit`).
+    mutating func append(_ bytes: UnsafeRawBufferPointer, _ pool: inout BufferPool) {
+        guard let source = bytes.baseAddress, bytes.count > 0 else { return }
+        let target = self.room(atLeast: bytes.count, &pool)
+        target.baseAddress?.copyMemory(from: source, byteCount: bytes.count)
+        self.end += Int32(bytes.count)
+    }
+
+    /// Free space behind the last byte, at least `minimum` bytes; what is written there is added with `commit`.
+    mutating func room(atLeast minimum: Int, _ pool: inout BufferPool) -> UnsafeMutableRawBufferPointer {
+        if Int(self.end) + minimum > self.block.count {
+            let count = self.count
+            // Twice what is there, so that a growing buffer is copied a logarithmic number of times.
+            let wanted = self.block.count == 0 || count + minimum <= self.block.count ? minimum : 2 * count + minimum
+            let larger =
+                count + minimum <= self.block.count ? self.block : pool.take(max(wanted, count + minimum))
+            if count > 0, let from = self.block.baseAddress, let to = larger.baseAddress {
+                memmove(to, from + Int(self.start), count)
+            }
+            if larger.baseAddress != self.block.baseAddress { pool.give(self.block) }
+            self.block = larger
+            self.start = 0
+            self.end = Int32(count)
+        }
+        return UnsafeMutableRawBufferPointer(rebasing: self.block[Int(self.end)...])
+    }
+
+    /// Adds `count` bytes that were written into `room`.
+    mutating func commit(_ count: Int) { self.end += Int32(count) }
+
+    /// Takes `count` bytes away from the front; gives the block back when none is left.
+    mutating func drop(_ count: Int, _ pool: inout BufferPool) {
+        self.start += Int32(count)
+        if self.start >= self.end { self.clear(&pool) }
+    }
+
+    /// Gives everything back.
+    mutating func clear(_ pool: inout BufferPool) {
+        pool.give(self.block)
+        self.block = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        self.start = 0
+        self.end = 0
+    }
+
+    /// Puts `other`'s bytes behind these, or takes its block over when there are none here.
+    mutating func take(from other: inout ByteQueue, _ pool: inout BufferPool) {
+        if self.isEmpty {
+            swap(&self, &other)
+        } else {
+            self.append(other.bytes, &pool)
+        }
+        other.clear(&pool)
+    }
+}

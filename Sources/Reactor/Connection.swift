@@ -1,0 +1,383 @@
+import CLinux
+import Glibc
+
+/// Why a connection ended without being closed from here.
+public enum Disconnect: Sendable, Equatable {
+    /// The peer closed its side.
+    case endOfFile
+    /// A read or write failed; the kernel's `errno`.
+    case failed(Int32)
+    /// `connect` failed; the kernel's `errno`.
+    case connectFailed(Int32)
+
+    public var description: String {
+        switch self {
+        case .endOfFile: "unexpected eof"
+        case .failed(let code): String(cString: strerror(code))
+        case .connectFailed(let code): String(cString: strerror(code))
+        }
+    }
+}
+
+/// A stream socket on an event loop. A subclass says what the bytes mean.
+///
+///     connecting ──► open ──► flushing ──► lingering ──► closed
+///         │           │ ▲         │             │           ▲
+///         │           │ └ detach / attach (another loop)    │
+///         └───────────┴───────────┴─────────────┴───────────┘
+///
+/// - open: bytes go both ways.
+/// - flushing: `closeAfterFlush` was called; what is left to send is sent, nothing is read.
+/// - lingering: everything is sent and the peer has been told; what it still sends is thrown away for a moment, so that
+///   the kernel does not answer it with a reset which would overtake our last words.
+///
+/// An idle connection owns no buffer: reading uses the loop's, and output and held input live in blocks of the loop's
+/// pool that are given back as soon as they are empty.
+open class Connection: EventSource {
+    /// Output above this makes the connection congested: whoever produces it stops reading its own socket.
+    public static var highWater: Int { 64 * 1024 }
+    /// `drained` is called when congested output has fallen to this.
+    public static var lowWater: Int { 16 * 1024 }
+    /// How long a closed connection is read from to avoid a reset, and how long it may take to send what is left.
+    static var lingerTime: Int64 { 1_000_000 }
+    static var flushTime: Int64 { 10_000_000 }
+
+    private enum State: UInt8 { case connecting, open, flushing, lingering, closed }
+
+    private final var state: State
+    private final var isReadingPaused = false
+    private final var isOffered = false
+    private final var isCongestedBefore = false
+    private final var isDelivering = false
+    private final var output = ByteQueue()
+    private final var held = ByteQueue()
+
+    /// Bytes that may be held (presented, not consumed) before the socket is no longer read. A session that gathers a
+    /// longer message raises it to the message's length; the session bounds it.
+    public final var holdLimit = 16 * 1024
+
+    /// A connection over a connected socket.
+    public init(loop: EventLoop, socket: consuming Socket) {
+        self.state = .open
+        super.init(loop: loop, fd: socket.take())
+    }
+
+    /// A connection over a socket whose `connect` is under way; `connected` or `disconnected` follows.
+    public init(loop: EventLoop, connecting socket: consuming Socket) {
+        self.state = .connecting
+        super.init(loop: loop, fd: socket.take())
+    }
+
+    deinit {
+        // Only a connection that was dropped without `close` still has a descriptor: on its way between two loops
+        // when the process stops.
+        if self.fd >= 0 { Glibc.close(self.fd) }
+    }
+
+    /// Begins to read.
+    public final func start() { self.loop.attach(self, interest: self.wantedInterest) }
+
+    // MARK: For the subclass to override
+
+    /// `connect` has succeeded.
+    open func connected() {}
+
+    /// Bytes have arrived. They are valid during the call only. Returns how many were consumed; the rest is kept and
+    /// presented again in front of what comes next (or by `redeliver`).
+    open func received(_ bytes: Span<UInt8>) -> Int { bytes.count }
+
+    /// Output that was congested has drained.
+    open func drained() {}
+
+    /// The peer is gone. Called once; the connection is closed already. Not called after `close`.
+    open func disconnected(_ reason: Disconnect) {}
+
+    // MARK: State
+
+    /// Whether bytes can still be sent and received.
+    public final var isOpen: Bool { self.state == .open }
+    /// Whether everything is over; a connection that is only flushing or lingering counts as closed too.
+    public final var isClosed: Bool { self.state.rawValue >= State.flushing.rawValue }
+    /// Bytes that the socket has not taken yet.
+    public final var pendingOutput: Int { self.output.count }
+    /// Bytes presented and not consumed.
+    public final var heldInput: Int { self.held.count }
+    /// Whether more output should wait until `drained`.
+    public final var isCongested: Bool { self.output.count > Self.highWater }
+    /// The socket's file descriptor, for options and for the console.
+    public final var descriptor: Int32 { self.fd }
+
+    // MARK: Sending
+
+    /// Queues bytes; they leave in one system call when the current callback returns. Never blocks. Bytes for a
+    /// closed connection are dropped.
+    @inline(__always)
+    public final func send(_ bytes: Span<UInt8>) {
+        bytes.withUnsafeBytes { self.send($0) }
+    }
+
+    /// Queues bytes that were put together in an array.
+    public final func send(_ bytes: [UInt8]) {
+        bytes.withUnsafeBytes { self.send($0) }
+    }
+
+    private final func send(_ bytes: UnsafeRawBufferPointer) {
+        guard self.state == .open || self.state == .connecting, bytes.count > 0 else { return }
+        var rest = bytes
+        // A large piece goes straight from where it is to the socket, without a copy.
+        if bytes.count >= BufferPool.largeSize && self.state == .open && (self.output.isEmpty || self.isOffered) {
+            if !self.output.isEmpty { self.write() }
+            if self.output.isEmpty && self.state == .open {
+                let sent = martlet_send(self.fd, bytes.baseAddress, bytes.count)
+                if sent == bytes.count { return }
+                if sent > 0 { rest = UnsafeRawBufferPointer(rebasing: bytes[sent...]) }
+            }
+        }
+        self.output.append(rest, &self.loop.buffers)
+        if !self.isOffered && self.interest & UInt32(MARTLET_EPOLLOUT) == 0 && self.state == .open {
+            self.isOffered = true
+            self.loop.offer(self)
+        }
+    }
+
+    /// Offers the output of a callback to the socket.
+    final func flush() {
+        self.isOffered = false
+        guard self.state == .open, !self.output.isEmpty else { return }
+        self.write()
+        self.updateInterest()
+    }
+
+    /// Writes once. Leaves what the socket does not take; an error is found by the next read or event.
+    private final func write() {
+        let bytes = self.output.bytes
+        let sent = martlet_send(self.fd, bytes.baseAddress, bytes.count)
+        if sent > 0 {
+            self.output.drop(sent, &self.loop.buffers)
+        } else if sent < 0 && errno != EAGAIN && errno != EINTR {
+            // The peer cannot be reached; reading reports it. What is queued is worthless, and what is in the
+            // receive buffer (the peer's last words) is still to be read.
+            self.output.clear(&self.loop.buffers)
+        }
+        if self.isCongested { self.isCongestedBefore = true }
+    }
+
+    // MARK: Reading
+
+    /// Stops reading, because the other side of the pair is congested.
+    public final func pauseReading() {
+        guard !self.isReadingPaused else { return }
+        self.isReadingPaused = true
+        self.updateInterest()
+    }
+
+    /// Reads again.
+    public final func resumeReading() {
+        guard self.isReadingPaused else { return }
+        self.isReadingPaused = false
+        self.updateInterest()
+    }
+
+    /// Presents held bytes again, because the session can take them now.
+    public final func redeliver() {
+        guard self.state == .open, !self.held.isEmpty, !self.isDelivering else { return }
+        self.deliverHeld()
+        self.updateInterest()
+    }
+
+    private final var wantedInterest: UInt32 {
+        switch self.state {
+        case .connecting: return UInt32(MARTLET_EPOLLOUT)
+        case .open:
+            var events: UInt32 = 0
+            if !self.isReadingPaused && self.held.count < self.holdLimit { events |= UInt32(MARTLET_EPOLLIN) }
+            if !self.output.isEmpty && !self.isOffered { events |= UInt32(MARTLET_EPOLLOUT) }
+            return events
+        case .flushing: return UInt32(MARTLET_EPOLLOUT)
+        case .lingering: return UInt32(MARTLET_EPOLLIN)
+        case .closed: return 0
+        }
+    }
+
+    @inline(__always)
+    private final func updateInterest() {
+        let wanted = self.wantedInterest
+        if wanted != self.interest || !self.isRegistered { self.loop.setInterest(self, wanted) }
+    }
+
+    public final override func ready(_ events: UInt32) {
+        switch self.state {
+        case .open:
+            if events & UInt32(MARTLET_EPOLLOUT) != 0 { self.writable() }
+            guard self.state == .open else { return }
+            if events & ~UInt32(MARTLET_EPOLLOUT) != 0 {
+                if self.interest & UInt32(MARTLET_EPOLLIN) != 0 {
+                    self.readable()
+                } else if events & UInt32(MARTLET_EPOLLERR) != 0 {
+                    self.end(.failed(self.socketError()))
+                } else {
+                    // Hung up while not to be read: what it sent is read when reading is resumed.
+                    self.loop.silence(self)
+                    self.interest = 0
+                }
+            }
+        case .connecting: self.finishConnecting()
+        case .flushing: self.finishFlushing()
+        case .lingering:
+            let count = martlet_recv(self.fd, self.loop.readBuffer.baseAddress, self.loop.readBuffer.count)
+            if count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR) { self.closeNow() }
+        case .closed: return
+        }
+    }
+
+    private final func writable() {
+        self.write()
+        if self.isCongestedBefore && self.output.count <= Self.lowWater {
+            self.isCongestedBefore = false
+            self.updateInterest()
+            self.drained()
+        } else {
+            self.updateInterest()
+        }
+    }
+
+    private final func readable() {
+        if self.held.isEmpty {
+            let buffer = self.loop.readBuffer
+            let count = martlet_recv(self.fd, buffer.baseAddress, buffer.count)
+            guard count > 0 else { return self.readFailed(count) }
+            self.isDelivering = true
+            let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+            let consumed = self.received(Span(_unsafeBytes: bytes))
+            self.isDelivering = false
+            if consumed < count && self.state == .open {
+                self.held.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...]), &self.loop.buffers)
+                self.updateInterest()
+            }
+        } else {
+            // Room for what the session waits for, within what one read may take.
+            let wanted = min(max(self.holdLimit - self.held.count, 512), EventLoop.readSize)
+            let room = self.held.room(atLeast: wanted, &self.loop.buffers)
+            let count = martlet_recv(self.fd, room.baseAddress, min(room.count, EventLoop.readSize))
+            guard count > 0 else { return self.readFailed(count) }
+            self.held.commit(count)
+            self.deliverHeld()
+            self.updateInterest()
+        }
+    }
+
+    private final func readFailed(_ count: Int) {
+        if count == 0 { return self.end(.endOfFile) }
+        if errno == EAGAIN || errno == EINTR { return }
+        self.end(.failed(errno))
+    }
+
+    /// Presents the held bytes. They are moved out of `self` for the call, because the session may close the
+    /// connection in it.
+    private final func deliverHeld() {
+        var bytes = ByteQueue()
+        swap(&bytes, &self.held)
+        self.isDelivering = true
+        let consumed = self.received(Span(_unsafeBytes: bytes.bytes))
+        self.isDelivering = false
+        bytes.drop(consumed, &self.loop.buffers)
+        if self.state == .open {
+            swap(&bytes, &self.held)
+        }
+        bytes.clear(&self.loop.buffers)
+    }
+
+    // MARK: Ending
+
+    /// Ends the connection at once. `disconnected` is not called.
+    public final func close() {
+        guard self.state != .closed else { return }
+        self.closeNow()
+    }
+
+    /// Ends the connection when what was sent has left: the peer reads our last message and then the end.
+    public final func closeAfterFlush() {
+        switch self.state {
+        case .connecting: self.closeNow()
+        case .open:
+            self.state = .flushing
+            self.held.clear(&self.loop.buffers)
+            self.setDeadline(self.loop.now + Self.flushTime)
+            self.finishFlushing()
+        case .flushing, .lingering, .closed: return
+        }
+    }
+
+    private final func finishFlushing() {
+        if !self.output.isEmpty { self.write() }
+        guard self.output.isEmpty else { return self.updateInterest() }
+        self.state = .lingering
+        shutdown(self.fd, Int32(SHUT_WR))
+        self.setDeadline(self.loop.now + Self.lingerTime)
+        self.updateInterest()
+    }
+
+    private final func finishConnecting() {
+        let code = self.socketError()
+        guard code == 0 else { return self.end(.connectFailed(code)) }
+        self.state = .open
+        self.connected()
+        if self.state == .open { self.flushIfOffered() }
+    }
+
+    private final func flushIfOffered() {
+        if !self.output.isEmpty && !self.isOffered { self.write() }
+        self.updateInterest()
+    }
+
+    private final func socketError() -> Int32 {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        if getsockopt(self.fd, Int32(MARTLET_SOL_SOCKET), Int32(MARTLET_SO_ERROR), &code, &length) < 0 {
+            return errno
+        }
+        return code
+    }
+
+    private final func end(_ reason: Disconnect) {
+        self.closeNow()
+        self.disconnected(reason)
+    }
+
+    private final func closeNow() {
+        self.state = .closed
+        self.setDeadline(.max)
+        self.output.clear(&self.loop.buffers)
+        self.held.clear(&self.loop.buffers)
+        self.loop.detach(self)
+        if self.fd >= 0 { Glibc.close(self.fd) }
+        self.fd = -1
+    }
+
+    /// The subclass's deadline.
+    open func timedOut() {}
+
+    public final override func deadlineReached() {
+        switch self.state {
+        case .connecting, .open: self.timedOut()
+        case .flushing, .lingering: self.closeNow()
+        case .closed: return
+        }
+    }
+
+    // MARK: From one loop to another
+
+    /// Leaves this loop, so that `join` can be called on another loop's thread. Only a connection without held input
+    /// and unsent output can leave; false if it has some.
+    public final func leave() -> Bool {
+        guard self.state == .open, self.held.isEmpty, self.output.isEmpty, !self.isDelivering else { return false }
+        self.loop.detach(self)
+        return true
+    }
+
+    /// Joins a loop, on that loop's thread.
+    public final func join(_ loop: EventLoop) {
+        self.isOffered = false
+        loop.attach(self, interest: UInt32(MARTLET_EPOLLIN))
+    }
+}

@@ -1,0 +1,182 @@
+import CLinux
+import Glibc
+import HeapModule
+
+/// One thread's event loop: waits for sockets and timers and calls their sources.
+///
+/// Everything attached to it is touched on its thread alone. A turn is: wait, read the clock once, call the sources
+/// with events, call those whose deadline has passed. What a callback sends leaves when the callback has returned,
+/// one system call for each connection.
+public final class EventLoop {
+    /// Bytes read from a socket at once.
+    static let readSize = 64 * 1024
+
+    /// The time at the start of this turn.
+    public private(set) var now: MonotonicTime
+
+    private let epoll: Int32
+    private var slots: [Slot] = []
+    private var freeSlots: [UInt32] = []
+    private var timers = Heap<TimerEntry>()
+    private var isStopped = false
+
+    /// The one buffer into which every connection of this loop is read.
+    let readBuffer: UnsafeMutableRawBufferPointer
+    var buffers = BufferPool()
+    /// Connections with output that has not been offered to their socket yet.
+    private var unsent: [Connection] = []
+
+    private struct Slot {
+        var source: EventSource?
+        var generation: UInt32
+    }
+
+    private struct TimerEntry: Comparable {
+        var time: MonotonicTime
+        var token: UInt64
+        static func < (a: TimerEntry, b: TimerEntry) -> Bool { a.time < b.time }
+    }
+
+    /// Creates the loop on the thread that will run it. Throws when the kernel has no descriptor left.
+    public init() throws(SystemError) {
+        self.epoll = epoll_create1(Int32(EPOLL_CLOEXEC_FLAG))
+        guard self.epoll >= 0 else { throw SystemError("epoll_create") }
+        self.now = monotonicNow()
+        self.readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readSize, alignment: 64)
+    }
+
+    deinit {
+        close(self.epoll)
+        self.readBuffer.deallocate()
+    }
+
+    // MARK: Sources
+
+    /// Begins to watch a source. The loop keeps it alive until `detach`.
+    func attach(_ source: EventSource, interest: UInt32) {
+        let index: UInt32
+        if let free = self.freeSlots.popLast() {
+            index = free
+        } else {
+            index = UInt32(self.slots.count)
+            self.slots.append(Slot(source: nil, generation: 1))
+        }
+        self.slots[Int(index)].source = source
+        source.loop = self
+        source.token = UInt64(self.slots[Int(index)].generation) << 32 | UInt64(index)
+        source.scheduled = .max
+        source.interest = 0
+        source.isRegistered = false
+        self.setInterest(source, interest)
+        if source.deadline != .max { self.schedule(source) }
+    }
+
+    /// Stops watching a source; its descriptor stays open.
+    func detach(_ source: EventSource) {
+        guard source.token != 0 else { return }
+        if source.isRegistered {
+            _ = martlet_epoll_ctl(self.epoll, Int32(MARTLET_EPOLL_CTL_DEL), source.fd, 0, 0)
+            source.isRegistered = false
+        }
+        let index = Int(source.token & 0xffff_ffff)
+        source.token = 0
+        source.scheduled = .max
+        // A new generation makes timer entries and events of this turn that still name the slot harmless.
+        self.slots[index].generation &+= 1
+        if self.slots[index].generation == 0 { self.slots[index].generation = 1 }
+        self.slots[index].source = nil
+        self.freeSlots.append(UInt32(index))
+    }
+
+    /// Asks for these events of a source.
+    func setInterest(_ source: EventSource, _ interest: UInt32) {
+        guard source.fd >= 0, source.token != 0 else { return }
+        if source.isRegistered && source.interest == interest { return }
+        let operation = source.isRegistered ? MARTLET_EPOLL_CTL_MOD : MARTLET_EPOLL_CTL_ADD
+        source.interest = interest
+        source.isRegistered = true
+        _ = martlet_epoll_ctl(self.epoll, Int32(operation), source.fd, interest, source.token)
+    }
+
+    /// Takes a source out of epoll until `setInterest` puts it back.
+    func silence(_ source: EventSource) {
+        guard source.isRegistered else { return }
+        _ = martlet_epoll_ctl(self.epoll, Int32(MARTLET_EPOLL_CTL_DEL), source.fd, 0, 0)
+        source.isRegistered = false
+        source.interest = 0
+    }
+
+    private func source(of token: UInt64) -> EventSource? {
+        let index = Int(token & 0xffff_ffff)
+        guard index < self.slots.count, self.slots[index].generation == UInt32(token >> 32) else { return nil }
+        return self.slots[index].source
+    }
+
+    // MARK: Timers
+
+    func schedule(_ source: EventSource) {
+        source.scheduled = source.deadline
+        self.timers.insert(TimerEntry(time: source.deadline, token: source.token))
+    }
+
+    private func fireTimers() {
+        while let first = self.timers.min, first.time <= self.now {
+            self.timers.removeMin()
+            guard let source = self.source(of: first.token), source.scheduled == first.time else { continue }
+            source.scheduled = .max
+            if source.deadline <= self.now {
+                source.takeDeadline()
+                source.deadlineReached()
+                self.flush()
+            } else if source.deadline != .max {
+                self.schedule(source)
+            }
+        }
+    }
+
+    /// Milliseconds until the next timer, rounded up; -1 when there is none.
+    private func timeout() -> Int32 {
+        guard let first = self.timers.min else { return -1 }
+        let wait = first.time - self.now
+        return wait <= 0 ? 0 : Int32(min((wait + 999) / 1000, 60_000))
+    }
+
+    // MARK: Output
+
+    func offer(_ connection: Connection) { self.unsent.append(connection) }
+
+    /// Sends what callbacks have left behind.
+    @inline(__always)
+    private func flush() {
+        while let connection = self.unsent.popLast() { connection.flush() }
+    }
+
+    // MARK: Running
+
+    /// Runs until `stop`.
+    public func run() {
+        let capacity = 256
+        let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
+        defer { events.deallocate() }
+        while !self.isStopped {
+            let count = epoll_wait(self.epoll, events, Int32(capacity), self.timeout())
+            self.now = monotonicNow()
+            var index = 0
+            while index < Int(count) {
+                if let source = self.source(of: martlet_epoll_token(events + index)) {
+                    source.ready(martlet_epoll_events(events + index))
+                    self.flush()
+                }
+                index += 1
+            }
+            self.fireTimers()
+        }
+        // Sources and what they refer to form cycles; they end with the loop.
+        for index in self.slots.indices { self.slots[index].source = nil }
+    }
+
+    /// Ends `run` after this turn.
+    public func stop() { self.isStopped = true }
+}
+
+private let EPOLL_CLOEXEC_FLAG = 0x80000

@@ -1,0 +1,62 @@
+/// Something an event loop watches: a connection, a listener, a mailbox, or only a time.
+///
+/// Belongs to one loop at a time and is touched on its thread only. A subclass overrides `ready` (a file
+/// descriptor has events) and `deadlineReached`.
+open class EventSource {
+    /// The loop this is attached to. The loop outlives its sources: it is released when its thread ends.
+    public internal(set) unowned(unsafe) final var loop: EventLoop
+    /// The file descriptor, or -1.
+    final var fd: Int32
+    /// Names this source to the loop: generation in the upper half, slot in the lower. 0 while not attached.
+    final var token: UInt64 = 0
+    /// Events epoll is asked for now.
+    final var interest: UInt32 = 0
+    /// Whether epoll knows the descriptor. A source whose peer has hung up while it may not be read is taken out,
+    /// because a level-triggered hang-up cannot be masked.
+    final var isRegistered = false
+    /// When `deadlineReached` is due; `.max` is never.
+    public private(set) final var deadline: MonotonicTime = .max
+    /// The earliest entry of this source in the loop's timer heap; `.max` when there is none.
+    final var scheduled: MonotonicTime = .max
+
+    public init(loop: EventLoop, fd: Int32) {
+        self.loop = loop
+        self.fd = fd
+    }
+
+    /// Events of the descriptor (`EPOLLIN`, …).
+    open func ready(_ events: UInt32) {}
+
+    /// The deadline has passed; it is `.max` again when this is called.
+    open func deadlineReached() {}
+
+    /// Sets or clears (`.max`) the one deadline of this source. Moving it later, as happens with every query, costs
+    /// a comparison: the heap's entry stays where it is and is put back when it turns out to be early.
+    public final func setDeadline(_ time: MonotonicTime) {
+        self.deadline = time
+        if time < self.scheduled && self.token != 0 { self.loop.schedule(self) }
+    }
+
+    final func takeDeadline() { self.deadline = .max }
+}
+
+/// Calls a closure after a delay, once or repeatedly, on its loop's thread.
+public final class Timer: EventSource {
+    private let action: (Timer) -> Void
+
+    /// A timer that fires first after `delay` microseconds. It lives until `cancel`.
+    public init(loop: EventLoop, after delay: Int64, _ action: @escaping (Timer) -> Void) {
+        self.action = action
+        super.init(loop: loop, fd: -1)
+        loop.attach(self, interest: 0)
+        self.setDeadline(loop.now + delay)
+    }
+
+    public override func deadlineReached() { self.action(self) }
+
+    /// Fires (again) after `delay` microseconds.
+    public func restart(after delay: Int64) { self.setDeadline(self.loop.now + delay) }
+
+    /// Stops the timer for good.
+    public func cancel() { self.loop.detach(self) }
+}

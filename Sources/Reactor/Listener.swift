@@ -1,0 +1,120 @@
+import CLinux
+import Glibc
+
+/// What a listening socket is made with.
+public struct ListenOptions: Sendable, Equatable {
+    public var backlog = 128
+    public var reusePort = false
+    /// Seconds the kernel waits for the first byte (`tcp_defer_accept`); 0 is off.
+    public var deferAccept = 0
+    /// Permissions of a Unix socket's file.
+    public var unixMode: UInt32 = 0o777
+    /// Group of a Unix socket's file, by name; empty leaves it.
+    public var unixGroup = ""
+
+    public init() {}
+}
+
+/// A listening socket: bound before the reactors start, accepted from on one of them.
+public struct ListeningSocket: Sendable {
+    public let fd: Int32
+    public let address: SocketAddress
+
+    /// Binds and listens. A Unix socket's stale file (nobody listens behind it) is removed first.
+    public init(_ address: SocketAddress, _ options: ListenOptions) throws(SystemError) {
+        let name = "listen on \(address.description)"
+        let socket = Socket(martlet_socket(address.family))
+        let fd = socket.descriptor
+        guard fd >= 0 else { throw SystemError(name) }
+        let path = address.isUnix && !address.host.hasPrefix("@") ? address.host : nil
+        if address.isUnix {
+            if let path {
+                if Self.isAlive(address) { throw SystemError(name, code: EADDRINUSE) }
+                unlink(path)
+            }
+        } else {
+            Socket.set(fd, MARTLET_SOL_SOCKET, MARTLET_SO_REUSEADDR, 1)
+            if options.reusePort { Socket.set(fd, MARTLET_SOL_SOCKET, MARTLET_SO_REUSEPORT, 1) }
+            if address.isIPv6 { Socket.set(fd, MARTLET_IPPROTO_IPV6, MARTLET_IPV6_V6ONLY, 1) }
+            if options.deferAccept > 0 {
+                Socket.set(fd, MARTLET_IPPROTO_TCP, MARTLET_TCP_DEFER_ACCEPT, options.deferAccept)
+            }
+        }
+        guard address.withSockaddr({ bind(fd, $0, $1) }) == 0 else { throw SystemError(name) }
+        if let path {
+            guard chmod(path, options.unixMode) == 0 else { throw SystemError("chmod \(path)") }
+            if !options.unixGroup.isEmpty {
+                guard let group = getgrnam(options.unixGroup) else {
+                    throw SystemError("unix_socket_group \"\(options.unixGroup)\"", code: ENOENT)
+                }
+                guard chown(path, uid_t.max, group.pointee.gr_gid) == 0 else { throw SystemError("chown \(path)") }
+            }
+        }
+        guard listen(fd, Int32(clamping: options.backlog)) == 0 else { throw SystemError(name) }
+        self.fd = socket.take()
+        self.address = Socket.localAddress(self.fd)
+    }
+
+    /// Takes over a socket that is bound and listening already (systemd's socket activation).
+    public init(inherited fd: Int32) {
+        self.fd = fd
+        _ = fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
+        self.address = Socket.localAddress(fd)
+    }
+
+    private static func isAlive(_ address: SocketAddress) -> Bool {
+        let probe = Socket(martlet_socket(address.family))
+        let fd = probe.descriptor
+        return fd >= 0 && address.withSockaddr { connect(fd, $0, $1) } == 0
+    }
+
+    /// Closes the socket and removes a Unix socket's file.
+    public func close() {
+        Glibc.close(self.fd)
+        if self.address.isUnix && !self.address.host.hasPrefix("@") { unlink(self.address.host) }
+    }
+}
+
+/// Accepts connections on a loop and hands them to a closure.
+public final class Listener: EventSource {
+    private let accepted: (consuming Socket) -> Void
+    private let failed: (SystemError) -> Void
+
+    /// Begins to accept. `failed` is told of errors such as an exhausted file table; accepting goes on by itself
+    /// after a moment.
+    public init(
+        loop: EventLoop, _ socket: ListeningSocket, accepted: @escaping (consuming Socket) -> Void,
+        failed: @escaping (SystemError) -> Void
+    ) {
+        self.accepted = accepted
+        self.failed = failed
+        super.init(loop: loop, fd: socket.fd)
+        loop.attach(self, interest: UInt32(MARTLET_EPOLLIN))
+    }
+
+    public override func ready(_ events: UInt32) {
+        // Bounded, so that a storm of connections does not starve those that are there.
+        for _ in 0..<64 {
+            let fd = martlet_accept(self.fd, nil, nil)
+            if fd >= 0 {
+                self.accepted(Socket(fd))
+                continue
+            }
+            switch errno {
+            case EAGAIN: return
+            case EINTR, ECONNABORTED: continue
+            default:
+                let error = SystemError("accept")
+                // Out of descriptors or memory: the event would come again at once, for ever.
+                self.loop.silence(self)
+                self.setDeadline(self.loop.now + 100_000)
+                return self.failed(error)
+            }
+        }
+    }
+
+    public override func deadlineReached() { self.loop.setInterest(self, UInt32(MARTLET_EPOLLIN)) }
+
+    /// Stops accepting; the socket itself stays open.
+    public func stop() { self.loop.detach(self) }
+}

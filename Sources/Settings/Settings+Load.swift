@@ -1,0 +1,131 @@
+extension Settings {
+    /// Reads and checks a configuration file and all that it includes.
+    ///
+    /// All errors are told at once; the settings are nil when there was any. Warnings and notes may come with settings.
+    /// - Parameters:
+    ///   - path: The file, as messages shall name it.
+    ///   - read: Gives the bytes of a file; an included one is named as it is written in the file.
+    public static func load(
+        path: String, read: (_ path: String) -> Result<[UInt8], FileError>
+    ) -> (settings: Settings?, diagnostics: [Diagnostic]) {
+        var loader = SettingsLoader()
+        // The reader does not outlive this call, and so neither does the closure.
+        withoutActuallyEscaping(read) { read in
+            var reader = INIReader(sections: SettingsLoader.sections, read: read)
+            reader.readFile(path)
+            loader.add(reader.diagnostics)
+            for entry in reader.entries {
+                loader.load(entry)
+            }
+        }
+        loader.check(path: path)
+        loader.reportKeysWithoutEffect()
+        let isUsable = !loader.diagnostics.contains { $0.severity == .error }
+        var settings = loader.settings
+        settings.general.conffile = settings.general.conffile ?? path
+        return (isUsable ? settings : nil, loader.diagnostics)
+    }
+
+    /// Settings for a start without any file: `martlet postgresql://host/db`.
+    ///
+    /// Listens on 127.0.0.1:6432 only, and therefore trusts every client; pools transactions; passes each database
+    /// name on to that server and logs in there as the URL's user.
+    /// - Parameters:
+    ///   - url: libpq's notation, also with our own keys (`?pool_size=10`).
+    ///   - defaultUser: The server user when the URL has none; psql takes the name of the operating system's user.
+    ///   - defaultPassword: The password when the URL has none, such as that of the environment.
+    public static func forURL(
+        _ url: String, defaultUser: String = "postgres", defaultPassword: String? = nil
+    ) -> (settings: Settings?, diagnostics: [Diagnostic]) {
+        var loader = SettingsLoader()
+        guard ConnectionURL.matches(url) else {
+            loader.report(.error, nil, "the connection string must begin with postgresql://")
+            return (nil, loader.diagnostics)
+        }
+        loader.loadDatabase(named: "*", from: url, nil)
+        loader.reportKeysWithoutEffect()
+        guard !loader.diagnostics.contains(where: { $0.severity == .error }),
+            var database = loader.settings.fallbackDatabase
+        else {
+            return (nil, loader.diagnostics)
+        }
+        database.user = database.user ?? defaultUser
+        database.password = database.password ?? defaultPassword
+        for index in database.hosts.indices where database.hosts[index].host.isEmpty {
+            database.hosts[index].host = Self.defaultServerSocketDirectory
+        }
+
+        var settings = Settings()
+        settings.general.listenAddr = ["127.0.0.1"]
+        settings.general.unixSocketDir = ""
+        settings.general.authType = .any
+        settings.general.poolMode = .transaction
+        settings.general.maxClientConn = 1000
+        var named = database
+        named.name = database.dbname ?? database.user ?? defaultUser
+        named.dbname = named.name
+        if named.name != Self.consoleDatabase {
+            settings.databases[named.name] = named
+        }
+        database.dbname = nil
+        settings.fallbackDatabase = database
+        return (settings, loader.diagnostics)
+    }
+
+    /// Where Debian's PostgreSQL puts its Unix socket.
+    private static let defaultServerSocketDirectory = "/var/run/postgresql"
+}
+
+extension GeneralSettings {
+    /// `; did you mean …?` for a key that is not known.
+    static func suggestion(for name: String) -> String {
+        NearestName.suggestion(for: name, in: Self.keys.lazy.map(\.name))
+    }
+}
+
+extension SettingsLoader {
+    /// Checks what no key tells by itself.
+    mutating func check(path: String) {
+        let general = self.settings.general
+        if general.listenAddr.isEmpty && general.unixSocketDir.isEmpty {
+            self.report(
+                .warning, self.place(ofKey: "unix_socket_dir"),
+                "neither listen_addr nor unix_socket_dir is set: nothing to listen on but sockets passed on by systemd")
+        }
+        if let socket = general.listenSocketPath, socket.utf8.count > 107 {
+            self.report(
+                .error, self.place(ofKey: "unix_socket_dir"), "unix_socket_dir is too long a path for a Unix socket")
+        }
+        switch general.authType {
+        case .trust, .plain, .md5, .scramSHA256:
+            if general.authFile == nil {
+                self.add([
+                    Diagnostic(
+                        .warning, file: path,
+                        "auth_type = \(general.authType.rawValue) without auth_file: no client can log in")
+                ])
+            }
+        case .any, .cert, .hba, .ldap, .pam: break
+        }
+        let databases =
+            self.settings.databases.values.sorted { $0.name < $1.name }
+            + [self.settings.fallbackDatabase].compactMap { $0 }
+        for database in databases {
+            self.check(database)
+        }
+    }
+
+    private mutating func check(_ database: DatabaseSettings) {
+        let general = self.settings.general
+        let subject = "database \(quoted(database.name))"
+        if general.unixSocketDir.isEmpty, database.hosts.contains(where: { $0.host.isEmpty }) {
+            self.report(.error, database.source, "\(subject) has no host, and unix_socket_dir is empty")
+        }
+        if general.authType == .any, database.user == nil {
+            self.report(.warning, database.source, "\(subject) has no user, which auth_type = any needs")
+        }
+        if database.user == nil, database.password != nil {
+            self.report(.warning, database.source, "\(subject) has a password, but no user that it belongs to")
+        }
+    }
+}
