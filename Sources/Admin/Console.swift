@@ -6,8 +6,8 @@ import Wire
 
 /// The console: what answers in the database `pgbouncer`.
 ///
-/// Commands, columns, types, tags and the texts of errors are PgBouncer's (its manual, "Admin console"), because tools rely on
-/// them. What can't be understood gets a hint at the nearest command besides.
+/// Commands, columns, types, tags and the texts of errors are PgBouncer's (its manual, "Admin console"), because
+/// tools rely on them. What can't be understood gets a hint at the nearest command besides.
 public struct Console: ConsoleService {
     private let history: StatisticsHistory
     private let logger: Logger
@@ -46,7 +46,8 @@ public struct Console: ConsoleService {
         do {
             let command = try ConsoleCommand(parsing: query)
             try await self.execute(command, as: role, host: host, answer: &answer)
-            // The connection of SHUTDOWN stays silent until it is closed with the process: that is how scripts wait for it.
+            // The connection of SHUTDOWN stays silent until it is closed with the process: that is how scripts wait
+            // for it.
             if command == .shutdown(.immediate) { return [] }
         } catch let error as ConsoleCommand.SyntaxError {
             self.answer(error, to: query, &answer)
@@ -180,7 +181,9 @@ extension Console {
         _ command: String, _ verb: String, _ database: String?, _ role: ConsoleRole, _ action: () async throws -> Void
     ) async throws {
         try self.requireAdmin(role)
-        if database == Settings.consoleDatabase { throw ConsoleError("cannot \(verb) admin db: \(Settings.consoleDatabase)") }
+        if database == Settings.consoleDatabase {
+            throw ConsoleError("cannot \(verb) admin db: \(Settings.consoleDatabase)")
+        }
         self.logger.info("\(command)\(database.map { " '\($0)'" } ?? "") command issued")
         try await action()
     }
@@ -261,7 +264,9 @@ extension Console {
 
     private func table(ofSetting key: String, host: any ConsoleHost) async throws -> Table {
         if let value = FakeSetting.value(of: key) { return .single(key, value) }
-        if let row = await host.settings().configRows().first(where: { $0.key == key }) { return .single(key, row.value) }
+        if let row = await host.settings().configRows().first(where: { $0.key == key }) {
+            return .single(key, row.value)
+        }
         let nearest = NearestName.find(key, in: ConsoleCommand.Show.allCases.map(\.rawValue))
         throw ConsoleCommand.SyntaxError(nearest: nearest.map { "SHOW \($0.uppercased())" })
     }

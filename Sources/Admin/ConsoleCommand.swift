@@ -2,7 +2,8 @@ import Proxy
 
 /// One command of the console, parsed.
 ///
-/// Keywords are case-insensitive. Names may be quoted as in SQL; unlike in SQL an unquoted name keeps its case, as in PgBouncer.
+/// Keywords are case-insensitive. Names may be quoted as in SQL; unlike in SQL an unquoted name keeps its case, as in
+/// PgBouncer.
 enum ConsoleCommand: Equatable {
     /// Nothing but white space, comments and semicolons.
     case empty

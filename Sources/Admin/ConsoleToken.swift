@@ -1,6 +1,7 @@
 /// A word of a console command.
 enum ConsoleToken: Equatable {
-    /// Letters, digits and what else occurs in database names and in plain values, so that `PAUSE my-db` needs no quotes.
+    /// Letters, digits and what else occurs in database names and in plain values, so that `PAUSE my-db` needs no
+    /// quotes.
     case word(String)
     /// `"…"`, with `""` for a quote.
     case quotedName(String)

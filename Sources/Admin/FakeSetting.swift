@@ -1,5 +1,5 @@
-/// Settings of a PostgreSQL server that drivers read and write unasked after login. The console has none of them, so SHOW gives a
-/// plausible value and SET does nothing.
+/// Settings of a PostgreSQL server that drivers read and write unasked after login. The console has none of them, so
+/// SHOW gives a plausible value and SET does nothing.
 enum FakeSetting {
     static func value(of key: String) -> String? {
         switch key.lowercased() {

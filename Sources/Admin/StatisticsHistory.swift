@@ -1,10 +1,11 @@
 public import Proxy
 public import Settings
 
-/// What the averages of SHOW STATS and the `stats:` log line are computed from: the totals at the last two ticks of `stats_period`.
+/// What the averages of SHOW STATS and the `stats:` log line are computed from: the totals at the last two ticks of
+/// `stats_period`.
 ///
-/// Whoever owns the clock calls `record` each `stats_period`. Averages are over the time since the tick before the last one, so
-/// that they are never over a moment only.
+/// Whoever owns the clock calls `record` each `stats_period`. Averages are over the time since the tick before the
+/// last one, so that they are never over a moment only.
 public actor StatisticsHistory {
     private struct Snapshot {
         var time: Microseconds
@@ -55,7 +56,8 @@ public actor StatisticsHistory {
     }
 }
 
-/// Averages over a span of time: counts and bytes per second; times in microseconds for each transaction, query or wait.
+/// Averages over a span of time: counts and bytes per second; times in microseconds for each transaction, query or
+/// wait.
 struct StatisticsAverages: Equatable {
     private(set) var serverAssignmentCount: UInt64 = 0
     private(set) var transactionCount: UInt64 = 0

@@ -2,7 +2,8 @@ import Proxy
 import Settings
 import Wire
 
-// SHOW POOLS, DATABASES, USERS, PEERS, PEER_POOLS and LISTS. The console's own database has its row where PgBouncer has one.
+// SHOW POOLS, DATABASES, USERS, PEERS, PEER_POOLS and LISTS. The console's own database has its row where PgBouncer
+// has one.
 
 extension Table {
     /// - Parameter consoleClients: the pool of the console is shown while somebody uses it.
@@ -32,11 +33,14 @@ extension Table {
             .int4("min_pool_size"), .int4("reserve_pool_size"), .int4("server_lifetime"), .text("pool_mode"),
             .text("load_balance_hosts"), .int4("max_connections"), .int4("current_connections"),
             .int4("max_client_connections"), .int4("current_client_connections"), .int4("paused"), .int4("disabled"),
+            // What reserve_pool_size was called up to PgBouncer 1.23; exporters still look for it.
+            .int4("reserve_pool"),
         ])
         let general = settings.general
         for status in databases.sorted(by: { $0.settings.name < $1.settings.name }) {
             let database = status.settings
             let lifetime = database.serverLifetime ?? general.serverLifetime
+            let reserve = database.reservePoolSize ?? general.reservePoolSize
             table.add([
                 database.name,
                 database.hosts.allSatisfy { $0.host.isEmpty } ? nil : database.hosts.map(\.host).joined(separator: ","),
@@ -45,7 +49,7 @@ extension Table {
                 database.user,
                 .int4(database.poolSize ?? general.defaultPoolSize),
                 .int4(database.minPoolSize ?? general.minPoolSize),
-                .int4(database.reservePoolSize ?? general.reservePoolSize),
+                .int4(reserve),
                 .int4(Int(lifetime / 1_000_000)),
                 database.poolMode?.rawValue,
                 database.balancing,
@@ -55,12 +59,13 @@ extension Table {
                 .int4(status.clientConnections),
                 .int4(status.isPaused),
                 .int4(status.isDisabled),
+                .int4(reserve),
             ])
         }
         table.add([
-            Settings.consoleDatabase, nil, .int4(general.listenPort), Settings.consoleDatabase, Settings.consoleDatabase, "2", "0", "0",
-            .int4(Int(general.serverLifetime / 1_000_000)), PoolMode.statement.rawValue, nil, "0", "0", "0",
-            .int4(consoleClients), "0", "0",
+            Settings.consoleDatabase, nil, .int4(general.listenPort), Settings.consoleDatabase,
+            Settings.consoleDatabase, "2", "0", "0", .int4(Int(general.serverLifetime / 1_000_000)),
+            PoolMode.statement.rawValue, nil, "0", "0", "0", .int4(consoleClients), "0", "0", "0",
         ])
         return table
     }

@@ -5,8 +5,8 @@ import Wire
 
 extension Table {
     private static let counterNames = [
-        "server_assignment_count", "xact_count", "query_count", "received", "sent", "xact_time", "query_time", "wait_time",
-        "client_parse_count", "server_parse_count", "bind_count", "client_login_count",
+        "server_assignment_count", "xact_count", "query_count", "received", "sent", "xact_time", "query_time",
+        "wait_time", "client_parse_count", "server_parse_count", "bind_count", "client_login_count",
     ]
 
     /// In STATS an average is `avg_recv`, while its total is `total_received`.
@@ -22,10 +22,12 @@ extension Table {
         _ totals: [String: StatisticsCounters], averages: [String: StatisticsAverages]
     ) -> Table {
         let names = Self.counterNames.map { "total_\($0)" } + Self.averageNames
-        var table = Table([.text("database")] + names.map { .numeric($0) })
+        // The last column is total_query_count by its name up to PgBouncer 1.7, which Debian's exporter asks for.
+        var table = Table([.text("database")] + names.map { .numeric($0) } + [.numeric("total_requests")])
         for (database, counters) in totals.sorted(by: { $0.key < $1.key }) {
             let average = averages[database]?.values ?? Array(repeating: 0, count: Self.counterNames.count)
-            table.add([database] + (counters.values + average).map { String($0) })
+            let values = counters.values + average + [counters.queryCount]
+            table.add([database] + values.map { String($0) })
         }
         return table
     }

@@ -24,7 +24,8 @@ struct Table {
 }
 
 extension String {
-    /// A value of an int4 column: what does not fit shows as the largest that does, because drivers refuse to read more.
+    /// A value of an int4 column: what does not fit shows as the largest that does, because drivers refuse to read
+    /// more.
     static func int4(_ value: Int) -> String {
         String(Int32(clamping: value))
     }

@@ -32,7 +32,7 @@ public enum Disposition: UInt8, Sendable {
 ///
 ///                     ┌────────── ErrorResponse to Parse…Close, no Sync sent yet ──────────┐
 ///                     │                                                                    ▼
-///     synced ──Parse…Close──► unsynced ──Sync──► synced (Sync outstanding)             skipping ──Sync──► synced
+///     synced ──Parse…Close──► unsynced ──Sync, Query──► synced (outstanding)           skipping ──Sync──► synced
 ///
 ///     not copying ──CopyInResponse──► copying in ──CopyDone, CopyFail, error, completion──► not copying
 ///
@@ -56,6 +56,14 @@ public struct OutstandingRequests: Sendable {
     public private(set) var isSkipping = false
     /// The server takes CopyData from the client.
     public private(set) var isCopyingIn = false
+    /// A Sync was passed over because it came in the middle of the COPY that runs.
+    private var hasIgnoredSync = false
+    /// What the server still has to say is not known for sure: it may owe a ReadyForQuery more than is noted here.
+    /// The connection may go on serving its client, but nobody else after it: its owner closes it on release.
+    ///
+    /// A Sync in the middle of COPY is ignored while the copy runs and answered once it has failed; which of the two
+    /// has happened when the error arrives cannot be seen.
+    public private(set) var isUncertain = false
 
     public init() { self.ring = [UInt8](repeating: 0, count: 8) }
 
@@ -87,7 +95,10 @@ public struct OutstandingRequests: Sendable {
             if disposition != .answer { self.isUnsynced = true }
         case .sync:
             // In the middle of COPY the server ignores a Sync; the client sends another one behind its data.
-            if self.isCopyingIn { return }
+            if self.isCopyingIn {
+                self.hasIgnoredSync = true
+                return
+            }
             self.isUnsynced = false
             self.isSkipping = false
         case .copyEnd:
@@ -97,7 +108,10 @@ public struct OutstandingRequests: Sendable {
             }
             // Late, after the copy has failed: the server ignores it.
             if self.used == 0 { return }
-        case .query, .function: break
+        case .query, .function:
+            // Ends an implicit transaction as Sync does. Should one of the requests before fail, this one is skipped
+            // with them (`dropToSync`).
+            self.isUnsynced = false
         }
         if self.used == self.ring.count { self.grow() }
         self.ring[(self.first + self.used) & (self.ring.count - 1)] =
@@ -131,7 +145,7 @@ public struct OutstandingRequests: Sendable {
     /// Takes a backend message, by its type, to its request. Rows, notices and other messages that complete nothing
     /// need not be shown; they share the disposition of `head`.
     public mutating func reply(_ type: UInt8) -> Reply {
-        guard self.used > 0 else { return Reply(disposition: .forward, isUnsolicited: true) }
+        guard self.used > 0 else { return self.unsolicited(type) }
         let entry = self.ring[self.first]
         let kind = Self.kind(entry)
         var reply = Reply(disposition: Self.disposition(entry))
@@ -143,20 +157,45 @@ public struct OutstandingRequests: Sendable {
             reply.completed = kind
             reply.succeeded = entry & Self.effectFlag != 0
             self.dropFirst()
-            if kind == .execute || kind == .query { self.isCopyingIn = false }
+            if kind == .execute || kind == .query {
+                self.isCopyingIn = false
+                self.hasIgnoredSync = false
+            }
             self.dropCopyEnds()
         case (UInt8(ascii: "G"), .query), (UInt8(ascii: "G"), .execute):
             self.copyInBegins()
-        case (UInt8(ascii: "E"), .query):
-            self.isCopyingIn = false
+        case (UInt8(ascii: "C"), .query):
+            // A COPY among the statements of the Query, if one has run, has read all of its data.
+            self.hasIgnoredSync = false
+        case (UInt8(ascii: "E"), .query): self.copyInFails()
         case (UInt8(ascii: "E"), .parse), (UInt8(ascii: "E"), .bind), (UInt8(ascii: "E"), .describe),
             (UInt8(ascii: "E"), .execute), (UInt8(ascii: "E"), .close):
-            self.isCopyingIn = false
+            self.copyInFails()
             reply.completed = kind
             reply.failedEffects = self.dropToSync()
         default: break
         }
         return reply
+    }
+
+    /// Takes a message that no request waits for. An error is the server's last word; anything else answers a request
+    /// that was taken out of the books too early.
+    private mutating func unsolicited(_ type: UInt8) -> Reply {
+        if type != UInt8(ascii: "E") { self.isUncertain = true }
+        if type == UInt8(ascii: "Z") {
+            self.isUnsynced = false
+            self.isSkipping = false
+        }
+        return Reply(disposition: .forward, isUnsolicited: true)
+    }
+
+    /// An error has ended the COPY, if one was under way.
+    private mutating func copyInFails() {
+        self.isCopyingIn = false
+        if self.hasIgnoredSync {
+            self.hasIgnoredSync = false
+            self.isUncertain = true
+        }
     }
 
     /// Takes out the oldest request if it is to be answered here, so that the owner can answer it in its turn. To be
@@ -193,7 +232,8 @@ public struct OutstandingRequests: Sendable {
             if entry & Self.effectFlag != 0 { effects += 1 }
             self.dropFirst()
         }
-        self.isSkipping = self.isUnsynced
+        self.isUnsynced = true
+        self.isSkipping = true
         return effects
     }
 
@@ -208,7 +248,9 @@ public struct OutstandingRequests: Sendable {
                 kept.append(entry)
             } else if Self.kind(entry) == .copyEnd {
                 hasEnded = true
-            } else if Self.kind(entry) != .sync {
+            } else if Self.kind(entry) == .sync {
+                self.hasIgnoredSync = true
+            } else {
                 kept.append(entry)
             }
         }
@@ -221,9 +263,9 @@ public struct OutstandingRequests: Sendable {
     private static func isUnsynced(_ entries: [UInt8]) -> Bool {
         for entry in entries.reversed() {
             switch Self.kind(entry) {
-            case .sync: return false
-            case .parse, .bind, .describe, .execute, .close: return true
-            case .query, .function, .copyEnd: continue
+            case .sync, .query, .function: return false
+            case .parse, .bind, .describe, .execute, .close: if Self.disposition(entry) != .answer { return true }
+            case .copyEnd: continue
             }
         }
         return false

@@ -41,7 +41,7 @@ public final class ParameterTable {
             let key = parameter.name.lowercased()
             guard !ParameterNames.readOnly.contains(key) else { throw .readOnly(name: parameter.name) }
             let known = defaults[key]
-            let value = try ParameterValues.canonical(key, parameter.value, base: known)
+            let value = try ParameterValues.canonical(key, parameter.value, base: set[key])
             set = self.replacing(
                 Parameter(
                     name: known?.name ?? parameter.name, value: value, isReported: known?.isReported ?? false),

@@ -1,4 +1,6 @@
+import Logging
 import Reactor
+import Settings
 import Wire
 
 /// Carries one CancelRequest to a server, and tells when the server has dealt with it: it closes the connection then.

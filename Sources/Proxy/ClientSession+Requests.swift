@@ -1,5 +1,6 @@
 import Pooling
 import Reactor
+import Settings
 import Wire
 
 // From the client to the server: messages are looked at by their type, noted as outstanding requests, and passed on as
@@ -122,6 +123,7 @@ extension ClientSession {
             self.terminated()
             return .end
         }
+        if self.cancelled != .none { return self.skipCancelled(type) }
         if self.server == nil {
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) { return verdict }
             guard self.pool.acquire(self) else { return self.isWaiting ? .wait : .end }
@@ -187,10 +189,36 @@ extension ClientSession {
 
     private static let readyForQuery = MessageWriter.bytes { $0.readyForQuery(.idle) }
 
-    /// A cancel has come while the client waited: its request is answered as a cancelled one.
+    /// A cancel has come while the client waited: its request is answered as a cancelled one, and what belongs to it
+    /// goes nowhere.
     func cancelHeldRequest() {
-        self.isCancelling = true
+        self.send(
+            MessageWriter.bytes {
+                $0.errorResponse(
+                    severity: "ERROR", sqlState: SQLState.queryCanceled,
+                    message: "canceling statement due to user request")
+            })
+        self.cancelled = .first
         self.redeliver()
-        self.isCancelling = false
+    }
+
+    /// What of a cancelled request is still to come.
+    enum CancelledRequest {
+        case none
+        /// Its first message: a Query is the whole request.
+        case first
+        /// A batch of the extended protocol: everything up to its Sync.
+        case upToSync
+    }
+
+    private func skipCancelled(_ type: UInt8) -> Verdict {
+        let isWhole = self.cancelled == .first && (type == Frontend.query || type == Frontend.functionCall)
+        if isWhole || type == Frontend.sync {
+            self.cancelled = .none
+            self.send(Self.readyForQuery)
+        } else {
+            self.cancelled = .upToSync
+        }
+        return .drop
     }
 }

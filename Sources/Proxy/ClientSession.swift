@@ -44,6 +44,10 @@ final class ClientSession: Connection {
     var unnamedParse: [UInt8] = []
     var unnamedStatement: UInt64 = 0
 
+    var cancelled = CancelledRequest.none
+    /// Walsender protocol: a connection of its own, passed through.
+    var isReplication = false
+
     private(set) var isWaiting = false
     private(set) var waitingSince: MonotonicTime = 0
     private var isNotified = false
@@ -64,6 +68,8 @@ final class ClientSession: Connection {
     /// What this client shares with others of its user and database; only before login is over there is none.
     var group: ClientGroup { self.loggedInto ?? self.worker.nobody }
     var pool: Pool { self.group.pool }
+    /// Whether admission is over.
+    var hasGroup: Bool { self.loggedInto != nil }
     var isLoggedIn: Bool { self.loggedInto != nil && self.login == nil }
 
     var prefix: String {

@@ -12,4 +12,22 @@ public final class Configuration: Sendable {
         self.settings = settings
         self.secrets = secrets
     }
+
+    /// Reads the files that the settings name.
+    ///
+    /// - Parameter readFile: the bytes of a file.
+    /// - Returns: the configuration, nil if a file cannot be read; and what is wrong, each line with its place.
+    public static func load(
+        _ settings: Settings, readFile: (String) -> Result<[UInt8], FileError>
+    ) -> (configuration: Configuration?, problems: [String]) {
+        guard let path = settings.general.authFile, !path.isEmpty else {
+            return (Configuration(settings: settings, secrets: [:]), [])
+        }
+        switch readFile(path) {
+        case .failure(let error): return (nil, ["auth_file: cannot read \(path): \(error)"])
+        case .success(let bytes):
+            let (secrets, problems) = PasswordFile.parse(bytes.span, file: path)
+            return (Configuration(settings: settings, secrets: secrets), problems)
+        }
+    }
 }

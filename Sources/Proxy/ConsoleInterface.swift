@@ -25,8 +25,8 @@ public protocol ConsoleService: Sendable {
     /// - Parameter query: the text of the Query message, without its closing NUL; need not be valid UTF-8.
     /// - Returns: the whole answer as protocol bytes, ReadyForQuery included.
     ///
-    /// Some commands (PAUSE, WAIT_CLOSE) take as long as they take. Cancelling the task is how the session tells that its client
-    /// has sent a CancelRequest or has left; the answer is then an error with SQLSTATE 57014.
+    /// Some commands (PAUSE, WAIT_CLOSE) take as long as they take. Cancelling the task is how the session tells that
+    /// its client has sent a CancelRequest or has left; the answer is then an error with SQLSTATE 57014.
     func execute(_ query: [UInt8], as role: ConsoleRole, host: any ConsoleHost) async -> [UInt8]
 }
 
@@ -147,7 +147,8 @@ public typealias ServerStatus = ConnectionStatus<ServerState>
 
 /// One connection at one moment.
 public struct ConnectionStatus<State: Sendable & Equatable>: Sendable, Equatable {
-    /// Sequential over the life of the process and over clients and servers; log lines show it in hexadecimal as `C-0x…`.
+    /// Sequential over the life of the process and over clients and servers; log lines show it in hexadecimal as
+    /// `C-0x…`.
     public var id: UInt64
     public var state: State
     public var user: String

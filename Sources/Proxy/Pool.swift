@@ -5,6 +5,7 @@ import Pooling
 import Reactor
 import Settings
 import Synchronization
+import Wire
 
 /// One reactor's shard of a pool: its idle connections and its waiting clients.
 ///
@@ -143,7 +144,7 @@ final class Pool {
         let index = self.worker.index
         let since = self.queue.first?.waitingSince ?? .max
         self.shared.oldest[index].since.store(since, ordering: .relaxed)
-        let bit = 1 as UInt64 << UInt64(index)
+        let bit = SharedPool.bit(index)
         let isMarked = self.shared.waiting.load(ordering: .relaxed) & bit != 0
         if (self.queued > 0) != isMarked {
             if self.queued > 0 {
@@ -188,7 +189,7 @@ final class Pool {
     }
 
     private func announceIdle() {
-        let bit = 1 as UInt64 << UInt64(self.worker.index)
+        let bit = SharedPool.bit(self.worker.index)
         if self.idle.isEmpty {
             self.shared.idle.bitwiseAnd(~bit, ordering: .sequentiallyConsistent)
         } else {
@@ -208,24 +209,24 @@ final class Pool {
                 return
             }
         }
-        let others = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+        let others = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
         if others != 0 && self.donate(server) { return }
         server.becomeIdle()
         self.idle.append(server)
         if self.idle.count == 1 {
             self.announceIdle()
             // Somebody may have begun to wait elsewhere before the mark was set.
-            let late = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+            let late = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
             if late != 0 { self.donateIdle() }
         }
     }
 
     /// Another reactor's client has been waiting for much longer than the first one here.
     private var isSomebodyElseFirst: Bool {
-        let mask = self.shared.waiting.load(ordering: .relaxed) & ~(1 << UInt64(self.worker.index))
+        let mask = self.shared.waiting.load(ordering: .relaxed) & ~SharedPool.bit(self.worker.index)
         guard mask != 0, let own = self.queue.first?.waitingSince else { return false }
         let now = self.worker.now
-        for index in 0..<self.shared.oldest.count where mask & (1 << UInt64(index)) != 0 {
+        for index in 0..<self.shared.oldest.count where mask & SharedPool.bit(index) != 0 {
             let since = self.shared.oldest[index].since.load(ordering: .relaxed)
             // Some slack, so that shards with equal queues do not pass connections back and forth.
             if since != .max && now - since > 2 * (now - own) + 1_000 { return true }
@@ -288,8 +289,26 @@ final class Pool {
         return self.size
     }
 
+    /// A statement that a server of this pool has accepted needs no server to be prepared by another client.
+    func accepted(_ statement: PreparedStatement) {
+        // Statements nobody uses any more are in here too; forgetting all of them now and then costs a round trip.
+        if self.knownGood.count >= 50_000 { self.knownGood.removeAll() }
+        self.knownGood.insert(statement.id)
+    }
+
+    func hasAccepted(_ statement: PreparedStatement) -> Bool { self.knownGood.contains(statement.id) }
+
+    /// A replication client gets a connection of its own, at once or not at all.
+    func connect(for replication: ServerSession.Replication, _ client: ClientSession) {
+        if !self.connect(replication) {
+            client.fail(
+                ServerError(
+                    message: "no server connection available for replication", sqlState: SQLState.tooManyConnections))
+        }
+    }
+
     /// Begins one login if the limits allow it.
-    func connect() -> Bool {
+    func connect(_ replication: ServerSession.Replication? = nil) -> Bool {
         guard self.shared.servers.take(limit: self.limit) else { return false }
         let settings = self.worker.configuration.settings
         guard
@@ -312,7 +331,7 @@ final class Pool {
             return false
         }
         self.loggingIn += 1
-        self.worker.resolve(self.nextHost(), for: self)
+        self.worker.resolve(self.nextHost(), for: self, replication)
         return true
     }
 
@@ -325,24 +344,28 @@ final class Pool {
     }
 
     /// The host's addresses are known: connects to one of them.
-    func connect(_ host: HostAddress, _ addresses: Resolver.Answer) {
+    func connect(_ host: HostAddress, _ addresses: Resolver.Answer, _ replication: ServerSession.Replication?) {
         let options = self.worker.socketOptions
         switch addresses {
         case .failure(let error):
-            self.loginFailed(ServerError(message: "server DNS lookup failed: \(error.description)", sqlState: "08006"))
+            self.loginFailed(
+                ServerError(message: "server DNS lookup failed: \(error.description)", sqlState: "08006"), replication)
         case .success(let list):
             guard let address = list.isEmpty ? nil : list[self.worker.nextAddressIndex(list.count)] else {
                 return self.loginFailed(
-                    ServerError(message: "server DNS lookup failed: \(host.host) has no address", sqlState: "08006"))
+                    ServerError(message: "server DNS lookup failed: \(host.host) has no address", sqlState: "08006"),
+                    replication)
             }
             do {
                 let socket = try Socket.connecting(to: address, options: options)
-                let server = ServerSession(pool: self, host: host, address: address, socket: socket)
+                let server = ServerSession(
+                    pool: self, host: host, address: address, replication: replication, socket: socket)
                 self.add(server)
                 server.beginLogin()
             } catch {
                 self.loginFailed(
-                    ServerError(message: "connect failed: \(host.description): \(error.reason)", sqlState: "08006"))
+                    ServerError(message: "connect failed: \(host.description): \(error.reason)", sqlState: "08006"),
+                    replication)
             }
         }
     }
@@ -366,6 +389,14 @@ final class Pool {
         self.loggingIn -= 1
         self.backoff.succeeded()
         self.loginError = nil
+        if let replication = server.replication {
+            guard let client = self.worker.clients[replication.client], client.login != nil else {
+                return server.end("replication client was closed")
+            }
+            client.login?.finish(server: server)
+            server.link(client)
+            return
+        }
         if self.welcome == nil { self.welcome = server.parameters }
         let welcomed = self.welcomeQueue
         self.welcomeQueue = []
@@ -376,10 +407,11 @@ final class Pool {
 
     /// A login has failed. Clients that wait for their own login are told; others too if the server has refused us
     /// and they have no other connection to wait for.
-    func loginFailed(_ error: ServerError) {
+    func loginFailed(_ error: ServerError, _ replication: ServerSession.Replication?) {
         self.loggingIn -= 1
         self.releaseCounts()
         self.worker.log(.warning, self.prefix, error.message)
+        if let replication { self.worker.clients[replication.client]?.fail(error.forClients) }
         if self.database.loadBalanceHosts == .disable { self.hostIndex += 1 }
         self.backoff.failed(now: self.worker.now, longest: self.settings.serverLoginRetry)
         if error.isRefusal { self.loginError = error }
@@ -415,7 +447,7 @@ final class Pool {
     /// A login that did not end well: the connection goes, then the failure is told.
     func loginClosed(_ server: ServerSession, _ error: ServerError) {
         self.remove(server)
-        self.loginFailed(error)
+        self.loginFailed(error, server.replication)
     }
 
     // MARK: Closing
@@ -452,11 +484,11 @@ final class Pool {
     /// Gives a connection to the reactor whose client has been waiting for longest. False when there is none, or the
     /// connection cannot leave.
     private func donate(_ server: ServerSession) -> Bool {
-        let mask = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+        let mask = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
         guard mask != 0 else { return false }
         var target: Int?
         var earliest = Int64.max
-        for index in 0..<self.shared.oldest.count where mask & (1 << UInt64(index)) != 0 {
+        for index in 0..<self.shared.oldest.count where mask & SharedPool.bit(index) != 0 {
             let since = self.shared.oldest[index].since.load(ordering: .relaxed)
             if target == nil || since < earliest {
                 target = index
@@ -480,9 +512,9 @@ final class Pool {
 
     /// Asks reactors that have an idle connection for one.
     private func askOthers() {
-        let mask = self.shared.idle.load(ordering: .sequentiallyConsistent) & ~(1 << UInt64(self.worker.index))
+        let mask = self.shared.idle.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
         guard mask != 0 else { return }
-        for index in 0..<self.shared.oldest.count where mask & (1 << UInt64(index)) != 0 {
+        for index in 0..<self.shared.oldest.count where mask & SharedPool.bit(index) != 0 {
             self.worker.ask(index, forIdleOf: self.shared.key)
         }
     }

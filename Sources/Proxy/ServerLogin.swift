@@ -45,7 +45,7 @@ final class ServerLogin {
         ]
         parameters += pool.database.startupParameters.map { StartupParameter(name: $0.name, value: $0.value) }
         if let replication = self.server.replication {
-            parameters.append(StartupParameter(name: "replication", value: replication))
+            parameters.append(StartupParameter(name: "replication", value: replication.mode))
         }
         self.server.send(MessageWriter.bytes { $0.startup(parameters: parameters) })
     }
@@ -110,8 +110,9 @@ final class ServerLogin {
             guard let secret = self.secret else { return self.missing("a password") }
             do {
                 let user = Array(self.user.utf8)
-                let response = try MD5Password.response(to: salt.span, user: user.span, secret: secret)
-                self.server.send(MessageWriter.bytes { $0.passwordMessage(response) })
+                let response = try MD5Password.response(salt: salt.span, user: user.span, secret: secret)
+                let bytes = response.span.copy(0..<response.count)
+                self.server.send(MessageWriter.bytes { $0.passwordMessage(bytes) })
             } catch {
                 self.missing("a plain-text or MD5 password")
             }
@@ -124,7 +125,9 @@ final class ServerLogin {
             } else {
                 return self.missing("a plain-text password, or a client's SCRAM login to take the keys from")
             }
-            let names = mechanisms.flatMap { Array($0.utf8) + [0] } + [0]
+            var names: [UInt8] = []
+            for mechanism in mechanisms { names += Array(mechanism.utf8) + [0] }
+            names.append(0)
             if let action = self.scram?.begin(mechanisms: names.span) { self.carryOut(action) }
         case .saslContinue(let data):
             guard let action = self.scram?.serverFirst(data.span) else { return self.fail("unexpected SASL message") }

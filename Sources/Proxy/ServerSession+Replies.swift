@@ -1,5 +1,8 @@
+import Logging
+import DequeModule
 import Pooling
 import Reactor
+import Settings
 import Wire
 
 // From the server to the client: each message belongs to the oldest outstanding request, whose disposition says what
@@ -17,12 +20,7 @@ extension ServerSession {
     private static let read: MessageTypeSet = [UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "Z")]
     private static let readLimit = 256 * 1024
 
-    override func received(_ bytes: Span<UInt8>) -> Int {
-        if let login = self.login { return login.received(bytes) }
-        return self.relay(bytes)
-    }
-
-    private func relay(_ bytes: Span<UInt8>) -> Int {
+    func relay(_ bytes: Span<UInt8>) -> Int {
         var cursor = 0
         // What from here to the cursor goes to the client.
         var run = 0

@@ -92,16 +92,28 @@ final class ServerSession: Connection {
     private var isChecked = true
     /// The server has said FATAL: what follows is the end.
     var lastWords: ErrorFields?
-    /// This belongs to one client for good: a replication connection.
-    var isDedicated = false
+    /// The walsender connection of one client, which is told nothing else.
+    private(set) var replication: Replication?
+    var isDedicated: Bool { self.replication != nil }
     var requestTime: MonotonicTime = 0
 
-    init(pool: Pool, host: HostAddress, address: SocketAddress, socket: consuming Socket) {
+    /// A connection that a replication client has for itself.
+    struct Replication: Sendable {
+        /// The startup packet's `replication`.
+        let mode: String
+        /// The client's `id`.
+        let client: UInt64
+    }
+
+    init(
+        pool: Pool, host: HostAddress, address: SocketAddress, replication: Replication?, socket: consuming Socket
+    ) {
         let worker = pool.worker
         self.id = worker.shared.nextID()
         self.pool = pool
         self.host = host
         self.address = address
+        self.replication = replication
         self.createdAt = worker.now
         self.connectTime = wallClockNow()
         self.framer = MessageFramer(maximumLength: Int(Int32.max))
@@ -121,7 +133,13 @@ final class ServerSession: Connection {
         self.start()
     }
 
+    override func received(_ bytes: Span<UInt8>) -> Int {
+        if let login = self.login { return login.received(bytes) }
+        return self.relay(bytes)
+    }
+
     override func connected() {
+        self.lastWords = nil
         self.login = ServerLogin(self)
         self.login?.begin()
     }
@@ -147,8 +165,6 @@ final class ServerSession: Connection {
         self.state = .closed
         self.login = nil
         self.close()
-        var error = error
-        error.message = error.message
         self.pool.loginClosed(self, error)
     }
 

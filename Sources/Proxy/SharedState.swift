@@ -64,6 +64,9 @@ final class SharedPool: Sendable {
     /// For each reactor, since when the client at the head of its queue has been waiting.
     let oldest: [OldestWaiter]
 
+    /// A reactor's bit in `waiting` and `idle`.
+    static func bit(_ reactor: Int) -> UInt64 { 1 << UInt64(reactor) }
+
     init(key: PoolKey, database: SharedDatabase, user: SharedUser, reactors: Int) {
         self.key = key
         self.database = database
@@ -81,6 +84,9 @@ final class OldestWaiter: Sendable {
 
 /// The process's shared state: pools, databases and users by name, and the counts that belong to none of them.
 final class SharedState: Sendable {
+    /// A pool's marks have one bit for each reactor.
+    static let maximumReactors = 64
+
     let reactors: Int
     let clients = LimitedCount()
     /// Numbers clients and server connections.
@@ -97,7 +103,15 @@ final class SharedState: Sendable {
     }
     private let names = Mutex(Names())
 
-    init(reactors: Int) { self.reactors = reactors }
+    /// A pool for clients that have not said yet which one they want; it never has a connection.
+    let unnamedPool: SharedPool
+
+    init(reactors: Int) {
+        self.reactors = reactors
+        self.unnamedPool = SharedPool(
+            key: PoolKey(database: "", user: ""), database: SharedDatabase(name: ""), user: SharedUser(name: ""),
+            reactors: reactors)
+    }
 
     func nextID() -> UInt64 { self.lastID.add(1, ordering: .relaxed).newValue }
 

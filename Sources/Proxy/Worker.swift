@@ -29,7 +29,12 @@ final class Worker {
     private var listeners: [Listener] = []
     private var cancels: [CancelConnection] = []
     let parameters = ParameterTable()
-    let statements: StatementCache
+    var statements: StatementCache
+    /// The group of a client that has none yet: its counters are nobody's.
+    private(set) lazy var nobody = ClientGroup(
+        key: ClientGroup.Key(database: "", user: ""),
+        pool: Pool(worker: self, shared: self.shared.unnamedPool, database: DatabaseSettings(name: "")),
+        sharedUser: SharedUser(name: ""), statistics: DatabaseStatistics(), settings: self.configuration.settings)
     private var addressIndex = 0
     private var unnamedStatements: UInt64
 
@@ -127,7 +132,7 @@ final class Worker {
 
     /// A count was given back: whoever waits for room looks again, here and on other reactors.
     func connectionsFreed(by pool: Pool) {
-        if pool.shared.waiting.load(ordering: .relaxed) & ~(1 << UInt64(self.index)) != 0 {
+        if pool.shared.waiting.load(ordering: .relaxed) & ~SharedPool.bit(self.index) != 0 {
             let key = pool.shared.key
             self.tellOthers { $0.pools[key]?.pump() }
         }
@@ -164,7 +169,7 @@ final class Worker {
         guard let other = keys.first else { return }
         let mask = other.idle.load(ordering: .relaxed)
         let key = other.key
-        for index in 0..<self.reactors.count where mask & (1 << UInt64(index)) != 0 && index != self.index {
+        for index in 0..<self.reactors.count where mask & SharedPool.bit(index) != 0 && index != self.index {
             self.reactors[index].mailbox.post { _ = $0.pools[key]?.evictOldestIdle(reason) }
             return
         }
@@ -259,12 +264,15 @@ final class Worker {
 
     // MARK: Cancel
 
+    /// A key has the reactor's number in the six bits below the sign, since its upper half is shown as a process id.
+    private static let reactorShift: UInt64 = 57
+
     /// A key that no other client has: the reactor's number, so that a request finds its way, and random bits.
     func makeCancelKey(for client: ClientSession) -> UInt64 {
         while true {
             let random = SecureRandom.bytes(8).reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
             // The upper half is shown as a process id: positive, and not 0.
-            let key = random & 0x01ff_ffff_ffff_ffff | UInt64(self.index) << 57
+            let key = random & (1 << Self.reactorShift - 1) | UInt64(self.index) << Self.reactorShift
             if key >> 32 != 0 && self.cancelKeys[key] == nil {
                 self.cancelKeys[key] = client
                 return key
@@ -276,7 +284,7 @@ final class Worker {
     func cancel(_ key: [UInt8]) {
         guard key.count >= 8 else { return }
         let number = key[..<8].reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
-        let index = Int(number >> 57)
+        let index = Int(number >> Self.reactorShift)
         guard index < self.reactors.count else { return }
         if index == self.index {
             self.cancelKeys[number]?.cancelRequested(key)
@@ -292,18 +300,20 @@ final class Worker {
     // MARK: Names
 
     /// Finds a host's addresses and goes on with the pool's login.
-    func resolve(_ host: HostAddress, for pool: Pool) {
+    func resolve(_ host: HostAddress, for pool: Pool, _ replication: ServerSession.Replication?) {
         if let path = host.socketPath {
             let address = SocketAddress(unix: path)
-            return pool.connect(host, address.map { .success([$0]) } ?? .success([]))
+            return pool.connect(host, address.map { .success([$0]) } ?? .success([]), replication)
         }
         let port = UInt16(clamping: host.port)
-        if let address = SocketAddress(ip: host.host, port: port) { return pool.connect(host, .success([address])) }
+        if let address = SocketAddress(ip: host.host, port: port) {
+            return pool.connect(host, .success([address]), replication)
+        }
         let key = pool.shared.key
         let mailbox = self.mailbox
         self.resolver.resolve(host.host) { answer in
             let addresses = answer.map { $0.map { $0.with(port: port) } }
-            mailbox.post { $0.pools[key]?.connect(host, addresses) }
+            mailbox.post { $0.pools[key]?.connect(host, addresses, replication) }
         }
     }
 

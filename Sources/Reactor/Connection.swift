@@ -104,6 +104,8 @@ open class Connection: EventSource {
     public final var heldInput: Int { self.held.count }
     /// Whether more output should wait until `drained`.
     public final var isCongested: Bool { self.output.count > Self.highWater }
+    /// Bytes of memory this object takes by itself.
+    public final var memorySize: Int { malloc_usable_size(Unmanaged.passUnretained(self).toOpaque()) }
     /// The socket's file descriptor, for options and for the console.
     public final var descriptor: Int32 { self.fd }
 

@@ -62,7 +62,7 @@ public final class EventLoop {
             self.slots.append(Slot(source: nil, generation: 1))
         }
         self.slots[Int(index)].source = source
-        source.loop = self
+        source.attachedTo = self
         source.token = UInt64(self.slots[Int(index)].generation) << 32 | UInt64(index)
         source.scheduled = .max
         source.interest = 0

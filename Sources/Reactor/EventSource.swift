@@ -4,7 +4,9 @@
 /// descriptor has events) and `deadlineReached`.
 open class EventSource {
     /// The loop this is attached to. The loop outlives its sources: it is released when its thread ends.
-    public internal(set) unowned(unsafe) final var loop: EventLoop
+    unowned(unsafe) final var attachedTo: EventLoop
+    /// The loop this is attached to.
+    public final var loop: EventLoop { self.attachedTo }
     /// The file descriptor, or -1.
     final var fd: Int32
     /// Names this source to the loop: generation in the upper half, slot in the lower. 0 while not attached.
@@ -20,7 +22,7 @@ open class EventSource {
     final var scheduled: MonotonicTime = .max
 
     public init(loop: EventLoop, fd: Int32) {
-        self.loop = loop
+        self.attachedTo = loop
         self.fd = fd
     }
 

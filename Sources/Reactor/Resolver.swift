@@ -94,6 +94,9 @@ public final class Resolver: Sendable {
         for completion in waiting { completion(told) }
     }
 
+    /// Looks a name up on this thread, without the cache; for start-up only.
+    public static func addressesNow(of host: String) -> Answer { self.addresses(of: host) }
+
     private static func addresses(of host: String) -> Answer {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)

@@ -40,8 +40,12 @@ public struct SocketAddress: Sendable, Hashable {
         self.bytes = bytes
     }
 
-    /// Any IPv4 (`*`) or IPv6 (`::`) address.
-    public static func anyIPv4(port: UInt16) -> SocketAddress? { SocketAddress(ip: "0.0.0.0", port: port) }
+    /// All local addresses: of IPv4, and of IPv6 where the kernel has it.
+    public static func any(port: UInt16) -> [SocketAddress] {
+        let probe = Socket(martlet_socket(AF_INET6))
+        let names = probe.descriptor >= 0 ? ["0.0.0.0", "::"] : ["0.0.0.0"]
+        return names.compactMap { SocketAddress(ip: $0, port: port) }
+    }
 
     public var family: Int32 { Int32(self.bytes[0]) | Int32(self.bytes[1]) << 8 }
     public var isUnix: Bool { self.family == AF_UNIX }

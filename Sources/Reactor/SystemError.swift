@@ -16,5 +16,5 @@ public struct SystemError: Error, Sendable, CustomStringConvertible {
     }
 
     public var reason: String { String(cString: strerror(self.code)) }
-    public var description: String { "\(self.call): \(self.reason)" }
+    public var description: String { self.code == 0 ? self.call : "\(self.call): \(self.reason)" }
 }

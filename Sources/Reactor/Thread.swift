@@ -27,6 +27,9 @@ public func startThread(_ name: String, stackSize: Int = 1 << 20, _ body: @escap
     }
 }
 
+/// Processors this process may run on.
+public func processorCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
 private final class ThreadEntry {
     let name: String
     let body: @Sendable () -> Void

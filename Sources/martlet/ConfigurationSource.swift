@@ -1,7 +1,8 @@
 import Glibc
+import Proxy
 import Settings
 
-/// Where the settings come from, and how they are read; the same at start and at each reload.
+/// Where the configuration comes from, and how it is read; the same at start and at each reload.
 enum ConfigurationSource: Sendable, Equatable {
     case file(String)
     /// No file at all: pools to the server of this connection URL.
@@ -13,9 +14,10 @@ enum ConfigurationSource: Sendable, Equatable {
         self = isURL ? .url(argument) : .file(argument)
     }
 
-    /// Reads everything; what is wrong is told all at once.
+    /// Reads the settings; what is wrong is told all at once.
     ///
-    /// - Parameter conffile: the setting `conffile` of the settings in force, which may name another file than the command line.
+    /// - Parameter conffile: the setting `conffile` of the settings in force, which may name another file than the
+    ///   command line.
     func load(conffile: String? = nil) -> (settings: Settings?, diagnostics: [Diagnostic]) {
         switch self {
         case .file(let path):
@@ -27,6 +29,17 @@ enum ConfigurationSource: Sendable, Equatable {
         }
     }
 
+    /// Reads the settings and the files that they name, as it is done at the start.
+    ///
+    /// - Returns: no configuration when there is an error among the diagnostics.
+    func loadAll() -> (configuration: Configuration?, diagnostics: [Diagnostic]) {
+        let (settings, diagnostics) = self.load()
+        guard let settings else { return (nil, diagnostics) }
+        let (configuration, problems) = Configuration.load(settings, readFile: SystemFile.read)
+        let severity: Diagnostic.Severity = configuration == nil ? .error : .warning
+        return (configuration, diagnostics + problems.map { Diagnostic(severity, $0) })
+    }
+
     private static func environment(_ name: String) -> String? {
         guard let value = getenv(name).map({ String(cString: $0) }), !value.isEmpty else { return nil }
         return value
@@ -34,6 +47,14 @@ enum ConfigurationSource: Sendable, Equatable {
 
     private static var loginName: String? {
         getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) }
+    }
+}
+
+extension Diagnostic {
+    /// Place and message, for a log line, whose level tells the severity.
+    var logText: String {
+        let place = self.file.map { file in self.line.map { "\(file):\($0): " } ?? "\(file): " }
+        return (place ?? "") + self.message
     }
 }
 

@@ -3,8 +3,9 @@ import Glibc
 
 /// Going into the background (`-d`).
 ///
-/// The command returns when the daemon is ready to take clients, with status 0, or has failed to start, with status 1: what comes
-/// next in a script finds it ready. To be used before any thread is started, since fork(2) takes only its caller along.
+/// The command returns when the daemon is ready to take clients, with status 0, or has failed to start, with status
+/// 1: what comes next in a script finds it ready. To be used before any thread is started, since fork(2) takes only
+/// its caller along.
 struct Daemon {
     /// Where the daemon says that it is ready.
     private let readiness: Int32
@@ -20,7 +21,8 @@ struct Daemon {
             exit(Self.awaitReadiness(ends[0]) ? 0 : 1)
         }
         close(ends[0])
-        // A session of its own without a terminal; not being its leader, the grandchild can't get one by accident either.
+        // A session of its own without a terminal; not being its leader, the grandchild can't get one by accident
+        // either.
         setsid()
         let grandchild = martlet_fork()
         guard grandchild >= 0 else { throw LaunchError("cannot start the daemon: \(LaunchError.systemReason)") }

@@ -1,6 +1,7 @@
 import Glibc
 
-/// Why the process can't start, or can't do what the operating system was asked for; fit for standard error and the log.
+/// Why the process can't start, or can't do what the operating system was asked for; fit for standard error and the
+/// log.
 struct LaunchError: Error, Equatable, CustomStringConvertible {
     let message: String
 

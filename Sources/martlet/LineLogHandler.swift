@@ -5,8 +5,8 @@ import Logging
 ///
 ///     2026-11-21 05:00:00.123 UTC [4711] LOG C-0x2a: shop/alice@10.0.0.7:51234 login attempt: …
 ///
-/// What comes before the message names the connection; a caller gives it as metadata `connection`. Other metadata follow
-/// the message as `key=value`.
+/// What comes before the message names the connection; a caller gives it as metadata `connection`. Other metadata
+/// follow the message as `key=value`.
 struct LineLogHandler: LogHandler {
     private let output: LogOutput
     private var ownLevel: Logger.Level?

@@ -5,9 +5,9 @@ import Synchronization
 
 /// Where log lines go: standard error, a file, the system log, in any combination.
 ///
-/// Any thread may write. A line is one write(2) to a descriptor opened with O_APPEND, so lines do not mix and no lock is needed.
-/// The file keeps its descriptor number for the life of the process: reopening it (after logrotate) is one dup2(2), which no writer
-/// notices.
+/// Any thread may write. A line is one write(2) to a descriptor opened with O_APPEND, so lines do not mix and no lock
+/// is needed. The file keeps its descriptor number for the life of the process: reopening it (after logrotate) is one
+/// dup2(2), which no writer notices.
 final class LogOutput: Sendable {
     /// Parts of the settings that matter here.
     struct Configuration: Equatable {

@@ -3,24 +3,27 @@ import ArgumentParser
 import Dispatch
 import Glibc
 import Logging
+import Proxy
 import Settings
 
-/// The command. All that has to happen before the first thread is started happens in `run`, in this order: settings, log, limits,
-/// daemon, pidfile, user; `Run` does the rest.
+/// The command. All that has to happen before the first thread is started happens in `run`, in this order: settings,
+/// log, limits, daemon, pidfile, user; `Run` does the rest.
 @main
 struct Martlet: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
         abstract: "A PostgreSQL connection pooler that takes PgBouncer's place.",
         discussion: """
-            An existing pgbouncer.ini runs unchanged. With a connection URL in its place martlet needs no file: it listens on \
-            127.0.0.1:6432, trusts whoever connects from this machine, and pools transactions to that server.
+            An existing pgbouncer.ini runs unchanged. With a connection URL in its place martlet needs no file: it \
+            listens on 127.0.0.1:6432, trusts whoever connects from this machine, and pools transactions to that server.
 
             Signals: HUP reload, TERM shut down when the clients have left, INT shut down when server connections are \
             released, QUIT shut down at once, USR1 pause, USR2 resume. A second TERM or INT shuts down at once.
             """)
 
-    @Argument(help: ArgumentHelp("The configuration, or a server to pool to.", valueName: "martlet.ini | postgresql://host/db"))
+    @Argument(
+        help: ArgumentHelp(
+            "The configuration, or a server to pool to.", valueName: "martlet.ini | postgresql://host/db"))
     var source: String?
 
     @Flag(name: .shortAndLong, help: "Run in the background; return when clients can connect.")
@@ -41,21 +44,18 @@ struct Martlet: ParsableCommand {
     @Flag(name: [.customShort("V"), .long], help: "Show the version.")
     var version = false
 
-    func validate() throws {
-        if !self.version, self.source == nil {
-            throw ValidationError("name a configuration file, or a server such as postgresql://localhost/postgres")
-        }
-    }
-
     func run() throws {
         if self.version {
             print(Version.text)
             return
         }
-        guard let source = self.source else { return }
-        let configuration = ConfigurationSource(source)
-        let (settings, diagnostics) = configuration.load()
-        guard let settings else {
+        guard let source = self.source else {
+            // Not in `validate`, which would hide what is wrong with an option.
+            throw ValidationError("name a configuration file, or a server such as postgresql://localhost/postgres")
+        }
+        let configurationSource = ConfigurationSource(source)
+        let (configuration, diagnostics) = configurationSource.loadAll()
+        guard let configuration else {
             for diagnostic in diagnostics { StandardError.print("\(diagnostic)") }
             throw ExitCode(1)
         }
@@ -65,18 +65,18 @@ struct Martlet: ParsableCommand {
             return
         }
         do {
-            try self.launch(configuration, settings, diagnostics)
+            try self.launch(configurationSource, configuration, diagnostics)
         } catch {
-            StandardError.print("martlet: \(error.message)")
+            StandardError.print("martlet: \(error)")
             throw ExitCode(1)
         }
     }
 
-    /// Becomes the process that serves, and serves.
+    /// Opens the log; from here on, messages go there.
     private func launch(
-        _ source: ConfigurationSource, _ settings: Settings, _ diagnostics: [Diagnostic]
+        _ source: ConfigurationSource, _ configuration: Configuration, _ diagnostics: [Diagnostic]
     ) throws(LaunchError) -> Never {
-        let general = settings.general
+        let general = configuration.settings.general
         if self.daemon, general.logfile.isEmpty, !general.syslog {
             throw LaunchError("-d needs logfile or syslog to be set, since a daemon has no standard error")
         }
@@ -87,12 +87,25 @@ struct Martlet: ParsableCommand {
         LoggingSystem.bootstrap { _ in LineLogHandler(output: output) }
         let logger = Logger(label: "martlet")
         for diagnostic in diagnostics { logger.log(level: diagnostic.severity.level, "\(diagnostic.logText)") }
-        if let warning = FileLimit(settings).raise() { logger.warning("\(warning)") }
+        if let warning = FileLimit(configuration.settings).raise() { logger.warning("\(warning)") }
 
-        let pidFile = general.pidfile.isEmpty ? nil : PidFile(path: general.pidfile)
-        if let pidFile, let other = pidFile.runningProcess() {
-            throw LaunchError("pidfile \(pidFile.path) belongs to process \(other): already running")
+        do {
+            try self.serve(source, configuration, privileges, output, logger)
+        } catch {
+            logger.critical("\(error)")
+            if self.quiet { StandardError.print("martlet: \(error)") }
+            Glibc.exit(1)
         }
+    }
+
+    /// Becomes the process that serves, and serves.
+    private func serve(
+        _ source: ConfigurationSource, _ configuration: Configuration, _ privileges: Privileges?,
+        _ output: LogOutput, _ logger: Logger
+    ) throws(LaunchError) -> Never {
+        let path = configuration.settings.general.pidfile
+        let pidFile = path.isEmpty ? nil : PidFile(path: path)
+        try pidFile?.check()
         let daemon = self.daemon ? try Daemon.start() : nil
         try pidFile?.create()
         if let privileges {
@@ -104,7 +117,7 @@ struct Martlet: ParsableCommand {
         signal(SIGPIPE, SIG_IGN)
 
         let run = Run(
-            source: source, settings: settings, verbose: self.verbose, output: output, logger: logger)
+            source: source, configuration: configuration, verbose: self.verbose, output: output, logger: logger)
         Task {
             let status = await run.serve(ready: {
                 guard let daemon else { return }
@@ -127,16 +140,8 @@ extension LogOutput.Configuration {
     }
 }
 
-extension Diagnostic {
-    /// Place and message; the severity is the line's level.
-    fileprivate var logText: String {
-        let place = self.file.map { file in self.line.map { "\(file):\($0): " } ?? "\(file): " }
-        return (place ?? "") + self.message
-    }
-}
-
 extension Diagnostic.Severity {
-    fileprivate var level: Logger.Level {
+    var level: Logger.Level {
         switch self {
         case .note: .info
         case .warning: .warning

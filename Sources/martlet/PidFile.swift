@@ -6,14 +6,13 @@ struct PidFile {
 
     /// Creates the file for this process.
     ///
-    /// A file that a dead process has left behind is replaced. In a container a restarted process often gets the number that
-    /// the file of its predecessor names, so neither its own number nor that of a program of another name counts as running.
+    /// A file that a dead process has left behind is replaced. In a container a restarted process often gets the
+    /// number that the file of its predecessor names, so neither its own number nor that of a program of another name
+    /// counts as running.
     ///
     /// - Throws: when another Martlet or PgBouncer uses the file, or the file can't be written.
     func create() throws(LaunchError) {
-        if let other = self.runningProcess() {
-            throw LaunchError("pidfile \(self.path) belongs to process \(other): already running")
-        }
+        try self.check()
         unlink(self.path)
         let descriptor = open(self.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else {
@@ -23,6 +22,13 @@ struct PidFile {
         let text = Array("\(getpid())\n".utf8)
         guard write(descriptor, text, text.count) == text.count else {
             throw LaunchError("cannot write pidfile \(self.path): \(LaunchError.systemReason)")
+        }
+    }
+
+    /// Throws when another Martlet or PgBouncer uses the file.
+    func check() throws(LaunchError) {
+        if let other = self.runningProcess() {
+            throw LaunchError("pidfile \(self.path) belongs to process \(other): already running")
         }
     }
 

@@ -9,7 +9,8 @@ struct Privileges {
     /// Looks a user up; nil when the process need not change.
     ///
     /// - Parameter name: of `-u` or the setting `user`; empty for none.
-    /// - Throws: when the process is root's and would stay so, when there is no such user, or when the process may not become it.
+    /// - Throws: when the process is root's and would stay so, when there is no such user, or when the process may
+    ///   not become it.
     static func toTake(name: String, effectiveUser: uid_t = geteuid()) throws(LaunchError) -> Privileges? {
         guard !name.isEmpty else {
             if effectiveUser == 0 {

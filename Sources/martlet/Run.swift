@@ -1,4 +1,5 @@
 import Admin
+import Glibc
 import Logging
 import Proxy
 import Settings
@@ -6,7 +7,7 @@ import Settings
 /// The running process: the proxy, its console, the signals and the clock of the statistics, wired together.
 struct Run: Sendable {
     let source: ConfigurationSource
-    let settings: Settings
+    let configuration: Configuration
     /// How often `-v` was given.
     let verbose: Int
     let output: LogOutput
@@ -20,17 +21,21 @@ struct Run: Sendable {
         let service = ServiceManager()
         let history = StatisticsHistory(start: Console.now)
         let console = Console(history: history, logger: self.logger) { settings in self.apply(settings) }
-        let proxy = Proxy(
-            settings: self.settings, load: self.source.load(conffile:), readFile: SystemFile.read,
-            listeningSockets: service.listeningSockets, console: console, logger: self.logger)
+        let proxy: Proxy
         do {
+            proxy = try Proxy(
+                configuration: self.configuration, load: self.source.load(conffile:), readFile: SystemFile.read,
+                listeningSockets: service.listeningSockets, console: console, userID: geteuid(), logger: self.logger)
             try await proxy.start()
         } catch {
             self.logger.critical("\(error)")
             return 1
         }
-        self.logger.info("process up: \(Version.text)")
         let signals = await Signals(host: proxy, console: console, service: service, logger: self.logger)
+        self.logger.info("process up: \(Version.text)")
+        if case .url = self.source, let database = self.configuration.settings.databases.keys.first {
+            self.logger.info("try: psql -h 127.0.0.1 -p \(self.configuration.settings.general.listenPort) \(database)")
+        }
         ready()
         service.ready(status: "Accepting connections")
         await withTaskGroup(of: Void.self) { group in
@@ -44,7 +49,8 @@ struct Run: Sendable {
         return 0
     }
 
-    /// Lets changed settings of the process itself take effect: after a reload the log file is opened anew, for logrotate.
+    /// Lets changed settings of the process itself take effect: after a reload the log file is opened anew, for
+    /// logrotate.
     private func apply(_ settings: Settings) {
         do {
             try self.output.configure(LogOutput.Configuration(settings.general, verbose: self.verbose))

@@ -56,7 +56,8 @@ struct Signals: Sendable {
     private func shutDown(_ signal: String, _ mode: ShutdownMode, _ explanation: String) async {
         let isSecond = await self.host.state().shutdown != nil
         let mode = isSecond ? .immediate : mode
-        self.logger.info("got \(signal)\(isSecond ? " while shutting down, fast exit" : ", shutting down, \(explanation)")")
+        self.logger.info(
+            "got \(signal)\(isSecond ? " while shutting down, fast exit" : ", shutting down, \(explanation)")")
         self.service.stopping(status: mode == .immediate ? "Shutting down" : "Shutting down, \(explanation)")
         do {
             try await self.host.shutdown(mode)
@@ -75,7 +76,8 @@ struct Signals: Sendable {
             try await self.host.pause(database: nil)
             self.logger.info("paused: no server connection is open")
         } catch {
-            self.logger.error("\(error.message)")
+            // A pause that the end of the process cuts short is nothing to complain about.
+            if await self.host.state().shutdown == nil { self.logger.error("\(error.message)") }
         }
     }
 

@@ -35,7 +35,8 @@ import Testing
 
     @Test(
         arguments: [
-            "RELOAD", "PAUSE", "RESUME", "DISABLE shop", "ENABLE shop", "RECONNECT", "KILL", "KILL_CLIENT 7", "WAIT_CLOSE",
+            "RELOAD", "PAUSE", "RESUME", "DISABLE shop", "ENABLE shop", "RECONNECT", "KILL", "KILL_CLIENT 7",
+            "WAIT_CLOSE",
             "SET verbose = 1", "SHUTDOWN", "SHUTDOWN WAIT_FOR_CLIENTS",
         ])
     func statsUserMayOnlyShow(query: String) async {

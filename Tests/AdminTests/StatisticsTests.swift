@@ -97,7 +97,10 @@ import Testing
         #expect(stats.firstRow["avg_query_time"] == "2000")
         #expect(stats.firstRow["avg_wait_time"] == "50")
         let totals = await Answer.to("SHOW STATS_TOTALS", host, history: history)
-        #expect(totals.rows.last == ["shop", "20", "40", "80", "2000", "4000", "120000", "160000", "1000", "10", "12", "14", "16"])
+        #expect(
+            totals.rows.last == [
+                "shop", "20", "40", "80", "2000", "4000", "120000", "160000", "1000", "10", "12", "14", "16",
+            ])
         let averages = await Answer.to("SHOW STATS_AVERAGES", host, history: history)
         #expect(averages.firstRow["xact_time"] == "3000")
         let overall = await Answer.to("SHOW TOTALS", host, history: history)

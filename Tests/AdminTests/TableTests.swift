@@ -3,7 +3,8 @@ import Proxy
 import Settings
 import Testing
 
-/// Columns, types and values of the SHOW commands. The columns are PgBouncer's; tools look them up by name and read them by type.
+/// Columns, types and values of the SHOW commands. The columns are PgBouncer's; tools look them up by name and read
+/// them by type.
 @Suite struct TableTests {
     private static let socket = """
         type:s user:s database:s replication:s state:s addr:s port:i local_addr:s local_port:i connect_time:s \
@@ -34,7 +35,7 @@ import Testing
             """
             name:s host:s port:i database:s force_user:s pool_size:i min_pool_size:i reserve_pool_size:i \
             server_lifetime:i pool_mode:s load_balance_hosts:s max_connections:i current_connections:i \
-            max_client_connections:i current_client_connections:i paused:i disabled:i
+            max_client_connections:i current_client_connections:i paused:i disabled:i reserve_pool:i
             """
         ),
         (
@@ -60,7 +61,7 @@ import Testing
             total_server_parse_count:N total_bind_count:N total_client_login_count:N \
             avg_server_assignment_count:N avg_xact_count:N avg_query_count:N avg_recv:N avg_sent:N \
             avg_xact_time:N avg_query_time:N avg_wait_time:N avg_client_parse_count:N avg_server_parse_count:N \
-            avg_bind_count:N avg_client_login_count:N
+            avg_bind_count:N avg_client_login_count:N total_requests:N
             """
         ),
         (
@@ -216,12 +217,12 @@ import Testing
         #expect(
             answer.rows[0] == [
                 "shop", "pg1,pg2", "5433", "shop_prod", "app", "7", "0", "0", "3600", nil, "round-robin", "0", "3", "0",
-                "9", "1", "0",
+                "9", "1", "0", "0",
             ])
         #expect(
             answer.rows[1] == [
                 "pgbouncer", nil, "6432", "pgbouncer", "pgbouncer", "2", "0", "0", "3600", "statement", nil, "0", "0",
-                "0", "0", "0", "0",
+                "0", "0", "0", "0", "0",
             ])
     }
 

@@ -108,7 +108,9 @@ final class TemporaryDirectory {
     deinit {
         if let directory = opendir(self.path) {
             while let entry = readdir(directory) {
-                let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+                let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                    String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+                }
                 if name != ".", name != ".." { unlink(self.file(name)) }
             }
             closedir(directory)

@@ -168,6 +168,19 @@ import Testing
 }
 
 @Suite struct ConfigurationSourceTests {
+    @Test func missingAuthFileIsAnError() throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.file("martlet.ini")
+        let authFile = directory.file("missing.txt")
+        let text = "[databases]\nshop = host=pg\n[martlet]\nauth_type = md5\nauth_file = \(authFile)\n"
+        let descriptor = open(path, O_WRONLY | O_CREAT, 0o600)
+        #expect(write(descriptor, text, text.utf8.count) == text.utf8.count)
+        close(descriptor)
+        let (configuration, diagnostics) = ConfigurationSource.file(path).loadAll()
+        #expect(configuration == nil)
+        #expect(diagnostics.contains { $0.severity == .error && $0.description.contains(authFile) })
+    }
+
     @Test(
         arguments: [
             ("martlet.ini", .file("martlet.ini")),
@@ -180,8 +193,8 @@ import Testing
     }
 
     @Test func missingFileIsAnError() {
-        let (settings, diagnostics) = ConfigurationSource("/nowhere/martlet.ini").load()
-        #expect(settings == nil)
+        let (configuration, diagnostics) = ConfigurationSource("/nowhere/martlet.ini").loadAll()
+        #expect(configuration == nil)
         #expect(diagnostics.contains { $0.description.contains("No such file or directory") })
     }
 
@@ -193,6 +206,10 @@ import Testing
         #expect(error.reason == "file is too large")
     }
 
+    @Test func sourceIsNeeded() throws {
+        #expect(throws: ValidationError.self) { try Martlet.parse([]).run() }
+    }
+
     @Test(
         arguments: [
             (["m.ini"], nil),
@@ -200,7 +217,7 @@ import Testing
             (["--check", "m.ini"], nil),
             (["-V"], nil),
             (["--version"], nil),
-            ([], "name a configuration file"),
+            (["--unknown"], "--unknown"),
             (["m.ini", "n.ini"], "n.ini"),
             (["--unknown", "m.ini"], "--unknown"),
         ] as [([String], String?)])

@@ -110,6 +110,11 @@ private let reported15 = [
         #expect(set["search_path"]?.name == "Search_Path")
     }
 
+    @Test func partsOfADateStyleAddUp() throws {
+        let set = try self.initial(startup("DateStyle", "sql"), startup("datestyle", "ymd"))
+        #expect(set["DateStyle"]?.text == "SQL, YMD")
+    }
+
     @Test func lastOneHolds() throws {
         let set = try self.initial(startup("TimeZone", "UTC"), startup("timezone", "GMT"))
         #expect(set["TimeZone"]?.text == "GMT" && set["TimeZone"]?.name == "TimeZone")

@@ -1,0 +1,546 @@
+"""The console: columns and types that scrapers rely on, and every command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from cluster import Cluster
+from common import Background, as_service_user, environment, wait_until
+from proxy import Proxy
+from rawpg import SYNC, Connection, bind, cancel, execute, parse, query
+
+TEXT, INT4, INT8, NUMERIC = 25, 23, 20, 1700
+
+SOCKET = ("type user database replication state addr port:i local_addr local_port:i connect_time request_time wait:i "
+          "wait_us:i close_needed:i ptr link remote_pid:i tls application_name prepared_statements:i id:i")
+SOCKET_BUFFERS = " recv_pos:i pkt_pos:i pkt_remain:i send_pos:i send_remain:i pkt_avail:i send_avail:i"
+COUNTS = "server_assignment_count xact_count query_count"
+TIMES = "xact_time query_time wait_time"
+PARSES = "client_parse_count server_parse_count bind_count"
+
+
+def each(prefix: str, names: str) -> str:
+    return " ".join(f"{prefix}{name}:N" for name in names.split())
+
+
+# name:type, text if no type is given. i = int4, q = int8, N = numeric.
+COLUMNS = {
+    "POOLS": "database user cl_active:i cl_waiting:i cl_active_cancel_req:i cl_waiting_cancel_req:i sv_active:i "
+             "sv_active_cancel:i sv_being_canceled:i sv_idle:i sv_used:i sv_tested:i sv_login:i maxwait:i maxwait_us:i "
+             "pool_mode load_balance_hosts",
+    "PEER_POOLS": "peer_id:i cl_active_cancel_req:i cl_waiting_cancel_req:i sv_active_cancel:i sv_login:i",
+    "CLIENTS": SOCKET,
+    "SERVERS": SOCKET,
+    "SOCKETS": SOCKET + SOCKET_BUFFERS,
+    "ACTIVE_SOCKETS": SOCKET + SOCKET_BUFFERS,
+    "STATS": "database " + each("total_", f"{COUNTS} received sent {TIMES} {PARSES}") + " "
+             + each("avg_", f"{COUNTS} recv sent {TIMES} {PARSES}"),
+    "STATS_TOTALS": "database " + each("", f"{COUNTS} bytes_received bytes_sent {TIMES} {PARSES}"),
+    "STATS_AVERAGES": "database " + each("", f"{COUNTS} bytes_received bytes_sent {TIMES}") + " " + each("avg_", PARSES),
+    "TOTALS": "name value:N",
+    "DATABASES": "name host port:i database force_user pool_size:i min_pool_size:i reserve_pool_size:i "
+                 "server_lifetime:i pool_mode load_balance_hosts max_connections:i current_connections:i "
+                 "max_client_connections:i current_client_connections:i paused:i disabled:i",
+    "USERS": "name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i "
+             "max_user_client_connections:i current_client_connections:i",
+    "LISTS": "list items:i",
+    "PEERS": "peer_id:i host port:i pool_size:i",
+    "MEM": "name size:i used:i free:i memtotal:i",
+    "STATE": "key value",
+    "CONFIG": "key value default changeable",
+    "VERSION": "version",
+    "DNS_HOSTS": "hostname ttl:q addrs",
+    "DNS_ZONES": "zonename serial:q count:i",
+}
+OIDS = {"": TEXT, "i": INT4, "q": INT8, "N": NUMERIC}
+
+
+def columns(what: str) -> list[tuple[str, int]]:
+    return [(name, OIDS[kind]) for name, _, kind in (column.partition(":") for column in COLUMNS[what].split())]
+
+
+def console(proxy: Proxy, user: str = "admin") -> Connection:
+    return Connection(proxy.host, proxy.port).login(user=user, database="pgbouncer")
+
+
+def used(proxy: Proxy) -> list[Connection]:
+    """Clients in every state, so that SHOW has something to show."""
+    clients = [Connection(proxy.host, proxy.port).login(application_name=f"client {n}") for n in range(4)]
+    clients[0].simple("SELECT 1")
+    clients[1].simple("BEGIN")
+    clients[2].ask(parse("SELECT 1", "s"), bind("s"), execute(), SYNC)
+    return clients
+
+
+def leave(connections: list[Connection]) -> None:
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_columns_and_types(proxy: Proxy) -> None:
+    clients = used(proxy)
+    different = {}
+    with console(proxy) as connection:
+        for what in COLUMNS:
+            answer = connection.ask(query(f"SHOW {what};"))
+            if not (description := next((message for message in answer if message.type == "T"), None)):
+                different[what] = [message.fields() for message in answer if message.type == "E"]
+                continue
+            found, expected = description.columns(), columns(what)
+            # Columns that came with 1.26 or later at the end of the list may follow.
+            if found[:len(expected)] != expected and not same_but_logins(what, found, expected):
+                different[what] = [pair for pair in zip(found, expected) if pair[0] != pair[1]] or (found, expected)
+            if [message.body for message in answer if message.type == "C"] != [b"SHOW\0"]:
+                different[what + " tag"] = [message.body for message in answer if message.type == "C"]
+    leave(clients)
+    assert not different, different
+
+
+def same_but_logins(what: str, found: list[tuple[str, int]], expected: list[tuple[str, int]]) -> bool:
+    """client_login_count is in the newest PgBouncer only."""
+    return "STATS" in what and [column for column in found if "client_login_count" not in column[0]] == expected
+
+
+@pytest.mark.parametrize("text", [
+    "SHOW VERSION", "show version;", "  SHOW   VERSION  ;  ", "SELECT VERSION", "Show Version", "SHOW \"version\"",
+    "/* c */ SHOW VERSION", "SHOW VERSION -- c"])
+def test_ways_to_write_a_command(proxy: Proxy, text: str) -> None:
+    if not proxy.is_martlet and ("*" in text or "--" in text or '"' in text):
+        pytest.skip("Martlet's own: comments and quotes")
+    with console(proxy) as connection:
+        assert len(connection.simple(text)) == 1
+
+
+def test_version_is_that_of_the_program(proxy: Proxy) -> None:
+    assert proxy.show("VERSION")[0]["version"] == proxy.program.version()
+
+
+def test_every_row_of_lists_is_a_number(proxy: Proxy) -> None:
+    rows = proxy.show("LISTS")
+    assert [row["list"] for row in rows] == [
+        "databases", "users", "peers", "pools", "peer_pools", "free_clients", "used_clients", "login_clients",
+        "free_servers", "used_servers", "dns_names", "dns_zones", "dns_queries", "dns_pending"]
+    assert all(isinstance(row["items"], int) for row in rows)
+
+
+def test_config_has_what_scrapers_need(proxy: Proxy) -> None:
+    rows = {row["key"]: row for row in proxy.show("CONFIG")}
+    assert rows["max_client_conn"]["value"] == "1000"
+    assert rows["max_client_conn"]["default"] == "100"
+    assert rows["max_user_connections"]["value"] == "0"
+    assert rows["pool_mode"]["value"] == "transaction"
+    assert rows["listen_port"]["changeable"] == "no"
+    assert rows["default_pool_size"]["changeable"] == "yes"
+    assert {"server_reset_query", "query_wait_timeout", "auth_type", "server_tls_sslmode"} <= rows.keys()
+
+
+def test_clients_and_servers(proxy: Proxy) -> None:
+    clients = used(proxy)
+    rows = [row for row in proxy.show("CLIENTS") if row["database"] == "app"]
+    assert len(rows) == 4
+    assert all(row["type"] == "C" and row["user"] == "app" and row["addr"] == "127.0.0.1" for row in rows)
+    assert {row["application_name"] for row in rows} == {f"client {n}" for n in range(4)}
+    by_name = {row["application_name"]: row for row in rows}
+    assert by_name["client 1"]["state"] == "active"
+    assert by_name["client 0"]["state"] in ("idle", "active")
+    assert by_name["client 2"]["prepared_statements"] == 1
+    assert len({row["id"] for row in rows}) == 4
+    servers = proxy.show("SERVERS")
+    assert all(row["type"] == "S" for row in servers)
+    active = [row for row in servers if row["state"] == "active"]
+    assert len(active) == 1
+    assert active[0]["port"] == proxy.cluster.port
+    pid = int(clients[1].simple("SELECT pg_backend_pid()")[0][0])
+    assert active[0]["remote_pid"] == pid
+    assert by_name["client 1"]["link"] == active[0]["ptr"]
+    assert active[0]["link"] == by_name["client 1"]["ptr"]
+    assert by_name["client 1"]["connect_time"][:2] == "20"
+    leave(clients)
+
+
+def test_pools_count(proxy: Proxy, database: str) -> None:
+    clients = [Connection(proxy.host, proxy.port).login(database=database) for _ in range(12)]
+    for client in clients[:10]:
+        client.simple("BEGIN")
+    for client in clients[10:]:
+        client.send(query("SELECT 1"))
+    row = proxy.wait_pool(lambda pool: pool["cl_waiting"] == 2, "two wait", database)
+    assert (row["cl_active"], row["sv_active"], row["sv_idle"]) == (10, 10, 0)
+    assert row["pool_mode"] == "transaction"
+    row = proxy.wait_pool(lambda pool: pool["maxwait"] * 1_000_000 + pool["maxwait_us"] > 200_000, "it waits on", database)
+    for client in clients[:10]:
+        client.simple("COMMIT")
+    row = proxy.wait_pool(lambda pool: pool["cl_waiting"] == 0 and pool["sv_active"] == 0, "all done", database)
+    assert row["cl_active"] == 12
+    assert row["sv_idle"] + row["sv_used"] == 10
+    assert (row["maxwait"], row["maxwait_us"]) == (0, 0)
+    leave(clients)
+
+
+def test_statistics_count(proxy: Proxy, database: str) -> None:
+    def totals() -> dict:
+        return {row["database"]: row for row in proxy.show("STATS_TOTALS")}.get(database, {})
+
+    with Connection(proxy.host, proxy.port).login(database=database) as client:
+        client.simple("SELECT 1")
+        before = totals()
+        for _ in range(10):
+            client.simple("SELECT 1")
+        client.simple("BEGIN")
+        client.simple("SELECT pg_sleep(0.2)")
+        client.simple("SELECT repeat('x', 10000)")
+        client.simple("COMMIT")
+        client.ask(parse("SELECT $1::int", "s"), SYNC)
+        client.ask(bind("s", values=("1",)), execute(), bind("s", values=("1",)), execute(), SYNC)
+        wait_until(lambda: totals()["query_count"] >= before["query_count"] + 15, "it is counted")
+        after = totals()
+        change = {name: after[name] - before[name] for name in after if name != "database"}
+    assert change["xact_count"] in (12, 13)
+    assert change["query_count"] in (15, 16)
+    assert 200_000 <= change["query_time"] < 2_000_000
+    assert 200_000 <= change["xact_time"] < 2_000_000
+    assert change["bytes_sent"] > 10_000 and 300 < change["bytes_received"] < 2000
+    assert change["client_parse_count"] == 1 and change["server_parse_count"] == 1 and change["bind_count"] == 2
+
+
+def test_databases_and_users(start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy(run=False, users={"trust_user": "pool_size=3 pool_mode=session max_user_connections=7"})
+    proxy.databases = {
+        "one": proxy.server(dbname="app", pool_size=3, reserve_pool_size=2, max_db_connections=9, pool_mode="session"),
+        "two": proxy.server(dbname="app2", user="app"), "*": proxy.server()}
+    proxy.start()
+    with proxy.connect("one"):
+        rows = {row["name"]: row for row in proxy.show("DATABASES")}
+        assert rows["one"]["database"] == "app"
+        assert rows["one"]["host"] == "127.0.0.1"
+        assert rows["one"]["port"] == proxy.cluster.port
+        assert (rows["one"]["pool_size"], rows["one"]["reserve_pool_size"], rows["one"]["max_connections"]) == (3, 2, 9)
+        assert rows["one"]["pool_mode"] == "session"
+        assert rows["one"]["current_client_connections"] == 1
+        assert rows["two"]["force_user"] == "app"
+        assert (rows["two"]["paused"], rows["two"]["disabled"]) == (0, 0)
+        users = {row["name"]: row for row in proxy.show("USERS")}
+        assert users["trust_user"]["pool_mode"] == "session"
+        assert users["trust_user"]["max_user_connections"] == 7
+        assert users["app"]["current_client_connections"] == 1
+
+
+def test_help_is_a_notice(proxy: Proxy) -> None:
+    with console(proxy) as connection:
+        answer = connection.ask(query("SHOW HELP"))
+        assert [message.type for message in answer] == ["N", "C", "Z"]
+        assert "SHUTDOWN" in answer[0].text + answer[0].fields().get("D", "")
+
+
+@pytest.mark.parametrize("text", [
+    "SHOW NOSUCH", "NOSUCH", "PAUSE nosuch_db_, x", "KILL_CLIENT", "KILL_CLIENT xyz", "KILL_CLIENT 99999999",
+    "SET nosuch = 1", "SET default_pool_size = -5", "SET pool_mode = nosuch", "SET listen_port = 5", "SELECT 1 + 1",
+    "INSERT INTO t VALUES (1)", "DISABLE", "SHOW", "PAUSE 'unfinished"])
+def test_errors_leave_the_console_open(proxy: Proxy, text: str) -> None:
+    if not proxy.is_martlet and text == "SET listen_port = 5":
+        pytest.skip("Martlet's own: PgBouncer ignores it silently")
+    with console(proxy) as connection:
+        answer = connection.ask(query(text))
+        error = next(message for message in answer if message.type == "E")
+        assert error.fields()["S"] == "ERROR"
+        assert answer[-1].type == "Z"
+        assert len(connection.simple("SHOW VERSION")) == 1
+
+
+def test_empty_query_on_the_console(proxy: Proxy) -> None:
+    with console(proxy) as connection:
+        for text in ("", ";", "  "):
+            assert connection.ask(query(text))[-1].type == "Z"
+
+
+def test_extended_protocol_is_refused(proxy: Proxy) -> None:
+    with console(proxy) as connection:
+        connection.send(parse("SHOW VERSION"), bind(), execute(), SYNC)
+        errors = [message for message in connection.read_all() if message.type == "E"]
+        assert "extended query protocol not supported by admin console" in errors[0].text
+
+
+def test_drivers_greetings(proxy: Proxy) -> None:
+    """What drivers set or ask on their own is answered."""
+    with console(proxy) as connection:
+        assert connection.parameters["server_version"].endswith("/bouncer")
+        assert connection.parameters["client_encoding"] == "UTF8"
+        assert connection.parameters["standard_conforming_strings"] == "on"
+        for text in ("SET client_encoding TO 'UTF8'", "SET extra_float_digits = 3", "SHOW client_encoding",
+                     "SHOW standard_conforming_strings", "SHOW default_transaction_isolation", "SHOW timezone",
+                     "SHOW datestyle"):
+            answer = connection.ask(query(text))
+            assert not [message.fields() for message in answer if message.type == "E"], text
+    with Connection(proxy.host, proxy.port) as connection:
+        connection.login(user="admin", database="pgbouncer", extra_float_digits="2")
+
+
+def test_who_may_do_what(proxy: Proxy) -> None:
+    with console(proxy, "stats") as connection:
+        assert len(connection.simple("SHOW VERSION")) == 1
+        for what in COLUMNS:
+            assert connection.ask(query(f"SHOW {what}"))[-1].type == "Z"
+        for text in ("RELOAD", "PAUSE", "RESUME", "SHUTDOWN", "KILL app", "SET default_pool_size = 3", "DISABLE app",
+                     "RECONNECT", "KILL_CLIENT 1", "SHUTDOWN WAIT_FOR_CLIENTS", "WAIT_CLOSE", "ENABLE app"):
+            answer = connection.ask(query(text))
+            assert "admin access needed" in next(message.text for message in answer if message.type == "E")
+    for user in ("app", "nobody", "postgres"):
+        with pytest.raises(AssertionError, match="login failed"), console(proxy, user):
+            pass
+
+
+def test_pgbouncer_user_over_the_unix_socket(proxy: Proxy) -> None:
+    """The user pgbouncer with the proxy's own uid is admin without a password; nobody else is."""
+    command = ["psql", "-XAtq", "-h", str(proxy.directory), "-p", str(proxy.port), "-U", "pgbouncer", "-c",
+               "SHOW VERSION", "pgbouncer"]
+    result = subprocess.run(as_service_user(command), capture_output=True, text=True, env=environment(), cwd="/")
+    assert result.returncode == 0, result.stderr
+    if os.geteuid() == 0:
+        assert subprocess.run(command, capture_output=True, env=environment()).returncode != 0
+    assert subprocess.run([*command[:3], proxy.host, *command[4:]], capture_output=True, env=environment()).returncode != 0
+
+
+def test_unix_socket_asks_for_the_password_of_admins(start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy(settings={"auth_type": "scram-sha-256"})
+    with pytest.raises(psycopg.OperationalError), proxy.console():
+        pass
+    with proxy.console(password="admin-secret") as connection:
+        assert connection.execute("SHOW VERSION").fetchall()
+
+
+# Commands
+
+def test_reload(start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy(run=False)
+    proxy.databases = {"app": proxy.server()}
+    proxy.start()
+    with pytest.raises(psycopg.OperationalError):
+        proxy.connect("other")
+    proxy.databases["other"] = proxy.server(dbname="app2")
+    proxy.settings["default_pool_size"] = 7
+    proxy.write_configuration()
+    assert proxy.command("RELOAD") == "RELOAD"
+    with proxy.connect("other") as connection:
+        assert connection.execute("SELECT current_database()").fetchone() == ("app2",)
+    assert {row["key"]: row["value"] for row in proxy.show("CONFIG")}["default_pool_size"] == "7"
+
+
+@pytest.mark.martlet("PgBouncer takes over what it could read")
+def test_reload_of_a_bad_file_changes_nothing(start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy()
+    with proxy.connect() as connection:
+        connection.execute("SELECT 1")
+        good = proxy.config.read_text()
+        proxy.config.write_text(good.replace("[pgbouncer]", "[pgbouncer]\ndefault_pool_size = 77\nno_such_key = 1"))
+        with proxy.console() as console:
+            with pytest.raises(psycopg.Error) as caught:
+                console.execute("RELOAD")
+        assert "RELOAD failed" in str(caught.value)
+        assert {row["key"]: row["value"] for row in proxy.show("CONFIG")}["default_pool_size"] == "10"
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        proxy.config.write_text(good)
+        proxy.command("RELOAD")
+
+
+def test_reload_with_another_server(start_proxy: Callable[..., Proxy], own_cluster: Callable[..., Cluster]) -> None:
+    """Connections of the old place are closed when they are released, and new ones go to the new place."""
+    other = own_cluster()
+    proxy = start_proxy(run=False, settings={"default_pool_size": 2})
+    proxy.databases = {"app": proxy.server()}
+    proxy.start()
+    with proxy.connect() as one, proxy.connect() as two:
+        one.execute("BEGIN")
+        port = "SELECT current_setting('port')::int"
+        assert one.execute(port).fetchone() == (proxy.cluster.port,)
+        proxy.databases = {"app": f"host={other.host} port={other.port}"}
+        proxy.reload()
+        assert two.execute(port).fetchone() == (other.port,)
+        assert one.execute(port).fetchone() == (proxy.cluster.port,)
+        one.execute("COMMIT")
+        assert one.execute(port).fetchone() == (other.port,)
+
+
+def test_reload_without_a_database(start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy(run=False)
+    proxy.databases = {"app": proxy.server(), "gone": proxy.server(dbname="app2")}
+    proxy.start()
+    with proxy.connect("gone"):
+        del proxy.databases["gone"]
+        proxy.reload()
+        with pytest.raises(psycopg.OperationalError, match="no such database: gone"):
+            proxy.connect("gone")
+    with proxy.connect() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_pause_waits_and_resume_lets_go(proxy: Proxy, cluster: Cluster, database: str) -> None:
+    with proxy.connect(database) as one, proxy.connect(database) as two:
+        two.execute("SELECT 1")
+        one.execute("BEGIN")
+        one.execute("SELECT 1")
+        pause = Background(proxy.command, f"PAUSE {database}")
+        wait_until(lambda: {row["name"]: row for row in proxy.show("DATABASES")}[database]["paused"], "it is paused")
+        assert not pause.done
+        waiting = Background(two.execute, "SELECT 1")
+        one.execute("SELECT 2")
+        one.execute("COMMIT")
+        assert pause.result(5) == "PAUSE"
+        wait_until(lambda: not cluster.backends(database), "the servers are closed")
+        time.sleep(0.2)
+        assert not waiting.done
+        assert proxy.command(f"RESUME {database}") == "RESUME"
+        waiting.result(5)
+        assert one.execute("SELECT 3").fetchone() == (3,)
+
+
+def test_pause_of_all(proxy: Proxy) -> None:
+    with proxy.connect() as connection:
+        connection.execute("SELECT 1")
+        proxy.command("PAUSE")
+        assert {row["key"]: row["value"] for row in proxy.show("STATE")}["paused"] == "yes"
+        waiting = Background(connection.execute, "SELECT 1")
+        time.sleep(0.2)
+        assert not waiting.done
+        proxy.command("RESUME")
+        waiting.result(5)
+        assert {row["key"]: row["value"] for row in proxy.show("STATE")}["paused"] == "no"
+
+
+@pytest.mark.parametrize("how", [
+    "cancel", pytest.param("leave", marks=pytest.mark.martlet("PgBouncer stays paused when the console client is gone"))])
+@pytest.mark.parametrize("form", [
+    "all", pytest.param("database", marks=pytest.mark.martlet("PgBouncer gives up PAUSE without a name only"))])
+def test_pause_given_up(proxy: Proxy, database: str, form: str, how: str) -> None:
+    """^C in psql, or the console client gone: as if RESUME had been said."""
+    with proxy.connect(database) as holder, proxy.connect(database) as other:
+        other.execute("SELECT 1")
+        holder.execute("BEGIN")
+        with console(proxy) as admin:
+            admin.send(query("PAUSE" if form == "all" else f"PAUSE {database}"))
+            wait_until(lambda: proxy.show("STATE")[1]["value"] == "yes" if form == "all" else
+                       {row["name"]: row for row in proxy.show("DATABASES")}[database]["paused"], "paused")
+            if how == "cancel":
+                cancel(proxy.host, proxy.port, admin.key)
+        assert other.execute("SELECT 1", prepare=False).fetchone() == (1,)
+        holder.execute("COMMIT")
+
+
+def test_disable_and_enable(proxy: Proxy, database: str) -> None:
+    with proxy.connect(database) as connection:
+        connection.execute("SELECT 1")
+        assert proxy.command(f"DISABLE {database}") == "DISABLE"
+        with pytest.raises(psycopg.OperationalError, match="disabled"):
+            proxy.connect(database)
+        assert connection.execute("SELECT 1").fetchone() == (1,), "who is in stays in"
+        assert proxy.command(f"ENABLE {database}") == "ENABLE"
+        proxy.connect(database).close()
+
+
+def test_reconnect_and_wait_close(proxy: Proxy, cluster: Cluster, database: str) -> None:
+    with proxy.connect(database) as one, proxy.connect(database) as two:
+        one.execute("BEGIN")
+        kept = one.execute("SELECT pg_backend_pid()").fetchone()[0]
+        idle = two.execute("SELECT pg_backend_pid()").fetchone()[0]
+        assert proxy.command(f"RECONNECT {database}") == "RECONNECT"
+        assert two.execute("SELECT pg_backend_pid()").fetchone()[0] != idle
+        waiting = Background(proxy.command, f"WAIT_CLOSE {database}")
+        time.sleep(0.2)
+        assert not waiting.done
+        assert one.execute("SELECT pg_backend_pid()").fetchone()[0] == kept
+        one.execute("COMMIT")
+        assert waiting.result(5) == "WAIT_CLOSE"
+        assert kept not in [pid for pid, _, _ in cluster.backends(database)]
+
+
+def test_kill(proxy: Proxy, cluster: Cluster, database: str) -> None:
+    """Clients and servers of the database are dropped at once, and it stays paused; others go on."""
+    with Connection(proxy.host, proxy.port).login(database=database) as one, proxy.connect("app2") as other:
+        one.simple("BEGIN")
+        assert proxy.command(f"KILL {database}") == "KILL"
+        errors = [message for message in one.read_all() if message.type == "E"]
+        assert not errors or errors[-1].fields()["S"] == "FATAL"
+        wait_until(lambda: not cluster.backends(database), "the servers are gone")
+        assert other.execute("SELECT 1").fetchone() == (1,)
+        assert {row["name"]: row for row in proxy.show("DATABASES")}[database]["paused"]
+        proxy.command(f"RESUME {database}")
+        with proxy.connect(database) as again:
+            assert again.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_kill_client(proxy: Proxy, database: str) -> None:
+    with Connection(proxy.host, proxy.port).login(database=database, application_name="victim") as victim, \
+            proxy.connect(database) as other:
+        victim.simple("BEGIN")
+        number = next(row["id"] for row in proxy.show("CLIENTS") if row["application_name"] == "victim")
+        assert proxy.command(f"KILL_CLIENT {number}") == "KILL_CLIENT"
+        errors = [message for message in victim.read_all() if message.type == "E"]
+        assert [message.fields()["S"] for message in errors] == ["FATAL"]
+        assert other.execute("SELECT 1").fetchone() == (1,)
+        with proxy.console() as admin, pytest.raises(psycopg.Error, match="client not found"):
+            admin.execute(f"KILL_CLIENT {number}")
+
+
+def test_set(proxy: Proxy) -> None:
+    for text, key, value in (("SET default_pool_size = 3", "default_pool_size", "3"),
+                             ("SET default_pool_size TO '4'", "default_pool_size", "4"),
+                             ("set query_wait_timeout=7", "query_wait_timeout", "7"),
+                             ("SET pool_mode = session", "pool_mode", "session")):
+        assert proxy.command(text).startswith("SET")
+        assert {row["key"]: row["value"] for row in proxy.show("CONFIG")}[key] == value
+
+
+def test_shutdown(proxy: Proxy) -> None:
+    with proxy.connect() as connection:
+        connection.execute("SELECT 1")
+        with proxy.console() as admin:
+            try:
+                admin.execute("SHUTDOWN")
+            except psycopg.OperationalError:
+                pass
+        assert proxy.wait_end() == 0
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("form", ["WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS"])
+def test_graceful_shutdown(proxy: Proxy, form: str) -> None:
+    proxy.expect_end = True
+    with proxy.connect() as busy, proxy.connect() as idle:
+        idle.execute("SELECT 1")
+        busy.execute("BEGIN")
+        with proxy.console() as admin:
+            admin.execute(f"SHUTDOWN {form}")
+        with pytest.raises(psycopg.OperationalError):
+            proxy.connect(connect_timeout=2)
+        assert busy.execute("SELECT 1").fetchone() == (1,)
+        busy.execute("COMMIT")
+        if form == "WAIT_FOR_CLIENTS":
+            assert idle.execute("SELECT 1").fetchone() == (1,)
+            assert proxy.alive()
+        busy.close()
+        idle.close()
+    assert proxy.wait_end() == 0
+
+
+def test_consoles_at_once(proxy: Proxy, database: str) -> None:
+    """Scrapers beside load: nothing is mixed up and the figures stay sane."""
+
+    def load() -> None:
+        with proxy.connect(database) as connection:
+            for number in range(150):
+                assert connection.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+
+    def scrape() -> None:
+        for _ in range(5):
+            for what in COLUMNS:
+                for row in proxy.show(what):
+                    assert all(not isinstance(value, int) or value >= 0 for value in row.values()), (what, row)
+
+    for background in [Background(load) for _ in range(8)] + [Background(scrape) for _ in range(3)]:
+        background.result(60)

@@ -1,0 +1,52 @@
+"""Debian's prometheus-pgbouncer-exporter, an old scraper on psycopg2, reads the console.
+
+Its program as a whole knows PgBouncer before 1.8 only: it asks for the columns total_requests and reserve_pool, which
+have other names since. So its collectors are run by themselves, without those two columns.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common import environment
+from proxy import Proxy
+
+COLLECT = """
+import sys
+from prometheus_pgbouncer_exporter.collectors import (
+    DatabasesCollector, ListsCollector, PoolsCollector, StatsCollector)
+from prometheus_pgbouncer_exporter.utils import get_connection
+
+StatsCollector.metrics.pop("total_requests")
+DatabasesCollector.metrics.pop("reserve_pool")
+connection = get_connection(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+collectors = [
+    StatsCollector(connection=connection, databases=None), PoolsCollector(connection=connection, databases=None),
+    DatabasesCollector(connection=connection, databases=None), ListsCollector(connection=connection)]
+for collector in collectors:
+    for metric in collector.collect():
+        for sample in metric.samples:
+            print(sample.name, sample.labels.get("database", ""), float(sample.value))
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/usr/bin/prometheus-pgbouncer-exporter").exists(), reason="prometheus-pgbouncer-exporter is not installed")
+def test_exporter_scrapes(proxy: Proxy) -> None:
+    with proxy.connect() as connection:
+        for _ in range(5):
+            connection.execute("SELECT 1")
+        result = subprocess.run(
+            ["/usr/bin/python3", "-c", COLLECT, "stats", str(proxy.port), proxy.host],
+            capture_output=True, text=True, timeout=30, env=environment(), cwd="/")
+    assert result.returncode == 0, result.stderr
+    samples = {tuple(line.rsplit(" ", 1)[0].split(" ")): float(line.rsplit(" ", 1)[1]) for line in result.stdout.splitlines()}
+    assert samples["pgbouncer_active_clients", "app"] == 1
+    assert samples["pgbouncer_waiting_clients", "app"] == 0
+    assert samples["pgbouncer_pool_size", "app"] == 10
+    assert samples["pgbouncer_sent_bytes_total", "app"] > 0
+    assert samples["pgbouncer_query_microseconds_total", "app"] > 0
+    assert samples["pgbouncer_used_clients", ""] >= 2

@@ -1,0 +1,58 @@
+/// A change of a setting that a server connection needs.
+public enum ParameterChange: Sendable, Equatable {
+    case set(Parameter)
+    /// Back to the value the connection began with.
+    case reset(String)
+
+    /// The text of a Query that makes the changes, all or none.
+    ///
+    /// It is ASCII whatever the values are: one that is not is converted from the client's encoding by the server. So
+    /// neither the encoding the connection has at that moment, nor `standard_conforming_strings`, nor an encoding whose
+    /// characters contain the bytes of a quote or backslash (SJIS, GBK, …) can change its meaning.
+    ///
+    /// - Parameters:
+    ///   - changes: one at least.
+    ///   - client: the client's settings, for its encoding.
+    public static func statement(_ changes: [ParameterChange], client: ParameterSet) -> String {
+        changes.map { $0.statement(encoding: client["client_encoding"]?.text ?? "UTF8") }.joined(separator: ";")
+    }
+
+    private func statement(encoding: String) -> String {
+        switch self {
+        case .reset(let name):
+            return "RESET " + name.split(separator: ".").map { "\"\($0)\"" }.joined(separator: ".")
+        case .set(let parameter):
+            let value: String
+            if parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) {
+                value = ParameterChange.literal(parameter.text)
+                if ParameterNames.scalar.contains(parameter.key) { return "SET \(parameter.name) = \(value)" }
+            } else {
+                value =
+                    "pg_catalog.convert_from(pg_catalog.decode('\(ParameterChange.hex(parameter.value))', 'hex'), "
+                    + "\(ParameterChange.literal(encoding)))"
+            }
+            return "SELECT pg_catalog.set_config(\(ParameterChange.literal(parameter.name)), \(value), false)"
+        }
+    }
+
+    /// A text as a string constant of SQL. There is no limit to its length.
+    static func literal(_ text: String) -> String {
+        var literal = text.utf8.contains(UInt8(ascii: "\\")) ? "E'" : "'"
+        for character in text.unicodeScalars {
+            // In E'…' a backslash is doubled; there is none in the other form.
+            if character == "'" || character == "\\" { literal.unicodeScalars.append(character) }
+            literal.unicodeScalars.append(character)
+        }
+        return literal + "'"
+    }
+
+    private static func hex(_ bytes: [UInt8]) -> String {
+        let digits = Array("0123456789abcdef".unicodeScalars)
+        var text = ""
+        for byte in bytes {
+            text.unicodeScalars.append(digits[Int(byte >> 4)])
+            text.unicodeScalars.append(digits[Int(byte & 15)])
+        }
+        return text
+    }
+}

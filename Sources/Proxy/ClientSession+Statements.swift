@@ -1,0 +1,273 @@
+import Pooling
+import Reactor
+import Wire
+
+// Prepared statements in transaction and statement mode. A client's names are its own; on servers each statement has
+// the proxy's name for it, and is prepared there when it is needed. Errors are the server's own wherever it can make
+// them, because only then the transaction fails as well.
+extension ClientSession {
+    /// The longest Parse of a named statement, which is kept in memory as long as anybody uses it.
+    private static let namedParseLimit = 16 << 20
+    /// The longest Parse of the unnamed statement that is kept for its client; a longer one can be bound in the same
+    /// transaction only.
+    private static let unnamedParseLimit = 64 << 10
+    /// Names of a portal and a statement in a Bind together.
+    private static let namesLimit = 64 << 10
+
+    /// Parse, Bind, Describe or Close, with a server connection at hand.
+    func namedRequest(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    ) -> Verdict {
+        let message = bytes.extracting(range)
+        switch type {
+        case Frontend.bind: return self.bind(bytes, range, length: length, server, run: &run)
+        case Frontend.parse: return self.parse(bytes, range, length: length, server, run: &run)
+        default: break
+        }
+        guard range.count == length else { return self.gather(length, Self.namesLimit) }
+        guard let target = MessageTarget(message) else { return self.malformed(bytes, run..<range.lowerBound) }
+        if target.kind == MessageTarget.portal {
+            server.requests.append(type == Frontend.describe ? .describe : .close)
+            return .pass
+        }
+        if type == Frontend.close { return self.close(message, target, bytes, run..<range.lowerBound, server) }
+        let name = message.extracting(target.name)
+        guard let statement = self.statements.find(name), !name.isEmpty else {
+            return self.unknown(name, .describe, bytes, run..<range.lowerBound, range, server)
+        }
+        self.pass(bytes, run..<range.lowerBound)
+        self.prepare(statement, server)
+        server.requests.append(.describe)
+        server.send(MessageWriter.bytes { $0.describe(statement: statement.serverName) })
+        return .replaced(upTo: range.upperBound)
+    }
+
+    private func gather(_ length: Int, _ limit: Int) -> Verdict {
+        guard length <= limit else {
+            self.fail(
+                ServerError(
+                    message: "message of \(length) bytes is too long for a prepared statement in transaction pooling "
+                        + "(limit \(limit)); use pool_mode=session or max_prepared_statements=0",
+                    sqlState: SQLState.programLimitExceeded))
+            return .end
+        }
+        return .gather(length)
+    }
+
+    private func malformed(_ bytes: Span<UInt8>, _ before: Range<Int>) -> Verdict {
+        self.pass(bytes, before)
+        self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
+        return .end
+    }
+
+    // MARK: Parse
+
+    private func parse(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    ) -> Verdict {
+        guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
+        let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
+        if range.count < length {
+            if !isUnnamed { return self.gather(length, Self.namedParseLimit) }
+            if length <= Self.unnamedParseLimit { return .gather(length) }
+            // Passed on unread; whoever binds it later on another connection is told that it does not exist.
+            self.unnamedParse.removeAll()
+            self.noteUnnamed(server)
+            return .pass
+        }
+        let message = bytes.extracting(range)
+        guard let parse = ParseMessage(message) else { return self.malformed(bytes, run..<range.lowerBound) }
+        self.group.statistics.counters.clientParseCount &+= 1
+        if isUnnamed {
+            self.unnamedParse.removeAll(keepingCapacity: true)
+            if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
+            self.noteUnnamed(server)
+            return .pass
+        }
+        let name = message.extracting(parse.statement)
+        if self.statements.find(name) != nil {
+            self.pass(bytes, run..<range.lowerBound)
+            self.sendFailing(
+                server, sqlState: SQLState.duplicatePreparedStatement,
+                "prepared statement \"\(message.text(parse.statement))\" already exists")
+            return .replaced(upTo: range.upperBound)
+        }
+        let statement = self.worker.statements.statement(message.extracting(parse.tail))
+        self.pass(bytes, run..<range.lowerBound)
+        let copy = message.copy(parse.statement)
+        _ = self.statements.add(name, statement)
+        if server.statements.use(statement) && !server.mustDeallocate {
+            if server.requests.isEmpty {
+                self.send(ServerSession.parseComplete)
+            } else {
+                server.effects.append(.named(copy))
+                server.requests.append(.parse, .answer, hasEffect: true)
+            }
+        } else {
+            self.sendParse(statement, server, .forward, name: copy)
+        }
+        return .replaced(upTo: range.upperBound)
+    }
+
+    private func noteUnnamed(_ server: ServerSession) {
+        self.unnamedStatement = self.worker.nextUnnamedStatement()
+        server.unnamedStatement = self.unnamedStatement
+        server.requests.append(.parse)
+        self.group.statistics.counters.serverParseCount &+= 1
+    }
+
+    private func sendParse(
+        _ statement: PreparedStatement, _ server: ServerSession, _ disposition: Disposition, name: [UInt8]?
+    ) {
+        if let evicted = server.statements.insert(statement) {
+            server.requests.append(.close, .swallow)
+            server.send(MessageWriter.bytes { $0.close(statement: evicted.serverName) })
+        }
+        server.effects.append(.parse(statement, name: name))
+        server.requests.append(.parse, disposition, hasEffect: true)
+        self.group.statistics.counters.serverParseCount &+= 1
+        server.send(MessageWriter.bytes { $0.parse(statement: statement.serverName, tail: statement.tail) })
+    }
+
+    /// Makes sure that the server has a statement.
+    private func prepare(_ statement: PreparedStatement, _ server: ServerSession) {
+        if !server.statements.use(statement) { self.sendParse(statement, server, .swallow, name: nil) }
+    }
+
+    /// A request that certainly fails, in the place of one that must; the client gets our words for it.
+    private func sendFailing(_ server: ServerSession, sqlState: String, _ text: String) {
+        server.effects.append(
+            .error(MessageWriter.bytes { $0.errorResponse(severity: "ERROR", sqlState: sqlState, message: text) }))
+        server.requests.append(.describe, .substitute, hasEffect: true)
+        server.send(MessageWriter.bytes { $0.describe(statement: "martlet_none") })
+    }
+
+    // MARK: Bind
+
+    private func bind(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    ) -> Verdict {
+        let message = bytes.extracting(range)
+        let prefix: BindPrefix
+        switch BindPrefix.parse(message) {
+        case .prefix(let found): prefix = found
+        case .invalid: return self.malformed(bytes, run..<range.lowerBound)
+        case .incomplete:
+            guard range.count < Self.namesLimit else { return self.malformed(bytes, run..<range.lowerBound) }
+            return .gather(min(length, range.count * 2 + 64))
+        }
+        self.group.statistics.counters.bindCount &+= 1
+        let name = message.extracting(prefix.statement)
+        guard !name.isEmpty, let statement = self.statements.find(name) else {
+            return self.unknown(name, .bind, bytes, run..<range.lowerBound, range, server)
+        }
+        self.pass(bytes, run..<range.lowerBound)
+        self.prepare(statement, server)
+        server.requests.append(.bind)
+        server.send(
+            MessageWriter.bytes {
+                $0.bindPrefix(
+                    portal: message.copy(prefix.portal), statement: statement.serverName,
+                    bodyLength: length - prefix.end)
+            })
+        return .replaced(upTo: range.lowerBound + prefix.end)
+    }
+
+    /// Bind or Describe of the unnamed statement, or of a name that this client has not given. The server says the
+    /// error itself; what it must not do is find somebody else's statement under that name.
+    private func unknown(
+        _ name: Span<UInt8>, _ kind: RequestKind, _ bytes: Span<UInt8>, _ before: Range<Int>, _ range: Range<Int>,
+        _ server: ServerSession
+    ) -> Verdict {
+        if name.isEmpty {
+            if server.unnamedStatement != self.unnamedStatement || self.unnamedStatement == 0 {
+                self.pass(bytes, before)
+                self.restoreUnnamed(server)
+                server.requests.append(kind)
+                return .replaced(upTo: range.lowerBound)
+            }
+        } else if Self.isOurs(name) {
+            self.pass(bytes, before)
+            self.sendFailing(
+                server, sqlState: SQLState.invalidStatementName,
+                "prepared statement \"\(name.text(0..<name.count))\" does not exist")
+            // The message itself goes nowhere.
+            return range.count == range.upperBound - range.lowerBound && self.framer.remaining == 0
+                ? .replaced(upTo: range.upperBound) : .drop
+        }
+        server.requests.append(kind)
+        return .pass
+    }
+
+    /// The server's unnamed statement is another one: it gets this client's, or none.
+    private func restoreUnnamed(_ server: ServerSession) {
+        if self.unnamedParse.isEmpty {
+            server.requests.append(.close, .swallow)
+            server.send(MessageWriter.bytes { $0.close(statement: "") })
+            server.unnamedStatement = 0
+        } else {
+            server.requests.append(.parse, .swallow)
+            server.send(MessageWriter.bytes { $0.parse(statement: "", tail: self.unnamedParse) })
+            server.unnamedStatement = self.unnamedStatement
+            self.group.statistics.counters.serverParseCount &+= 1
+        }
+    }
+
+    /// Whether a client's name could be one that the proxy gives.
+    private static func isOurs(_ name: Span<UInt8>) -> Bool {
+        name.count >= 8 && name.extracting(0..<8).equals(0..<8, "martlet_")
+    }
+
+    // MARK: Close
+
+    private func close(
+        _ message: Span<UInt8>, _ target: MessageTarget, _ bytes: Span<UInt8>, _ before: Range<Int>,
+        _ server: ServerSession
+    ) -> Verdict {
+        let name = message.extracting(target.name)
+        if name.isEmpty {
+            self.unnamedParse.removeAll()
+            self.unnamedStatement = 0
+            server.unnamedStatement = 0
+            server.requests.append(.close)
+            return .pass
+        }
+        let removed = self.statements.remove(name)
+        if server.requests.isEmpty {
+            self.pass(bytes, before)
+            self.send(ServerSession.closeComplete)
+        } else {
+            if let removed { server.effects.append(.closed(message.copy(target.name), removed)) }
+            server.requests.append(.close, .answer, hasEffect: removed != nil)
+        }
+        return .drop
+    }
+
+    // MARK: Without a server connection
+
+    /// Parse of a statement that a server of this pool has accepted before, and Close: answered here. Nil if a server
+    /// connection is needed.
+    func answerUnlinkedStatement(_ type: UInt8, _ message: Span<UInt8>) -> Verdict? {
+        if type == Frontend.close {
+            guard let target = MessageTarget(message), target.kind == MessageTarget.statement else { return nil }
+            let name = message.extracting(target.name)
+            if name.isEmpty {
+                self.unnamedParse.removeAll()
+                self.unnamedStatement = 0
+            } else {
+                self.statements.remove(name)
+            }
+            self.send(ServerSession.closeComplete)
+            return .drop
+        }
+        guard let parse = ParseMessage(message), !parse.statement.isEmpty else { return nil }
+        let name = message.extracting(parse.statement)
+        guard self.statements.find(name) == nil else { return nil }
+        let statement = self.worker.statements.statement(message.extracting(parse.tail))
+        guard self.pool.hasAccepted(statement) else { return nil }
+        _ = self.statements.add(name, statement)
+        self.group.statistics.counters.clientParseCount &+= 1
+        self.send(ServerSession.parseComplete)
+        return .drop
+    }
+}

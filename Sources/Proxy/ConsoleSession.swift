@@ -1,0 +1,76 @@
+import Reactor
+import Wire
+
+/// A client of the database `pgbouncer`: simple queries only, one at a time, answered by the console away from the
+/// event loop.
+final class ConsoleSession {
+    private unowned let client: ClientSession
+    let user: String
+    let role: ConsoleRole
+    private var running: Task<Void, Never>?
+
+    /// The longest command.
+    private static let limit = 64 * 1024
+
+    init(_ client: ClientSession, user: String, role: ConsoleRole) {
+        self.client = client
+        self.user = user
+        self.role = role
+    }
+
+    func received(_ bytes: Span<UInt8>) -> Int {
+        var cursor = 0
+        var framer = MessageFramer(maximumLength: Self.limit)
+        while self.client.console === self, self.running == nil, !self.client.isClosed {
+            switch framer.next(bytes, at: cursor, gather: [Frontend.query]) {
+            case .message(Frontend.query, let range):
+                cursor = range.upperBound
+                let message = bytes.extracting(range)
+                guard let text = QueryMessage.text(message) else {
+                    self.client.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
+                    return bytes.count
+                }
+                self.execute(message.copy(text))
+            case .message(Frontend.terminate, _):
+                self.client.terminated()
+                return bytes.count
+            case .incomplete(let needed):
+                self.client.holdLimit = max(needed, 512)
+                return cursor
+            case .end: return cursor
+            case .message, .start, .middle:
+                self.client.send(self.client.worker.console.extendedProtocolError)
+                self.client.over("extended query protocol not supported by admin console", isOrderly: false, tellsClient: true)
+                return bytes.count
+            case .invalid:
+                self.client.fail(ServerError(message: "bad packet header", sqlState: SQLState.protocolViolation))
+                return bytes.count
+            }
+        }
+        return cursor
+    }
+
+    private func execute(_ query: [UInt8]) {
+        let id = self.client.id
+        let mailbox = self.client.worker.mailbox
+        let console = self.client.worker.console
+        let proxy = self.client.worker.proxy
+        let role = self.role
+        self.running = Task {
+            let answer = await console.execute(query, as: role, host: proxy)
+            mailbox.post { worker in
+                guard let client = worker.clients[id], let session = client.console else { return }
+                session.running = nil
+                client.send(answer)
+                client.redeliver()
+            }
+        }
+    }
+
+    func cancel() { self.running?.cancel() }
+
+    func abandoned() {
+        self.running?.cancel()
+        self.client.console = nil
+    }
+}

@@ -1,0 +1,294 @@
+import Logging
+import Reactor
+public import Settings
+import Synchronization
+
+// The proxy as the console and the signals see it: reads are gathered from all reactors, commands are messages to all.
+extension Proxy: ConsoleHost {
+    /// Asks every reactor.
+    private func gather<Part: Sendable>(_ body: @escaping @Sendable (Worker) -> Part) async -> [Part] {
+        var parts: [Part] = []
+        for reactor in self.reactors { parts.append(await reactor.run(body)) }
+        return parts
+    }
+
+    private func tellAll(_ message: @escaping @Sendable (Worker) -> Void) {
+        for reactor in self.reactors { reactor.mailbox.post(message) }
+    }
+
+    private var configuration: Configuration { self.control.withLock { $0.configuration } }
+
+    // MARK: Looking
+
+    public func clients() async -> [ClientStatus] {
+        await self.gather { $0.clients.values.map { $0.status() } }.flatMap { $0 }.sorted { $0.id < $1.id }
+    }
+
+    public func servers() async -> [ServerStatus] {
+        await self.gather { worker in worker.pools.values.flatMap { pool in pool.servers.map { $0.details() } } }
+            .flatMap { $0 }.sorted { $0.id < $1.id }
+    }
+
+    public func pools() async -> [PoolStatus] {
+        let shards = await self.gather { $0.poolStatuses() }
+        var pools: [PoolKey: PoolStatus] = [:]
+        for shard in shards.flatMap({ $0 }) {
+            let key = PoolKey(database: shard.database, user: shard.user)
+            pools[key, default: PoolStatus(database: shard.database, user: shard.user)] += shard
+        }
+        return pools.values.sorted { ($0.database, $0.user) < ($1.database, $1.user) }
+    }
+
+    public func databases() async -> [DatabaseStatus] {
+        let settings = self.configuration.settings
+        var names = Set(settings.databases.keys)
+        for shared in self.shared.databases where settings.database(named: shared.name) != nil { names.insert(shared.name) }
+        return names.sorted().compactMap { name in
+            guard let database = settings.database(named: name) else { return nil }
+            var status = DatabaseStatus(settings: database)
+            if let shared = self.shared.knownDatabase(name) {
+                status.serverConnections = shared.servers.count
+                status.clientConnections = shared.clients.count
+                status.isPaused = shared.isPaused.load(ordering: .relaxed)
+                status.isDisabled = shared.isDisabled.load(ordering: .relaxed)
+            }
+            if self.shared.isPaused.load(ordering: .relaxed) { status.isPaused = true }
+            return status
+        }
+    }
+
+    public func users() async -> [UserStatus] {
+        let configuration = self.configuration
+        var known = Dictionary(self.shared.users.map { ($0.name, $0) }) { first, _ in first }
+        for name in Array(configuration.secrets.keys) + Array(configuration.settings.users.keys) where known[name] == nil {
+            known[name] = SharedUser(name: name)
+        }
+        return known.values.sorted { $0.name < $1.name }.map { shared in
+            var status = UserStatus(name: shared.name)
+            status.serverConnections = shared.servers.count
+            status.clientConnections = shared.clients.count
+            return status
+        }
+    }
+
+    public func statistics() async -> [String: StatisticsCounters] {
+        var totals: [String: StatisticsCounters] = [:]
+        for part in await self.gather({ $0.allStatistics }) {
+            for (name, counters) in part { totals[name, default: StatisticsCounters()] += counters }
+        }
+        return totals
+    }
+
+    public func counts() async -> ProxyCounts {
+        var counts = ProxyCounts()
+        for part in await self.gather({ $0.counts() }) { counts += part }
+        counts.dnsNames = self.resolver.entries().count
+        return counts
+    }
+
+    public func dnsHosts() async -> [DNSHostStatus] {
+        self.resolver.entries().map {
+            DNSHostStatus(name: $0.name, timeToLive: $0.timeToLive, addresses: $0.addresses.map(\.host))
+        }
+    }
+
+    public func memory() async -> [MemoryStatus] {
+        let counts = await self.counts()
+        let sizes = await self.gather { worker in
+            (
+                worker.clients.values.first?.memorySize ?? 0,
+                worker.pools.values.lazy.compactMap(\.servers.first?.memorySize).first ?? 0
+            )
+        }
+        return [
+            MemoryStatus(
+                name: "client_sessions", size: sizes.map(\.0).max() ?? 0, used: counts.clients, free: 0),
+            MemoryStatus(
+                name: "server_sessions", size: sizes.map(\.1).max() ?? 0, used: counts.servers, free: 0),
+        ]
+    }
+
+    public func state() async -> ProxyState {
+        ProxyState(
+            isPaused: self.shared.isPaused.load(ordering: .relaxed), shutdown: self.control.withLock { $0.shutdown })
+    }
+
+    public func settings() async -> Settings { self.configuration.settings }
+
+    // MARK: Changing settings
+
+    public func reload() async throws(ReloadError) -> [String] {
+        let old = self.configuration
+        let (loaded, diagnostics) = self.load(old.settings.general.conffile)
+        guard let loaded else { throw ReloadError(messages: diagnostics.map(\.description)) }
+        let (read, problems) = Configuration.load(loaded, readFile: self.readFile)
+        guard let new = read else { throw ReloadError(messages: problems) }
+        for problem in diagnostics.filter({ $0.severity != .note }).map(\.description) + problems {
+            self.logger.warning("\(problem)")
+        }
+        let (settings, changes) = Settings.reload(from: old.settings, to: new.settings)
+        var lines = changes.map(\.description)
+        if new.secrets != old.secrets { lines.append("auth_file: \(Self.difference(old, new))") }
+        self.publish(Configuration(settings: settings, secrets: new.secrets))
+        return lines
+    }
+
+    private static func difference(_ old: Configuration, _ new: Configuration) -> String {
+        let added = new.secrets.keys.filter { old.secrets[$0] == nil }.count
+        let removed = old.secrets.keys.filter { new.secrets[$0] == nil }.count
+        let changed = new.secrets.filter { name, secret in old.secrets[name].map { $0 != secret } ?? false }.count
+        return "\(added) users added, \(removed) removed, \(changed) changed"
+    }
+
+    public func set(key: String, value: String) async throws(ConsoleError) {
+        var settings = self.configuration.settings
+        do {
+            try settings.set(key, to: value)
+        } catch {
+            throw ConsoleError("\(error)")
+        }
+        self.publish(Configuration(settings: settings, secrets: self.configuration.secrets))
+    }
+
+    private func publish(_ configuration: Configuration) {
+        self.control.withLock { $0.configuration = configuration }
+        let general = configuration.settings.general
+        self.resolver.configure(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
+        self.tellAll { $0.apply(configuration) }
+    }
+
+    // MARK: Commands
+
+    /// The databases that a command is about: one, which must exist, or all that have had a client.
+    private func named(_ database: String?) throws(ConsoleError) -> [SharedDatabase] {
+        guard let database else { return self.shared.databases }
+        guard self.configuration.settings.database(named: database) != nil else {
+            throw ConsoleError.noSuchDatabase(database)
+        }
+        return [self.shared.database(database)]
+    }
+
+    private func matches(_ name: String?) -> @Sendable (Pool) -> Bool {
+        { pool in name == nil || pool.shared.key.database == name }
+    }
+
+    public func pause(database: String?) async throws(ConsoleError) {
+        let databases = try self.named(database)
+        if self.control.withLock({ $0.shutdown != nil }) { throw ConsoleError.shuttingDown }
+        self.setPaused(true, database, databases)
+        let matches = self.matches(database)
+        self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.retire("pause mode") } }
+        do {
+            try await self.wait { await self.gather { worker in worker.serverCount(where: matches) }.reduce(0, +) == 0 }
+        } catch {
+            self.setPaused(false, database, databases)
+            self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.pump() } }
+            throw error
+        }
+    }
+
+    private func setPaused(_ isPaused: Bool, _ database: String?, _ databases: [SharedDatabase]) {
+        if database == nil { self.shared.isPaused.store(isPaused, ordering: .relaxed) }
+        if database != nil || !isPaused {
+            for shared in databases { shared.isPaused.store(isPaused, ordering: .relaxed) }
+        }
+    }
+
+    public func resume(database: String?) async throws(ConsoleError) {
+        let databases = try self.named(database)
+        let isPaused =
+            self.shared.isPaused.load(ordering: .relaxed) || databases.contains { $0.isPaused.load(ordering: .relaxed) }
+        guard isPaused else {
+            throw ConsoleError(database.map { "database \"\($0)\" is not paused" } ?? "pooler is not paused/suspended")
+        }
+        self.setPaused(false, database, databases)
+        let matches = self.matches(database)
+        self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.pump() } }
+    }
+
+    public func disable(database: String) async throws(ConsoleError) {
+        for shared in try self.named(database) { shared.isDisabled.store(true, ordering: .relaxed) }
+    }
+
+    public func enable(database: String) async throws(ConsoleError) {
+        for shared in try self.named(database) { shared.isDisabled.store(false, ordering: .relaxed) }
+    }
+
+    public func reconnect(database: String?) async throws(ConsoleError) {
+        _ = try self.named(database)
+        let matches = self.matches(database)
+        self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.retire("obsolete connection") } }
+    }
+
+    public func kill(database: String?) async throws(ConsoleError) {
+        let databases = try self.named(database)
+        if self.control.withLock({ $0.shutdown != nil }) { throw ConsoleError.shuttingDown }
+        self.setPaused(true, database, databases)
+        _ = await self.gather { worker in worker.killClients(of: database) }
+    }
+
+    public func killClient(id: UInt64) async throws(ConsoleError) {
+        let found = await self.gather { worker in
+            guard let client = worker.clients[id] else { return false }
+            client.fail(ServerError(message: "admin forced disconnect", sqlState: "57P01"))
+            return true
+        }
+        if !found.contains(true) { throw ConsoleError.clientNotFound }
+    }
+
+    public func waitClose(database: String?) async throws(ConsoleError) {
+        _ = try self.named(database)
+        let matches = self.matches(database)
+        try await self.wait {
+            await self.gather { worker in
+                worker.pools.values.filter(matches).flatMap(\.servers).filter(\.isRetiring).count
+            }.reduce(0, +) == 0
+        }
+    }
+
+    /// Looks until something is so. Ends early when the task is cancelled.
+    private func wait(until holds: @Sendable () async -> Bool) async throws(ConsoleError) {
+        while await !holds() {
+            do {
+                try await Task.sleep(for: .milliseconds(20))
+            } catch {
+                throw ConsoleError.cancelled
+            }
+        }
+    }
+
+    public func shutdown(_ mode: ShutdownMode) async throws(ConsoleError) {
+        self.control.withLock { $0.shutdown = mode }
+        if mode == .immediate { return self.finish() }
+        self.shared.isShuttingDown.store(true, ordering: .relaxed)
+        let sockets = self.control.withLock { $0.sockets }
+        // TCP stops listening; the Unix socket stays for the console.
+        await self.reactors[0].run { worker in worker.stopListening(where: { !$0.address.isUnix }, among: sockets) }
+        for socket in sockets where !socket.address.isUnix { socket.close() }
+        switch mode {
+        case .immediate: return
+        case .waitForClients:
+            _ = await self.gather { worker in worker.closeUnused() }
+            if self.shared.clients.count == 0 { self.finish() }
+            Task {
+                // Console clients do not count, and nobody tells when the last other one has left.
+                while await self.busyClients() > 0 { try? await Task.sleep(for: .milliseconds(100)) }
+                self.finish()
+            }
+        case .waitForServers:
+            self.shared.isPaused.store(true, ordering: .relaxed)
+            self.tellAll { worker in for pool in worker.pools.values { pool.retire("server shutting down") } }
+            Task {
+                let all: @Sendable (Pool) -> Bool = { _ in true }
+                while await self.gather({ $0.serverCount(where: all) }).reduce(0, +) > 0 {
+                    try? await Task.sleep(for: .milliseconds(50))
+                }
+                self.finish()
+            }
+        }
+    }
+
+    private func busyClients() async -> Int {
+        await self.gather { worker in worker.clients.values.filter { $0.console == nil }.count }.reduce(0, +)
+    }
+}

@@ -1,0 +1,132 @@
+import Authentication
+public import Logging
+import Pooling
+public import Reactor
+public import Settings
+import Synchronization
+
+/// The running proxy: its reactors, what they share, and the control plane's hold on them.
+///
+/// Signals and the console reach it through `ConsoleHost` (`Proxy+Console`), from any thread.
+public final class Proxy: Sendable {
+    /// Reads the settings anew; the argument is the setting `conffile`.
+    public typealias Loader = @Sendable (String?) -> (settings: Settings?, diagnostics: [Diagnostic])
+    /// Reads a file.
+    public typealias FileReader = @Sendable (String) -> Result<[UInt8], FileError>
+
+    let shared: SharedState
+    let reactors: [ReactorHandle]
+    let resolver: Resolver
+    let logger: Logger
+    let derivations = KeyDerivations()
+    let statements = StatementRegistry()
+    let console: any ConsoleService
+    /// Known to this process only; stands in for the secrets of unknown users.
+    let processSecret = SecretBytes(SecureRandom.bytes(32))
+    /// The operating system user that may use the console without a password.
+    let userID: UInt32
+    let load: Loader
+    let readFile: FileReader
+    let control: Mutex<Control>
+    private let inheritedSockets: [Int32]
+
+    /// What the control plane knows; changed by reload, SET and the shutdown.
+    struct Control {
+        var configuration: Configuration
+        var sockets: [ListeningSocket]
+        var shutdown: ShutdownMode?
+        var isFinished = false
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+
+    /// A proxy that does nothing yet.
+    ///
+    /// - Parameters:
+    ///   - configuration: what it starts with.
+    ///   - load: reads the settings for a reload.
+    ///   - readFile: reads the files that the settings name.
+    ///   - listeningSockets: sockets opened by the service manager; empty to open those of the settings.
+    ///   - userID: the operating system user who may use the console on the Unix socket without a password.
+    /// - Throws: when the kernel has no descriptor left.
+    public init(
+        configuration: Configuration, load: @escaping Loader, readFile: @escaping FileReader,
+        listeningSockets: [Int32], console: any ConsoleService, userID: UInt32, logger: Logger
+    ) throws(SystemError) {
+        let threads = configuration.settings.general.threads
+        let count = min(threads > 0 ? threads : processorCount(), SharedState.maximumReactors)
+        var reactors: [ReactorHandle] = []
+        for index in 0..<count { reactors.append(try ReactorHandle(index: index)) }
+        self.reactors = reactors
+        self.shared = SharedState(reactors: count)
+        let general = configuration.settings.general
+        self.resolver = Resolver(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
+        self.logger = logger
+        self.console = console
+        self.userID = userID
+        self.load = load
+        self.readFile = readFile
+        self.inheritedSockets = listeningSockets
+        self.control = Mutex(Control(configuration: configuration, sockets: []))
+    }
+
+    /// Opens the sockets, starts the reactors, each on its own thread, and begins to accept on the first. When it
+    /// returns clients can connect.
+    public func start() async throws(SystemError) {
+        let configuration = self.control.withLock { $0.configuration }
+        let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
+        self.control.withLock { $0.sockets = sockets }
+        for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
+        for reactor in self.reactors {
+            let index = reactor.index
+            try startThread("reactor \(index)", stackSize: 8 << 20) { [self] in
+                do throws(SystemError) {
+                    let worker = try Worker(index: index, proxy: self, configuration: configuration)
+                    if index == 0 {
+                        worker.listen(on: sockets)
+                        worker.openConfiguredPools()
+                    }
+                    worker.loop.run()
+                } catch {
+                    self.logger.critical("reactor \(index) could not start: \(error.description)")
+                    self.finish()
+                }
+            }
+        }
+    }
+
+    /// Everything that was to be waited for is over.
+    func finish() {
+        let isFirst = self.control.withLock { control in
+            defer { control.isFinished = true }
+            return !control.isFinished
+        }
+        guard isFirst else { return }
+        let sockets = self.control.withLock { $0.sockets }
+        for socket in sockets where socket.address.isUnix { socket.close() }
+        let waiting = self.control.withLock { control in
+            defer { control.waiting = [] }
+            return control.waiting
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    /// Reactors.
+    public var threads: Int { self.reactors.count }
+
+    /// Returns when a shutdown is complete; the process may end then.
+    public func finished() async {
+        await withCheckedContinuation { continuation in
+            let isOver = self.control.withLock { control in
+                if !control.isFinished { control.waiting.append(continuation) }
+                return control.isFinished
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    /// A client has left while the proxy is shutting down.
+    func clientLeft() {
+        guard self.control.withLock({ $0.shutdown }) == .waitForClients else { return }
+        if self.shared.clients.count == 0 { self.finish() }
+    }
+}
