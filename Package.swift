@@ -81,6 +81,7 @@ let package = Package(
         .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin"], swiftSettings: common),
+        .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),
     ],
     swiftLanguageModes: [.v6]
 )

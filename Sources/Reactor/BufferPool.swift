@@ -1,4 +1,4 @@
-import Glibc
+import Glibc  // memmove
 
 /// A reactor's free blocks of memory, in two sizes, so that a buffer that lives for one callback costs no `malloc`.
 ///
@@ -8,7 +8,7 @@ struct BufferPool: ~Copyable {
     static let smallSize = 1024
     /// Holds a burst; larger buffers come from `malloc`.
     static let largeSize = 16 * 1024
-    /// Free blocks kept for each size; what is given back above it goes to `free`.
+    /// Free blocks kept for each size; what is given back above it is freed.
     static let kept = 128
 
     private var small: [UnsafeMutableRawPointer] = []
@@ -20,8 +20,8 @@ struct BufferPool: ~Copyable {
     }
 
     deinit {
-        for block in self.small { free(block) }
-        for block in self.large { free(block) }
+        for block in self.small { block.deallocate() }
+        for block in self.large { block.deallocate() }
     }
 
     /// Takes a block of at least `minimum` bytes.
@@ -52,11 +52,12 @@ struct BufferPool: ~Copyable {
 
 /// Bytes in the order of their arrival, in one block of memory that exists only while there are bytes.
 ///
-/// Sixteen bytes more than nothing when empty, so that an idle connection owns no buffer.
+/// An idle connection owns no buffer, only the 24 bytes that say so. Positions are 32-bit for their sake: a queue holds
+/// less than 4 GB, twice the longest message of the protocol.
 struct ByteQueue: ~Copyable {
     private var block = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-    private var start: Int32 = 0
-    private var end: Int32 = 0
+    private var start: UInt32 = 0
+    private var end: UInt32 = 0
 
     var count: Int { Int(self.end - self.start) }
     var isEmpty: Bool { self.start == self.end }
@@ -66,12 +67,12 @@ struct ByteQueue: ~Copyable {
         UnsafeRawBufferPointer(rebasing: self.block[Int(self.start)..<Int(self.end)])
     }
 
-    /// Appends bytes. The caller keeps the total far below 2 GB (see `Connection.highWater` and `holdLimit`).
+    /// Appends bytes. The caller keeps the total below 4 GB (see `Connection.highWater` and `holdLimit`).
     mutating func append(_ bytes: UnsafeRawBufferPointer, _ pool: inout BufferPool) {
         guard let source = bytes.baseAddress, bytes.count > 0 else { return }
         let target = self.room(atLeast: bytes.count, &pool)
         target.baseAddress?.copyMemory(from: source, byteCount: bytes.count)
-        self.end += Int32(bytes.count)
+        self.commit(bytes.count)
     }
 
     /// Free space behind the last byte, at least `minimum` bytes; what is written there is added with `commit`.
@@ -88,17 +89,17 @@ struct ByteQueue: ~Copyable {
             if larger.baseAddress != self.block.baseAddress { pool.give(self.block) }
             self.block = larger
             self.start = 0
-            self.end = Int32(count)
+            self.end = UInt32(count)
         }
         return UnsafeMutableRawBufferPointer(rebasing: self.block[Int(self.end)...])
     }
 
     /// Adds `count` bytes that were written into `room`.
-    mutating func commit(_ count: Int) { self.end += Int32(count) }
+    mutating func commit(_ count: Int) { self.end += UInt32(count) }
 
     /// Takes `count` bytes away from the front; gives the block back when none is left.
     mutating func drop(_ count: Int, _ pool: inout BufferPool) {
-        self.start += Int32(count)
+        self.start += UInt32(count)
         if self.start >= self.end { self.clear(&pool) }
     }
 

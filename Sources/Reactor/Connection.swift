@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 /// Why a connection ended without being closed from here.
-public enum Disconnect: Sendable, Equatable {
+public enum Disconnect: Sendable, Equatable, CustomStringConvertible {
     /// The peer closed its side.
     case endOfFile
     /// A read or write failed; the kernel's `errno`.
@@ -47,13 +47,18 @@ open class Connection: EventSource {
     private final var state: State
     private final var isReadingPaused = false
     private final var isOffered = false
-    private final var isCongestedBefore = false
+    /// Output has been above `highWater`, so somebody may wait for `drained`.
+    private final var owesDrained = false
     private final var isDelivering = false
+    /// `redeliver` was called while bytes were being delivered.
+    private final var isRedeliveryDue = false
+    /// The first error of a write, until a read or an event reports the end; 0 is none.
+    private final var writeError: Int32 = 0
     private final var output = ByteQueue()
     private final var held = ByteQueue()
 
     /// Bytes that may be held (presented, not consumed) before the socket is no longer read. A session that gathers a
-    /// longer message raises it to the message's length; the session bounds it.
+    /// longer message raises it to the message's length, within `received`; the session bounds it.
     public final var holdLimit = 16 * 1024
 
     /// A connection over a connected socket.
@@ -86,7 +91,8 @@ open class Connection: EventSource {
     /// presented again in front of what comes next (or by `redeliver`).
     open func received(_ bytes: Span<UInt8>) -> Int { bytes.count }
 
-    /// Output that was congested has drained.
+    /// Output that was congested has drained: called some time after each moment at which `isCongested` was true,
+    /// unless the connection ends first.
     open func drained() {}
 
     /// The peer is gone. Called once; the connection is closed already. Not called after `close`.
@@ -136,6 +142,7 @@ open class Connection: EventSource {
             }
         }
         self.output.append(rest, &self.loop.buffers)
+        if self.isCongested { self.owesDrained = true }
         if !self.isOffered && self.interest & UInt32(MARTLET_EPOLLOUT) == 0 && self.state == .open {
             self.isOffered = true
             self.loop.offer(self)
@@ -145,9 +152,21 @@ open class Connection: EventSource {
     /// Offers the output of a callback to the socket.
     final func flush() {
         self.isOffered = false
-        guard self.state == .open, !self.output.isEmpty else { return }
-        self.write()
-        self.updateInterest()
+        guard self.state == .open else { return }
+        if !self.output.isEmpty {
+            self.write()
+            self.updateInterest()
+        }
+        self.tellDrained()
+    }
+
+    /// Calls `drained` if it is owed and due.
+    @inline(__always)
+    private final func tellDrained() {
+        if self.owesDrained && self.output.count <= Self.lowWater {
+            self.owesDrained = false
+            self.drained()
+        }
     }
 
     /// Writes once. Leaves what the socket does not take; an error is found by the next read or event.
@@ -158,10 +177,10 @@ open class Connection: EventSource {
             self.output.drop(sent, &self.loop.buffers)
         } else if sent < 0 && errno != EAGAIN && errno != EINTR {
             // The peer cannot be reached; reading reports it. What is queued is worthless, and what is in the
-            // receive buffer (the peer's last words) is still to be read.
+            // receive buffer (the peer's last words) is still to be read. The kernel tells an error only once.
+            if self.writeError == 0 { self.writeError = errno }
             self.output.clear(&self.loop.buffers)
         }
-        if self.isCongested { self.isCongestedBefore = true }
     }
 
     // MARK: Reading
@@ -180,9 +199,14 @@ open class Connection: EventSource {
         self.updateInterest()
     }
 
-    /// Presents held bytes again, because the session can take them now.
+    /// Presents held bytes again, because the session can take them now. Called from within `received`, it takes
+    /// effect when that has returned.
     public final func redeliver() {
-        guard self.state == .open, !self.held.isEmpty, !self.isDelivering else { return }
+        if self.isDelivering {
+            self.isRedeliveryDue = true
+            return
+        }
+        guard self.state == .open, !self.held.isEmpty else { return }
         self.deliverHeld()
         self.updateInterest()
     }
@@ -210,13 +234,16 @@ open class Connection: EventSource {
     public final override func ready(_ events: UInt32) {
         switch self.state {
         case .open:
+            let token = self.token
             if events & UInt32(MARTLET_EPOLLOUT) != 0 { self.writable() }
-            guard self.state == .open else { return }
+            // `drained` may have closed the connection, or sent it to another loop.
+            guard self.state == .open, self.token == token else { return }
             if events & ~UInt32(MARTLET_EPOLLOUT) != 0 {
                 if self.interest & UInt32(MARTLET_EPOLLIN) != 0 {
                     self.readable()
                 } else if events & UInt32(MARTLET_EPOLLERR) != 0 {
-                    self.end(.failed(self.socketError()))
+                    let code = self.socketError()
+                    self.end(.failed(code != 0 ? code : self.writeError))
                 } else {
                     // Hung up while not to be read: what it sent is read when reading is resumed.
                     self.loop.silence(self)
@@ -234,13 +261,8 @@ open class Connection: EventSource {
 
     private final func writable() {
         self.write()
-        if self.isCongestedBefore && self.output.count <= Self.lowWater {
-            self.isCongestedBefore = false
-            self.updateInterest()
-            self.drained()
-        } else {
-            self.updateInterest()
-        }
+        self.updateInterest()
+        self.tellDrained()
     }
 
     private final func readable() {
@@ -254,8 +276,10 @@ open class Connection: EventSource {
             self.isDelivering = false
             if consumed < count && self.state == .open {
                 self.held.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...]), &self.loop.buffers)
+                if self.isRedeliveryDue { self.deliverHeld() }
                 self.updateInterest()
             }
+            self.isRedeliveryDue = false
         } else {
             // Room for what the session waits for, within what one read may take.
             let wanted = min(max(self.holdLimit - self.held.count, 512), EventLoop.readSize)
@@ -269,9 +293,9 @@ open class Connection: EventSource {
     }
 
     private final func readFailed(_ count: Int) {
-        if count == 0 { return self.end(.endOfFile) }
-        if errno == EAGAIN || errno == EINTR { return }
-        self.end(.failed(errno))
+        if count < 0 && (errno == EAGAIN || errno == EINTR) { return }
+        let code = count < 0 ? errno : self.writeError
+        self.end(code == 0 || code == EPIPE ? .endOfFile : .failed(code))
     }
 
     /// Presents the held bytes. They are moved out of `self` for the call, because the session may close the
@@ -280,9 +304,13 @@ open class Connection: EventSource {
         var bytes = ByteQueue()
         swap(&bytes, &self.held)
         self.isDelivering = true
-        let consumed = self.received(Span(_unsafeBytes: bytes.bytes))
+        repeat {
+            self.isRedeliveryDue = false
+            let consumed = self.received(Span(_unsafeBytes: bytes.bytes))
+            bytes.drop(consumed, &self.loop.buffers)
+        } while self.isRedeliveryDue && !bytes.isEmpty && self.state == .open
         self.isDelivering = false
-        bytes.drop(consumed, &self.loop.buffers)
+        self.isRedeliveryDue = false
         if self.state == .open {
             swap(&bytes, &self.held)
         }
@@ -330,6 +358,7 @@ open class Connection: EventSource {
     private final func flushIfOffered() {
         if !self.output.isEmpty && !self.isOffered { self.write() }
         self.updateInterest()
+        self.tellDrained()
     }
 
     private final func socketError() -> Int32 {
@@ -370,16 +399,18 @@ open class Connection: EventSource {
     // MARK: From one loop to another
 
     /// Leaves this loop, so that `join` can be called on another loop's thread. Only a connection without held input
-    /// and unsent output can leave; false if it has some.
+    /// and unsent output can leave, and not from within its own `received`, where more input may follow; else false.
     public final func leave() -> Bool {
         guard self.state == .open, self.held.isEmpty, self.output.isEmpty, !self.isDelivering else { return false }
+        // A large piece takes the rest of the output along: it may be offered and have nothing left to send.
+        if self.isOffered { self.loop.withdraw(self) }
+        self.isOffered = false
         self.loop.detach(self)
         return true
     }
 
     /// Joins a loop, on that loop's thread.
     public final func join(_ loop: EventLoop) {
-        self.isOffered = false
-        loop.attach(self, interest: UInt32(MARTLET_EPOLLIN))
+        loop.attach(self, interest: self.wantedInterest)
     }
 }

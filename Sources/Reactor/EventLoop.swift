@@ -117,10 +117,27 @@ public final class EventLoop {
     func schedule(_ source: EventSource) {
         source.scheduled = source.deadline
         self.timers.insert(TimerEntry(time: source.deadline, token: source.token))
+        // A source has one entry that counts. Those it has left behind (closed, or a later deadline that an earlier
+        // one overtook) would pile up until their time comes.
+        if self.timers.count > 2 * (self.slots.count - self.freeSlots.count) + 64 { self.dropStaleTimers() }
     }
 
+    private func dropStaleTimers() {
+        var live: [TimerEntry] = []
+        for slot in self.slots {
+            guard let source = slot.source, source.scheduled != .max else { continue }
+            live.append(TimerEntry(time: source.scheduled, token: source.token))
+        }
+        self.timers = Heap(live)
+    }
+
+    /// Entries in the timer heap, for tests.
+    var timerCount: Int { self.timers.count }
+
     private func fireTimers() {
-        while let first = self.timers.min, first.time <= self.now {
+        // Bounded, so that a deadline that is set to now over and over does not starve the sockets.
+        for _ in 0..<1024 {
+            guard let first = self.timers.min, first.time <= self.now else { return }
             self.timers.removeMin()
             guard let source = self.source(of: first.token), source.scheduled == first.time else { continue }
             source.scheduled = .max
@@ -145,6 +162,9 @@ public final class EventLoop {
 
     func offer(_ connection: Connection) { self.unsent.append(connection) }
 
+    /// Takes an offer back.
+    func withdraw(_ connection: Connection) { self.unsent.removeAll { $0 === connection } }
+
     /// Sends what callbacks have left behind.
     @inline(__always)
     private func flush() {
@@ -158,6 +178,8 @@ public final class EventLoop {
         let capacity = 256
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
         defer { events.deallocate() }
+        // What was sent before the loop runs.
+        self.flush()
         while !self.isStopped {
             let count = epoll_wait(self.epoll, events, Int32(capacity), self.timeout())
             self.now = monotonicNow()

@@ -30,7 +30,9 @@ public struct ListeningSocket: Sendable {
         if address.isUnix {
             if let path {
                 if Self.isAlive(address) { throw SystemError(name, code: EADDRINUSE) }
-                unlink(path)
+                var status = stat()
+                // Any other file is not ours to remove; `bind` fails.
+                if lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK { unlink(path) }
             }
         } else {
             Socket.set(fd, MARTLET_SOL_SOCKET, MARTLET_SO_REUSEADDR, 1)
@@ -62,10 +64,11 @@ public struct ListeningSocket: Sendable {
         self.address = Socket.localAddress(fd)
     }
 
+    /// Whether somebody listens. A full queue (EAGAIN) is somebody's too.
     private static func isAlive(_ address: SocketAddress) -> Bool {
         let probe = Socket(martlet_socket(address.family))
         let fd = probe.descriptor
-        return fd >= 0 && address.withSockaddr { connect(fd, $0, $1) } == 0
+        return fd >= 0 && (address.withSockaddr { connect(fd, $0, $1) } == 0 || errno == EAGAIN)
     }
 
     /// Closes the socket and removes a Unix socket's file.
@@ -95,6 +98,8 @@ public final class Listener: EventSource {
     public override func ready(_ events: UInt32) {
         // Bounded, so that a storm of connections does not starve those that are there.
         for _ in 0..<64 {
+            // `accepted` may have called `stop`, and the descriptor may be somebody else's by now.
+            guard self.token != 0 else { return }
             let fd = martlet_accept(self.fd, nil, nil)
             if fd >= 0 {
                 self.accepted(Socket(fd))

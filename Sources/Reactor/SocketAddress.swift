@@ -10,7 +10,8 @@ public struct SocketAddress: Sendable, Hashable {
         self.bytes = Array(UnsafeRawBufferPointer(start: address, count: max(length, 2)))
     }
 
-    /// An IPv4 or IPv6 address in text. Nil if it is neither (a name, say).
+    /// An IPv4 or IPv6 address in text (`fe80::1%eth0`, too). Nil if it is neither (a name, say), or the interface does
+    /// not exist.
     public init?(ip text: String, port: UInt16) {
         var v4 = sockaddr_in()
         if inet_pton(AF_INET, text, &v4.sin_addr) == 1 {
@@ -24,7 +25,12 @@ public struct SocketAddress: Sendable, Hashable {
         guard let address = parts.first, inet_pton(AF_INET6, String(address), &v6.sin6_addr) == 1 else { return nil }
         v6.sin6_family = sa_family_t(AF_INET6)
         v6.sin6_port = port.bigEndian
-        if parts.count == 2 { v6.sin6_scope_id = if_nametoindex(String(parts[1])) }
+        if parts.count == 2 {
+            // An interface by name, or by number.
+            let scope = if_nametoindex(String(parts[1]))
+            v6.sin6_scope_id = scope != 0 ? scope : UInt32(parts[1]) ?? 0
+            guard v6.sin6_scope_id != 0 else { return nil }
+        }
         self.bytes = withUnsafeBytes(of: &v6) { Array($0) }
     }
 

@@ -125,6 +125,7 @@ struct Martlet: ParsableCommand {
                 daemon.ready()
             })
             pidFile?.remove()
+            if status != 0, self.quiet { StandardError.print("martlet: could not start; the log tells why") }
             Glibc.exit(status)
         }
         dispatchMain()
