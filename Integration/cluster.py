@@ -50,7 +50,7 @@ class Installation:
     def command(self, program: str, *arguments: str) -> list[str]:
         """The command line that runs one of PostgreSQL's programs as the service user; its pid is the program's."""
         if self.root is None:
-            return as_service_user([str(self.bin / program), *arguments])
+            return as_service_user([str(self.bin / program), *arguments], when_we_die="QUIT")
         user = self.root / "etc/passwd"
         match = re.search(r"^postgres:[^:]*:(\d+):(\d+):", user.read_text(), re.MULTILINE)
         ids = f"{match[1]}:{match[2]}" if match else "101:104"

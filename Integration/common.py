@@ -27,12 +27,16 @@ AS_ROOT = os.geteuid() == 0
 SERVICE_USER = "postgres" if AS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
 
 
-def as_service_user(command: list[str]) -> list[str]:
-    """The command, run as the user postgres if we are root; the process id stays the one that Popen gives."""
+def as_service_user(command: list[str], when_we_die: str = "KILL") -> list[str]:
+    """The command, run as the user postgres if we are root; the process id stays the one that Popen gives.
+
+    It gets the signal `when_we_die` when this process ends without having stopped it.
+    """
     if not AS_ROOT:
-        return command
+        return ["setpriv", f"--pdeathsig={when_we_die}", *command]
     user = pwd.getpwnam(SERVICE_USER)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", *command]
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups",
+            f"--pdeathsig={when_we_die}", *command]
 
 
 def own(path: Path) -> None:

@@ -18,6 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proxy", default="martlet", help="martlet, pgbouncer, or the path of a program")
     parser.addoption("--long", action="store_true", help="also the tests that take minutes, at full size")
     parser.addoption("--cancels", type=int, default=0, help="number of cancels in the storm (default 400, 10000 if long)")
+    parser.addoption("--threads", type=int, default=2, help="reactors of Martlet where a test does not say (2)")
     parser.addoption("--strict-timing", action="store_true", help="timeouts must hold to 50 ms: for a quiet machine")
 
 
@@ -92,11 +93,12 @@ def database(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def start_proxy(program: Program, cluster: Cluster) -> Iterator[Callable[..., Proxy]]:
+def start_proxy(request: pytest.FixtureRequest, program: Program, cluster: Cluster) -> Iterator[Callable[..., Proxy]]:
     """Starts proxies; at the end each is stopped and checked (proxy.Proxy.stop)."""
     made: list[Proxy] = []
 
     def start(behind: Cluster | None = None, *, wait: bool = True, run: bool = True, **options: object) -> Proxy:
+        options.setdefault("threads", request.config.getoption("--threads"))
         proxy = Proxy(program, behind or cluster, **options)  # type: ignore[arg-type]
         made.append(proxy)
         return proxy.start(wait=wait) if run else proxy

@@ -165,17 +165,18 @@ BROKEN_MESSAGES = {
 def test_broken_messages(start_proxy: Callable[..., Proxy], pool_mode: str) -> None:
     """PostgreSQL says "invalid message format"; an error or the end of the connection are both right."""
     proxy = start_proxy(settings={"pool_mode": pool_mode, "default_pool_size": 2, "query_wait_timeout": 5})
+    silent = []
     for name, broken in BROKEN_MESSAGES.items():
         for between in (b"", parse("SELECT 1", "s") + bind("s")):
             with others_work_on(proxy), Connection(proxy.host, proxy.port).login() as connection:
                 connection.send(between + broken + SYNC)
                 try:
-                    connection.read_until("Z", timeout=3)
+                    connection.read_until("Z", timeout=1.5)
                 except Closed:
                     pass
                 except TimeoutError:
-                    # What PostgreSQL reads as a Query without ReadyForQuery can't be: nothing may hang.
-                    raise AssertionError(f"{name}: no answer and no end") from None
+                    silent.append(name + (" behind a bind" if between else ""))
+    assert not silent, f"neither an answer nor an end: {silent}"
 
 
 def test_two_gigabytes_after_login(proxy: Proxy) -> None:

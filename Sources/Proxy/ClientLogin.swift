@@ -342,7 +342,7 @@ final class ClientLogin {
                 "client connections exceeded (max_user_client_connections)", SQLState.tooManyConnections)
         }
         self.client.join(group)
-        if let keys, database.user == nil { group.pool.scramKeys = keys }
+        if let keys, database.user == nil { group.pool.shared.scramKeys.withLock { $0 = keys } }
         group.statistics.counters.clientLoginCount &+= 1
         if general.logConnections {
             self.worker.log(.info, self.client.prefix, "login attempt: db=\(database.name) user=\(message.user) tls=no")

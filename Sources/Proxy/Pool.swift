@@ -36,14 +36,12 @@ final class Pool {
     /// What the last failed login said, for clients that would wait in vain.
     private(set) var loginError: ServerError?
 
-    /// Settings as a fresh server connection reports them; nil until there has been one.
-    var welcome: ParameterSet?
+    /// Settings as a fresh server connection reports them, on any reactor; nil until there has been one.
+    private(set) var welcome: ParameterSet?
     /// Clients that have authenticated and wait for `welcome`.
     private var welcomeQueue: [ClientSession] = []
     /// Statements that a server of this pool has accepted.
-    var knownGood: Set<UInt64> = []
-    /// SCRAM keys from a client's login, for a server that has the same verifier.
-    var scramKeys: SCRAMKeys?
+    private var knownGood: Set<UInt64> = []
     /// Which host is next.
     private var hostIndex = 0
     /// When `server_lifetime` or `min_pool_size` last had an effect, to spread it out.
@@ -69,6 +67,7 @@ final class Pool {
         self.tracksStatements = self.mode != .session && settings.general.maxPreparedStatements > 0
         if changed {
             self.welcome = nil
+            self.shared.welcome.withLock { $0 = nil }
             self.backoff.succeeded()
             self.loginError = nil
             self.retire("database configuration changed")
@@ -160,6 +159,7 @@ final class Pool {
 
     /// A client that has authenticated needs `welcome`. True if it is known; else the client is told later.
     func awaitWelcome(_ client: ClientSession) -> Bool {
+        self.lookForWelcome()
         if self.welcome != nil { return true }
         if let error = self.hopeless() {
             client.fail(error)
@@ -168,6 +168,21 @@ final class Pool {
         self.welcomeQueue.append(client)
         self.pump()
         return false
+    }
+
+    /// Takes over what another reactor's connection has reported.
+    private func lookForWelcome() {
+        guard self.welcome == nil, let known = self.shared.welcome.withLock({ $0 }) else { return }
+        self.welcome = self.worker.parameters.intern(known)
+    }
+
+    /// A server connection somewhere has reported its settings: clients that waited for them can go on.
+    func welcomeKnown() {
+        self.lookForWelcome()
+        guard self.welcome != nil else { return }
+        let welcomed = self.welcomeQueue
+        self.welcomeQueue = []
+        for client in welcomed { client.welcomed() }
     }
 
     func leaveWelcomeQueue(_ client: ClientSession) { self.welcomeQueue.removeAll { $0 === client } }
@@ -201,23 +216,28 @@ final class Pool {
     func give(_ server: ServerSession) {
         if self.isPaused { return server.retire("pause mode") }
         if self.queued > 0 {
-            if self.isSomebodyElseFirst, self.donate(server) { return }
-            if server.needsCheck { return server.check() }
+            if self.isSomebodyElseFirst { return self.part(with: server) }
             if let client = self.dequeue() {
                 server.link(client)
                 client.redeliver()
                 return
             }
         }
-        let others = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
-        if others != 0 && self.donate(server) { return }
+        if self.isSomebodyElseWaiting { return self.part(with: server) }
+        self.putIdle(server)
+    }
+
+    private var isSomebodyElseWaiting: Bool {
+        self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index) != 0
+    }
+
+    private func putIdle(_ server: ServerSession) {
         server.becomeIdle()
         self.idle.append(server)
         if self.idle.count == 1 {
             self.announceIdle()
             // Somebody may have begun to wait elsewhere before the mark was set.
-            let late = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
-            if late != 0 { self.donateIdle() }
+            if self.isSomebodyElseWaiting { self.worker.loop.later { self.donateIdle() } }
         }
     }
 
@@ -293,7 +313,10 @@ final class Pool {
     func accepted(_ statement: PreparedStatement) {
         // Statements nobody uses any more are in here too; forgetting all of them now and then costs a round trip.
         if self.knownGood.count >= 50_000 { self.knownGood.removeAll() }
-        self.knownGood.insert(statement.id)
+        guard self.knownGood.insert(statement.id).inserted else { return }
+        let key = self.shared.key
+        let id = statement.id
+        self.worker.tellOthers { $0.pools[key]?.knownGood.insert(id) }
     }
 
     func hasAccepted(_ statement: PreparedStatement) -> Bool { self.knownGood.contains(statement.id) }
@@ -397,10 +420,12 @@ final class Pool {
             server.link(client)
             return
         }
-        if self.welcome == nil { self.welcome = server.parameters }
-        let welcomed = self.welcomeQueue
-        self.welcomeQueue = []
-        for client in welcomed { client.welcomed() }
+        if self.shared.welcome.withLock({ $0 == nil }) {
+            self.shared.welcome.withLock { $0 = server.parameters }
+            let key = self.shared.key
+            self.worker.tellOthers { $0.pools[key]?.welcomeKnown() }
+        }
+        self.welcomeKnown()
         self.give(server)
         self.pump()
     }
@@ -480,6 +505,21 @@ final class Pool {
     }
 
     // MARK: Donation
+
+    /// Gives a connection to another reactor as soon as this turn's callbacks are over: it cannot leave the loop in the
+    /// middle of its own.
+    private func part(with server: ServerSession) {
+        self.worker.loop.later {
+            guard server.isOpen, server.pool === self else { return }
+            if self.donate(server) { return }
+            if let client = self.isPaused ? nil : self.dequeue() {
+                server.link(client)
+                client.redeliver()
+            } else {
+                self.putIdle(server)
+            }
+        }
+    }
 
     /// Gives a connection to the reactor whose client has been waiting for longest. False when there is none, or the
     /// connection cannot leave.

@@ -2,6 +2,7 @@ import Authentication
 import Pooling
 import Reactor
 import Settings
+import Synchronization
 import Wire
 
 /// Logs in to a server: startup packet, whatever authentication the server asks for, the session's parameters and
@@ -120,7 +121,7 @@ final class ServerLogin {
             guard self.scramIsComplete == nil else { return self.fail("server began SCRAM authentication twice") }
             if case .plain(let password)? = self.secret {
                 self.scram = SCRAMClient(password: password)
-            } else if let keys = self.server.pool.scramKeys {
+            } else if let keys = self.server.pool.shared.scramKeys.withLock({ $0 }) {
                 self.scram = SCRAMClient(keys: keys)
             } else {
                 return self.missing("a plain-text password, or a client's SCRAM login to take the keys from")

@@ -279,6 +279,8 @@ final class ServerSession: Connection {
     private func settle() {
         self.state = .preparing
         let settings = self.pool.settings
+        // Replies may come that nobody can be given.
+        if self.requests.isUncertain { return self.end("unclear state after a failed COPY") }
         if self.cancels > 0 { return self.armPreparing() }
         if self.mustDeallocate {
             self.mustDeallocate = false
@@ -313,6 +315,8 @@ final class ServerSession: Connection {
         self.client = nil
         guard self.state == .linked else { return }
         self.state = .preparing
+        // It may have been kept from being read for the client's sake.
+        self.resumeReading()
         if self.isDedicated { return self.end("replication client was closed") }
         if self.pool.mode == .session { self.mustReset = true }
         let isOwnBusiness = self.requests.head.map { $0.disposition == .own } ?? true

@@ -1,3 +1,5 @@
+import Authentication
+import Pooling
 import Synchronization
 
 // What all reactors share: counts that limits are checked against, and marks that tell who waits and who has something
@@ -61,6 +63,10 @@ final class SharedPool: Sendable {
     let waiting = Atomic<UInt64>(0)
     /// One bit for each reactor whose shard has idle connections.
     let idle = Atomic<UInt64>(0)
+    /// What the first server connection reported; nil before there was one.
+    let welcome = Mutex<ParameterSet?>(nil)
+    /// SCRAM keys from a client's login, for a server that has the same verifier.
+    let scramKeys = Mutex<SCRAMKeys?>(nil)
     /// For each reactor, since when the client at the head of its queue has been waiting.
     let oldest: [OldestWaiter]
 

@@ -175,7 +175,7 @@ final class Worker {
         }
     }
 
-    private func tellOthers(_ message: @escaping @Sendable (Worker) -> Void) {
+    func tellOthers(_ message: @escaping @Sendable (Worker) -> Void) {
         for reactor in self.reactors where reactor.index != self.index { reactor.mailbox.post(message) }
     }
 

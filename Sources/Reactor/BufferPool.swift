@@ -27,11 +27,11 @@ struct BufferPool: ~Copyable {
     /// Takes a block of at least `minimum` bytes.
     mutating func take(_ minimum: Int) -> UnsafeMutableRawBufferPointer {
         if minimum <= Self.smallSize {
-            let block = self.small.popLast() ?? UnsafeMutableRawPointer.allocate(byteCount: Self.smallSize, alignment: 16)
+            let block = self.small.popLast() ?? .allocate(byteCount: Self.smallSize, alignment: 16)
             return UnsafeMutableRawBufferPointer(start: block, count: Self.smallSize)
         }
         if minimum <= Self.largeSize {
-            let block = self.large.popLast() ?? UnsafeMutableRawPointer.allocate(byteCount: Self.largeSize, alignment: 16)
+            let block = self.large.popLast() ?? .allocate(byteCount: Self.largeSize, alignment: 16)
             return UnsafeMutableRawBufferPointer(start: block, count: Self.largeSize)
         }
         return UnsafeMutableRawBufferPointer.allocate(byteCount: minimum, alignment: 16)

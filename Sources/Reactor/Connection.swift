@@ -241,7 +241,7 @@ open class Connection: EventSource {
             if events & ~UInt32(MARTLET_EPOLLOUT) != 0 {
                 if self.interest & UInt32(MARTLET_EPOLLIN) != 0 {
                     self.readable()
-                } else if events & UInt32(MARTLET_EPOLLERR) != 0 {
+                } else if events & UInt32(MARTLET_EPOLLERR) != 0 || (self.writeError != 0 && self.writeError != EPIPE) {
                     let code = self.socketError()
                     self.end(.failed(code != 0 ? code : self.writeError))
                 } else {

@@ -23,6 +23,7 @@ public final class EventLoop {
     /// The one buffer into which every connection of this loop is read.
     let readBuffer: UnsafeMutableRawBufferPointer
     var buffers = BufferPool()
+    private var actions: [() -> Void] = []
     /// Connections with output that has not been offered to their socket yet.
     private var unsent: [Connection] = []
 
@@ -39,7 +40,7 @@ public final class EventLoop {
 
     /// Creates the loop on the thread that will run it. Throws when the kernel has no descriptor left.
     public init() throws(SystemError) {
-        self.epoll = epoll_create1(Int32(EPOLL_CLOEXEC_FLAG))
+        self.epoll = epoll_create1(Int32(epollCloseOnExec))
         guard self.epoll >= 0 else { throw SystemError("epoll_create") }
         self.now = monotonicNow()
         self.readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readSize, alignment: 64)
@@ -158,6 +159,23 @@ public final class EventLoop {
         return wait <= 0 ? 0 : Int32(min((wait + 999) / 1000, 60_000))
     }
 
+    // MARK: Later
+
+    /// Calls an action when the callbacks of this turn are over: for what cannot be done from inside a connection's
+    /// own callback, such as taking it away from this loop.
+    public func later(_ action: @escaping () -> Void) { self.actions.append(action) }
+
+    private func callActions() {
+        while !self.actions.isEmpty {
+            let actions = self.actions
+            self.actions = []
+            for action in actions {
+                action()
+                self.flush()
+            }
+        }
+    }
+
     // MARK: Output
 
     func offer(_ connection: Connection) { self.unsent.append(connection) }
@@ -192,6 +210,7 @@ public final class EventLoop {
                 index += 1
             }
             self.fireTimers()
+            self.callActions()
         }
         // Sources and what they refer to form cycles; they end with the loop.
         for index in self.slots.indices { self.slots[index].source = nil }
@@ -201,4 +220,4 @@ public final class EventLoop {
     public func stop() { self.isStopped = true }
 }
 
-private let EPOLL_CLOEXEC_FLAG = 0x80000
+private let epollCloseOnExec = 0x80000

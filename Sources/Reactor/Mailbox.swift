@@ -16,7 +16,7 @@ public final class Mailbox<Owner: AnyObject>: Sendable {
 
     /// Throws when the kernel has no descriptor left.
     public init() throws(SystemError) {
-        self.wakeUp = eventfd(0, Int32(EFD_NONBLOCK_FLAG | EFD_CLOEXEC_FLAG))
+        self.wakeUp = eventfd(0, Int32(eventNonBlocking | eventCloseOnExec))
         guard self.wakeUp >= 0 else { throw SystemError("eventfd") }
     }
 
@@ -72,5 +72,5 @@ private final class MailboxSource: EventSource {
     override func ready(_ events: UInt32) { self.deliver() }
 }
 
-private let EFD_NONBLOCK_FLAG = 0x800
-private let EFD_CLOEXEC_FLAG = 0x80000
+private let eventNonBlocking = 0x800
+private let eventCloseOnExec = 0x80000

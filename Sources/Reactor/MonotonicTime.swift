@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Microseconds of `CLOCK_MONOTONIC`. Points in time are compared and subtracted, never shown.

@@ -104,7 +104,8 @@ public final class Resolver: Sendable {
         let code = getaddrinfo(host, nil, &hints, &list)
         defer { if let list { freeaddrinfo(list) } }
         guard code == 0 else {
-            return .failure(ResolverError(host: host, reason: String(cString: gai_strerror(code)), isTemporary: code == EAI_AGAIN))
+            let reason = String(cString: gai_strerror(code))
+            return .failure(ResolverError(host: host, reason: reason, isTemporary: code == EAI_AGAIN))
         }
         var found: [SocketAddress] = []
         var entry = list
