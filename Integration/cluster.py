@@ -51,13 +51,13 @@ class Installation:
         """The command line that runs one of PostgreSQL's programs as the service user; its pid is the program's."""
         if self.root is None:
             return as_service_user([str(self.bin / program), *arguments], when_we_die="QUIT")
-        user = self.root / "etc/passwd"
-        match = re.search(r"^postgres:[^:]*:(\d+):(\d+):", user.read_text(), re.MULTILINE)
-        ids = f"{match[1]}:{match[2]}" if match else "101:104"
-        script = 'mount --bind /tmp "$1/tmp" && mount --bind /dev "$1/dev" && mount -t proc proc "$1/proc" && ' \
-            'root="$1" ids="$2" && shift 2 && exec chroot --userspec="$ids" "$root" "$@"'
-        inner = ["sh", "-c", script, "sh", str(self.root), ids, str(self.bin / program), *arguments]
-        return ["unshare", "--mount", "--propagation", "private", *inner]
+        user = re.search(r"^postgres:[^:]*:(\d+):(\d+):", (self.root / "etc/passwd").read_text(), re.MULTILINE)
+        assert user, f"{self.root} has no user postgres"
+        script = 'for place in /tmp /dev; do mount --rbind $place "$1$place"; done; mount -t proc proc "$1/proc"; ' \
+            'root=$1; shift; exec chroot "$root" "$@"'
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-e", "-c", script, "sh", str(self.root),
+                "setpriv", f"--reuid={user[1]}", f"--regid={user[2]}", "--clear-groups", "--pdeathsig=QUIT",
+                str(self.bin / program), *arguments]
 
     def version(self) -> str:
         """As the server prints it, such as "15.18"."""
@@ -160,7 +160,8 @@ class Cluster:
         ]
         (self.data / "pg_hba.conf").write_text(
             "".join(line.replace("all,replication", "all") + "\n" for line in hba)
-            + "".join(line.replace("all,replication", "replication") + "\n" for line in hba if "all,replication" in line))
+            + "".join(
+                line.replace("all,replication", "replication") + "\n" for line in hba if "all,replication" in line))
         own(self.data)
 
     # Life
@@ -242,7 +243,8 @@ class Cluster:
     def connect(self, dbname: str = "app", user: str = "postgres", **more: object) -> psycopg.Connection:
         """A connection straight to the server, by default as superuser, in autocommit mode."""
         more.setdefault("autocommit", True)
-        return psycopg.connect(host=self.host, port=self.port, dbname=dbname, user=user, **more)  # type: ignore[arg-type]
+        return psycopg.connect(  # type: ignore[arg-type]
+            host=self.host, port=self.port, dbname=dbname, user=user, **more)
 
     def rows(self, query: str, *parameters: object, dbname: str = "postgres") -> list[tuple]:
         with self.connect(dbname=dbname) as connection:

@@ -92,7 +92,8 @@ def main() -> int:
         account(run, sampler)
         if run.transactions:
             spent = (proxy.figures.cpu_seconds() - before) / run.transactions
-            say(f"   the proxy took {spent * 1e6:.1f} us of CPU for each, and has {proxy.figures.rss() / 2**20:.1f} MB of memory")
+            memory = proxy.figures.rss() / 2**20
+            say(f"   the proxy took {spent * 1e6:.1f} us of CPU for each, and has {memory:.1f} MB of memory")
         stats = {row["database"]: row for row in proxy.show("STATS_TOTALS")}["app"]
         say(f"   by its own count: {stats['xact_count']} transactions, {stats['query_count']} queries, "
             f"{stats['server_assignment_count']} times a server connection was lent to a client")

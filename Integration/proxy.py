@@ -26,7 +26,8 @@ from common import (
 # Text in a log that no run may leave behind, whatever the test did.
 TROUBLE = re.compile(
     r"Fatal error|AddressSanitizer|ThreadSanitizer|Swift runtime failure|Thread \d+ crashed|\*\*\* Signal|"
-    r"Illegal instruction|Segmentation fault|Assertion .* failed|stack smashing|double free|corrupted|BUG:", re.IGNORECASE)
+    r"Illegal instruction|Segmentation fault|Assertion .* failed|stack smashing|double free|corrupted|BUG:",
+    re.IGNORECASE)
 
 # Every proxy of the suite lets these in: the roles of the cluster with their passwords, and the console's users.
 USERLIST = {name: password for name, (password, _, _) in USERS.items()} | {
@@ -78,8 +79,8 @@ def userlist(entries: dict[str, str]) -> str:
 class Proxy:
     """One running proxy in front of a cluster.
 
-    By default transaction pooling, every database of the cluster, trust, and no waiting for ever. `settings` are keys of
-    [pgbouncer] (None removes one), `databases` and `users` are lines of those sections.
+    By default transaction pooling, every database of the cluster, trust, and no waiting for ever. `settings` are keys
+    of [pgbouncer] (None removes one), `databases` and `users` are lines of those sections.
     """
 
     def __init__(
@@ -201,7 +202,10 @@ class Proxy:
         """Waits for the process to end by itself, which is expected then, and gives its exit status."""
         assert self.process
         self.expect_end = True
-        return self.process.wait(timeout)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end within {timeout} s; its log:\n{self.log_text()[-2000:]}") from None
 
     def stop(self) -> None:
         """Stops it and checks that it had stayed well: running, no trouble in the log, every file closed again."""
@@ -275,6 +279,18 @@ class Proxy:
     def show(self, what: str) -> list[dict]:
         with self.console() as console:
             return console.execute(f"SHOW {what}").fetchall()
+
+    def setting(self, key: str) -> str:
+        """A value of SHOW CONFIG."""
+        return {row["key"]: row["value"] for row in self.show("CONFIG")}[key]
+
+    def state(self, key: str) -> str:
+        """A value of SHOW STATE."""
+        return {row["key"]: row["value"] for row in self.show("STATE")}[key]
+
+    def database(self, name: str) -> dict:
+        """A line of SHOW DATABASES."""
+        return {row["name"]: row for row in self.show("DATABASES")}[name]
 
     def pool(self, database: str = "app", user: str = "app") -> dict:
         """The line of SHOW POOLS, or one of zeros as long as the pool does not exist."""

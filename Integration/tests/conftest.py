@@ -17,7 +17,7 @@ from proxy import Program, Proxy
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proxy", default="martlet", help="martlet, pgbouncer, or the path of a program")
     parser.addoption("--long", action="store_true", help="also the tests that take minutes, at full size")
-    parser.addoption("--cancels", type=int, default=0, help="number of cancels in the storm (default 400, 10000 if long)")
+    parser.addoption("--cancels", type=int, default=0, help="cancels in the storm (400, or 10000 with --long)")
     parser.addoption("--threads", type=int, default=2, help="reactors of Martlet where a test does not say (2)")
     parser.addoption("--strict-timing", action="store_true", help="timeouts must hold to 50 ms: for a quiet machine")
 
@@ -64,7 +64,7 @@ def program(request: pytest.FixtureRequest) -> Iterator[Program]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """One PostgreSQL for all tests of a worker; a test leaves its settings, roles and the databases app and app2 alone."""
+    """One PostgreSQL for all tests of a worker; a test leaves its settings, its roles and its databases as they are."""
     primary = Cluster().start()
     yield primary
     primary.remove()

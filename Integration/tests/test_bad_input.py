@@ -7,45 +7,17 @@ import resource
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import psycopg
 import pytest
 
 from cluster import Cluster
 from common import wait_until
-from proxy import USERLIST, Proxy
+from hostile import LOGIN, others_work_on, thrown_out
+from proxy import Proxy
 from rawpg import (
-    CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, SYNC, Closed, Connection, ScramClient, bind, execute, message, parse,
-    query, request, sasl_initial, scram_secret, startup, text)
-
-LOGIN = startup({"user": "app", "database": "app"})
-
-
-@contextmanager
-def others_work_on(proxy: Proxy) -> Iterator[None]:
-    """A client from before goes on, a new one gets in, and neither memory nor files have grown by much."""
-    memory = proxy.figures.rss()
-    with proxy.connect() as before:
-        before.execute("SELECT 1")
-        yield
-        assert before.execute("SELECT 2").fetchone() == (2,)
-        with proxy.connect() as after:
-            assert after.execute("SELECT 3").fetchone() == (3,)
-    assert proxy.alive()
-    assert proxy.figures.rss() - memory < 32 * 1024 * 1024
-
-
-def thrown_out(connection: Connection, seconds: float = 5) -> list:
-    """What was said before the other side closed; it must close."""
-    try:
-        return connection.read_all(timeout=seconds)
-    except TimeoutError:
-        raise AssertionError("the connection stays open") from None
-    except (struct.error, ValueError):
-        return []
-
+    CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, SYNC, Closed, Connection, bind, execute, message, parse, query,
+    request, startup)
 
 FIRST_PACKETS = {
     "text": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -62,7 +34,7 @@ FIRST_PACKETS = {
     "version 0": startup({"user": "app"}, 0),
     "version 1": startup({"user": "app"}, 1 << 16),
     "version 2": startup({"user": "app"}, 2 << 16),
-    "version 2 as it was": struct.pack("!ii", 296, 2 << 16) + b"app".ljust(64, b"\0") + b"app".ljust(32, b"\0") + b"\0" * 192,
+    "version 2 as it was": struct.pack("!ii", 296, 2 << 16) + b"app".ljust(64, b"\0") + b"app".ljust(224, b"\0"),
     "version 4": startup({"user": "app", "database": "app"}, 4 << 16),
     "version 65535": startup({"user": "app"}, -1),
     "unknown request": request(80877199),
@@ -277,128 +249,6 @@ def test_unknown_protocol_options_do_not_reach_the_server(proxy: Proxy) -> None:
         assert connection.simple("SELECT count(*) FROM pg_settings WHERE name LIKE '%_pq_%'") == [[b"0"]]
 
 
-# Logins
-
-@pytest.fixture
-def scram_proxy(start_proxy: Callable[..., Proxy]) -> Proxy:
-    return start_proxy(
-        settings={"auth_type": "scram-sha-256", "client_login_timeout": 5},
-        secrets=USERLIST | {"app": scram_secret("app-secret")})
-
-
-def sasl_started(proxy: Proxy) -> Connection:
-    connection = Connection(proxy.host, proxy.port)
-    connection.send(LOGIN)
-    assert connection.read().type == "R"
-    return connection
-
-
-CLIENT_FIRST = {
-    "nothing": message("p"),
-    "mechanism without an end": message("p", b"SCRAM-SHA-256"),
-    "unknown mechanism": sasl_initial(b"n,,n=,r=abc", "SCRAM-MD5"),
-    "-PLUS without TLS": sasl_initial(b"p=tls-server-end-point,,n=,r=abc", "SCRAM-SHA-256-PLUS"),
-    "negative length": message("p", text("SCRAM-SHA-256") + struct.pack("!i", -1)),
-    "length beyond the message": message("p", text("SCRAM-SHA-256") + struct.pack("!i", 1000) + b"n,,n=,r=abc"),
-    "huge length": message("p", text("SCRAM-SHA-256") + struct.pack("!i", 2**31 - 1) + b"n,,n=,r=abc"),
-    "bytes behind": message("p", text("SCRAM-SHA-256") + struct.pack("!i", 11) + b"n,,n=,r=abcrest"),
-    "empty message": sasl_initial(b""),
-    "no nonce": sasl_initial(b"n,,n=app"),
-    "empty nonce": sasl_initial(b"n,,n=,r="),
-    "unprintable nonce": sasl_initial(b"n,,n=,r=\x01\x02\xff"),
-    "nonce of a megabyte": sasl_initial(b"n,,n=,r=" + b"x" * 1_000_000),
-    "zero inside": sasl_initial(b"n,,n=,r=abc\0def"),
-    "channel binding without TLS": sasl_initial(b"p=tls-unique,,n=,r=abc"),
-    "unknown flag": sasl_initial(b"z,,n=,r=abc"),
-    "mandatory extension": sasl_initial(b"n,,m=x,n=,r=abc"),
-    "random": sasl_initial(bytes(random.Random(2).randrange(256) for _ in range(300))),
-}
-
-
-@pytest.mark.parametrize("name", CLIENT_FIRST)
-def test_scram_first_message(scram_proxy: Proxy, name: str) -> None:
-    with sasl_started(scram_proxy) as connection:
-        connection.send(CLIENT_FIRST[name])
-        said = thrown_out(connection, 8)
-        assert not [each for each in said if each.type in "ZK"]
-    with scram_proxy.connect(password="app-secret") as other:
-        assert other.execute("SELECT 1").fetchone() == (1,)
-
-
-def final_messages(server_first: bytes, client: ScramClient) -> dict[str, bytes]:
-    good = client.final(server_first)
-    without_proof, _, proof = good.partition(b",p=")
-    return {
-        "nothing": b"",
-        "no proof": without_proof,
-        "empty proof": without_proof + b",p=",
-        "short proof": without_proof + b",p=AAAA",
-        "long proof": without_proof + b",p=" + b"A" * 100_000,
-        "not base64": without_proof + b",p=!!!!",
-        "no nonce": b"c=biws,p=" + proof,
-        "no channel binding": without_proof.partition(b",")[2] + b",p=" + proof,
-        "other channel binding": b"c=eSws," + without_proof.partition(b",")[2] + b",p=" + proof,
-        "other nonce": b"c=biws,r=other,p=" + proof,
-        "nonce cut off": without_proof[:-3] + b",p=" + proof,
-        "nonce made longer": without_proof + b"x,p=" + proof,
-        "zeros for a proof": without_proof + b",p=" + b"A" * 43 + b"=",
-    }
-
-
-@pytest.mark.parametrize("name", list(final_messages(b"r=abc,s=AAAA,i=1", ScramClient("x", "abc"))))
-def test_scram_final_message(scram_proxy: Proxy, name: str) -> None:
-    with sasl_started(scram_proxy) as connection:
-        client = ScramClient("app-secret")
-        connection.send(sasl_initial(client.first()))
-        server_first = connection.read().body[4:]
-        connection.send(message("p", final_messages(server_first, client)[name]))
-        said = thrown_out(connection, 8)
-        assert not [each for each in said if each.type in "ZK"]
-
-
-@pytest.mark.parametrize("when", ["before the first message", "after the first message"])
-def test_second_startup_packet_in_the_middle_of_scram(scram_proxy: Proxy, when: str) -> None:
-    """The exchange of one user must not log in another."""
-    with sasl_started(scram_proxy) as connection:
-        client = ScramClient("app-secret")
-        if when == "after the first message":
-            connection.send(sasl_initial(client.first()))
-            server_first = connection.read().body[4:]
-        try:
-            connection.send(startup({"user": "postgres", "database": "postgres"}))
-            if when == "after the first message":
-                connection.send(message("p", client.final(server_first)))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        said = thrown_out(connection, 8)
-        assert not [each for each in said if each.type in "ZK"]
-
-
-def test_query_in_the_middle_of_a_login(scram_proxy: Proxy) -> None:
-    with sasl_started(scram_proxy) as connection:
-        connection.send(query("SELECT 1"), parse("SELECT 1"), bind(), execute(), SYNC)
-        said = thrown_out(connection, 8)
-        assert not [each for each in said if each.type in "ZKD"]
-
-
-def test_query_sent_with_the_password(start_proxy: Callable[..., Proxy]) -> None:
-    """A client in a hurry: what follows the password is answered after the login, not lost."""
-    proxy = start_proxy(settings={"auth_type": "plain"})
-    with Connection(proxy.host, proxy.port) as connection:
-        connection.send(LOGIN)
-        assert connection.read().type == "R"
-        connection.send(message("p", text("app-secret")) + query("SELECT 1"))
-        answer = connection.read_until("Z", 2)
-        assert [each.values() for each in answer if each.type == "D"] == [[b"1"]]
-
-
-def test_query_sent_with_the_startup_packet(proxy: Proxy) -> None:
-    with Connection(proxy.host, proxy.port) as connection:
-        connection.send(LOGIN + query("SELECT 1"))
-        answer = connection.read_until("Z", 2)
-        assert [each.values() for each in answer if each.type == "D"] == [[b"1"]]
-
-
 # Many
 
 def test_connections_that_say_nothing(start_proxy: Callable[..., Proxy]) -> None:
@@ -449,96 +299,3 @@ def test_mutated_sessions(proxy: Proxy) -> None:
                     pass
                 except TimeoutError:
                     raise AssertionError(f"no end: {bytes(mutated)!r}") from None
-
-
-# A server that misbehaves
-
-@pytest.mark.parametrize("answer", [
-    b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, b"R" + struct.pack("!i", 2**31 - 1) + b"x" * 100,
-    b"R" + struct.pack("!i", 0), b"E" + struct.pack("!i", 5) + b"\0", message("E", b"MX\0\0"),
-    message("R", struct.pack("!i", 10) + b"\0"), message("R", struct.pack("!i", 99)), message("v", b""),
-    message("R", struct.pack("!i", 0)) + message("K", b"x") + message("Z", b"?"),
-    message("R", struct.pack("!i", 0)) + message("S", b"name") + message("Z", b"I"),
-], ids=lambda answer: ascii(answer[:12]))
-def test_rogue_server(start_proxy: Callable[..., Proxy], answer: bytes) -> None:
-    """What a server says at login may be rubbish too."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        listener.settimeout(5)
-        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2, "server_connect_timeout": 1})
-        proxy.databases = {"rogue": f"host=127.0.0.1 port={listener.getsockname()[1]}", "app": proxy.server()}
-        proxy.start()
-        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
-            client.send(startup({"user": "app", "database": "rogue"}))
-            server, _ = listener.accept()
-            with server:
-                server.recv(1000)
-                server.sendall(answer)
-                if answer:
-                    server.settimeout(3)
-                    try:
-                        while server.recv(1000):
-                            pass
-                    except (TimeoutError, ConnectionResetError):
-                        pass
-
-
-@pytest.mark.parametrize("iterations", [
-    "0", "-1", "99999999", "x", "",
-    pytest.param("4294967297", marks=pytest.mark.martlet("in PgBouncer it overflows to 1"))])
-def test_rogue_server_demands_iterations(start_proxy: Callable[..., Proxy], iterations: str) -> None:
-    """A number that would keep the proxy busy for hours is refused."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        listener.settimeout(5)
-        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2})
-        proxy.databases = {
-            "rogue": f"host=127.0.0.1 port={listener.getsockname()[1]} user=app password=secret", "app": proxy.server()}
-        proxy.start()
-        before = proxy.figures.cpu_seconds()
-        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
-            client.send(startup({"user": "app", "database": "rogue"}))
-            server, _ = listener.accept()
-            with server:
-                server.settimeout(3)
-                server.recv(1000)
-                server.sendall(message("R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
-                first = server.recv(1000)
-                nonce = first.rpartition(b"r=")[2]
-                server.sendall(message(
-                    "R", struct.pack("!i", 11) + b"r=" + nonce + b"xyz,s=c2FsdHNhbHQ=,i=" + iterations.encode()))
-                try:
-                    assert server.recv(1000) == b"", "it was answered"
-                except ConnectionResetError:
-                    pass
-        assert proxy.figures.cpu_seconds() - before < 1.5
-
-
-@pytest.mark.parametrize("rubbish", [
-    b"D" + struct.pack("!i", 1), b"\0" * 50, message("K", b"x" * 8), message("E", b"SFATAL\0C57P01\0Mgone\0\0"),
-    message("Z", b"I"), message("A", struct.pack("!i", 7) + b"channel\0payload\0"), message("N", b"SNOTICE\0Mx\0\0"),
-    message("S", b"TimeZone\0Mars\0")], ids=lambda rubbish: ascii(rubbish[:8]))
-def test_idle_server_that_speaks(start_proxy: Callable[..., Proxy], rubbish: bytes) -> None:
-    """Nothing that an idle server says may reach the client who gets it next."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        listener.settimeout(5)
-        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2, "default_pool_size": 1})
-        proxy.databases = {"rogue": f"host=127.0.0.1 port={listener.getsockname()[1]}", "app": proxy.server()}
-        proxy.start()
-        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
-            client.send(startup({"user": "app", "database": "rogue"}))
-            server, _ = listener.accept()
-            with server:
-                server.recv(1000)
-                welcome = b"".join(
-                    message("S", text(name) + text(value)) for name, value in {
-                        "server_version": "15.0", "client_encoding": "UTF8", "TimeZone": "UTC",
-                        "DateStyle": "ISO, MDY", "standard_conforming_strings": "on"}.items())
-                server.sendall(message("R", struct.pack("!i", 0)) + welcome + message("K", b"12345678") + message("Z", b"I"))
-                client.read_until("Z")
-                server.sendall(rubbish)
-                assert client.silent(0.3)

@@ -152,7 +152,8 @@ def test_server_is_held_until_the_cancel_is_through(
             canceller = Background(cancel_of, proxy, one)
             two.send(query(f"SELECT {number}, pg_sleep(0.003)"))
             answer = two.read_until("Z")
-            assert [each.type for each in answer] == ["T", "D", "C", "Z"], [each.fields() for each in answer if each.type == "E"]
+            errors = [each.fields() for each in answer if each.type == "E"]
+            assert [each.type for each in answer] == ["T", "D", "C", "Z"], errors
             canceller.result()
             one.read_until("Z")
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import asyncpg
 import psycopg
 import pytest
 
 from cluster import Cluster
-from common import Background, wait_until
+from common import Background
 from proxy import Proxy
 from rawpg import COPY_DONE, SYNC, Connection, bind, copy_data, copy_fail, execute, parse, query
 
@@ -162,11 +161,12 @@ def test_copy_out_streams(
         start_proxy: Callable[..., Proxy], database: str, megabytes: int, slow: bool) -> None:
     """A reader that is slower than the server makes the server wait, not the proxy's memory grow."""
     proxy = warmed(start_proxy(), database)
-    with Connection(proxy.host, proxy.port, timeout=600) as connection, Memory(proxy) as memory:
+    with Connection(proxy.host, proxy.port, timeout=20) as connection, Memory(proxy) as memory:
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection.login(database=database)
         rows = megabytes * 1024
         connection.send(query(f"COPY (SELECT repeat('x', 1023) FROM generate_series(1, {rows})) TO STDOUT"))
+        connection.socket.settimeout(15)
         received, pauses = 0, 0
         connection.read_until("H")
         tail = bytes(connection._buffer)
@@ -187,9 +187,10 @@ def test_copy_in_streams(start_proxy: Callable[..., Proxy], cluster: Cluster, ta
     proxy = warmed(start_proxy(), table)
     block = b"1\t" + b"x" * 1021 + b"\n"
     block = copy_data(block * 64) * 16
-    with Connection(proxy.host, proxy.port, timeout=600).login(database=table) as connection, Memory(proxy) as memory:
+    with Connection(proxy.host, proxy.port, timeout=20).login(database=table) as connection, Memory(proxy) as memory:
         connection.send(query("COPY t FROM STDIN"))
         connection.read_until("G")
+        connection.socket.settimeout(15)
         for _ in range(megabytes):
             connection.send(block)
         connection.send(COPY_DONE)
@@ -202,7 +203,7 @@ def test_copy_in_with_a_server_that_stands_still(
         start_proxy: Callable[..., Proxy], cluster: Cluster, table: str) -> None:
     """The server waits for a lock while the client pushes: the client is made to wait."""
     proxy = warmed(start_proxy(), table)
-    with cluster.connect(table) as locker, Connection(proxy.host, proxy.port, timeout=60).login(database=table) as client:
+    with cluster.connect(table) as locker, Connection(proxy.host, proxy.port).login(database=table) as client:
         client.simple("SELECT 1")
         locker.execute("CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS "
                        "'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'")
@@ -237,7 +238,7 @@ def test_large_rows_with_a_slow_reader(start_proxy: Callable[..., Proxy], databa
     """One row is larger than all the memory that may be used."""
     size = 64 if request.config.getoption("--long") else 24
     proxy = warmed(start_proxy(), database)
-    with Connection(proxy.host, proxy.port, timeout=600) as connection, Memory(proxy) as memory:
+    with Connection(proxy.host, proxy.port, timeout=20) as connection, Memory(proxy) as memory:
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection.login(database=database)
         rows = 16 if request.config.getoption("--long") else 4

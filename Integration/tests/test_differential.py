@@ -52,7 +52,8 @@ SCRIPTS: dict[str, list[Round]] = {
     "syntax error": simple("SELEC 1", "SELECT 2"),
     "error with detail and hint": simple("SELECT nosuchfunction(1)", "SELECT 1"),
     "notice": simple("DO $$ BEGIN RAISE NOTICE 'hello %', 1; END $$"),
-    "warning with hint": simple("DO $$ BEGIN RAISE WARNING 'w' USING HINT = 'h', DETAIL = 'd', ERRCODE = '01234'; END $$"),
+    "warning with hint": simple(
+        "DO $$ BEGIN RAISE WARNING 'w' USING HINT = 'h', DETAIL = 'd', ERRCODE = '01234'; END $$"),
     "many notices": simple("DO $$ BEGIN FOR i IN 1..300 LOOP RAISE NOTICE '%', repeat('n', i); END LOOP; END $$"),
     "transaction": simple("BEGIN", "SELECT 1", "COMMIT"),
     "failed transaction": simple("BEGIN", "SELECT 1/0", "SELECT 1", "ROLLBACK", "SELECT 2"),
@@ -131,7 +132,8 @@ SCRIPTS: dict[str, list[Round]] = {
         *pipeline(parse("BEGIN"), bind(), execute(), SYNC), *pipeline(parse("SELECT 1"), bind(), execute(), SYNC),
         *pipeline(parse("COMMIT"), bind(), execute(), SYNC)],
     "transaction in one pipeline": pipeline(
-        parse("BEGIN"), bind(), execute(), parse("SELECT 1"), bind(), execute(), parse("COMMIT"), bind(), execute(), SYNC),
+        parse("BEGIN"), bind(), execute(), parse("SELECT 1"), bind(), execute(), parse("COMMIT"), bind(), execute(),
+        SYNC),
     "failed transaction by the extended protocol": [
         *pipeline(parse("BEGIN"), bind(), execute(), SYNC), *pipeline(parse("SELECT 1/0"), bind(), execute(), SYNC),
         *pipeline(parse("SELECT 1"), bind(), execute(), SYNC), *pipeline(parse("ROLLBACK"), bind(), execute(), SYNC)],
@@ -147,7 +149,8 @@ SCRIPTS: dict[str, list[Round]] = {
     "large value": pipeline(parse("SELECT length($1)"), bind(values=("x" * 2_000_000,)), execute(), SYNC),
     "large statement": pipeline(parse("SELECT '" + "x" * 700_000 + "'", "s"), bind("s"), execute(), SYNC),
     "many parameters": pipeline(
-        parse("SELECT " + "+".join(f"${i + 1}::int" for i in range(1000))), bind(values=("1",) * 1000), execute(), SYNC),
+        parse("SELECT " + "+".join(f"${i + 1}::int" for i in range(1000))), bind(values=("1",) * 1000), execute(),
+        SYNC),
     "execute a portal that is not there": pipeline(execute("nosuch"), SYNC),
     "describe a portal that is not there": pipeline(describe("P", "nosuch"), SYNC),
     "statement with a long name": pipeline(parse("SELECT 1", "n" * 5000), bind("n" * 5000), execute(), SYNC),
@@ -281,7 +284,7 @@ def play(host: str, port: int, script: list[Round]) -> list[str]:
 
 @pytest.fixture(scope="module", params=["session", "transaction"])
 def pooler(request: pytest.FixtureRequest, program: Program, cluster: Cluster) -> Iterator[Proxy]:
-    """One proxy serves all scripts of a mode: a script that spoils a server connection is noticed by those behind it."""
+    """One proxy serves all scripts of a mode: one that spoils a server connection is noticed by those behind it."""
     proxy = Proxy(program, cluster, settings={"pool_mode": request.param, "default_pool_size": 3}).start()
     yield proxy
     proxy.stop()

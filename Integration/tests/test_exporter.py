@@ -64,7 +64,8 @@ def test_exporter_as_it_is(proxy: Proxy) -> None:
         exporter.terminate()
         exporter.wait(10)
         exporter.stdout.close()
-    for sample in ('pgbouncer_active_clients{database="app",user="app"} 1.0', 'pgbouncer_pool_size{database="app"} 10.0',
+    for sample in ('pgbouncer_active_clients{database="app",user="app"} 1.0',
+                   'pgbouncer_pool_size{database="app"} 10.0',
                    'pgbouncer_reserve_pool{database="app"} 0.0', 'pgbouncer_requests_total{database="app"} ',
                    "pgbouncer_used_clients "):
         assert f"\n{sample}" in page, f"{sample} is missing:\n{page}"
@@ -78,7 +79,10 @@ def test_exporter_scrapes(proxy: Proxy) -> None:
             ["/usr/bin/python3", "-c", COLLECT, "stats", str(proxy.port), proxy.host],
             capture_output=True, text=True, timeout=30, env=environment(), cwd="/")
     assert result.returncode == 0, result.stderr
-    samples = {tuple(line.rsplit(" ", 1)[0].split(" ")): float(line.rsplit(" ", 1)[1]) for line in result.stdout.splitlines()}
+    samples = {}
+    for line in result.stdout.splitlines():
+        name, database, value = line.split(" ")
+        samples[name, database] = float(value)
     assert samples["pgbouncer_active_clients", "app"] == 1
     assert samples["pgbouncer_waiting_clients", "app"] == 0
     assert samples["pgbouncer_pool_size", "app"] == 10

@@ -11,7 +11,7 @@ import pytest
 from cluster import BackendSampler, Cluster
 from common import Background, wait_until
 from proxy import Proxy
-from rawpg import Connection, query, startup
+from rawpg import Connection, query
 from test_logins import refusal
 
 

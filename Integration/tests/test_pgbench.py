@@ -30,7 +30,8 @@ def pgbench(host: str, port: int, *arguments: str, timeout: float = 100) -> str:
 def matrix(scripts: list[str], protocols: list[str]) -> list:
     return [
         pytest.param(script, protocol, id=f"{script}-{protocol}", marks=[
-            pytest.mark.martlet("PgBouncer hangs: Parse needs a server there")] if (script, protocol) in HANGS_PGBOUNCER else [])
+            pytest.mark.martlet("PgBouncer hangs: Parse needs a server there")
+        ] if (script, protocol) in HANGS_PGBOUNCER else [])
         for script in scripts for protocol in protocols]
 
 
@@ -39,8 +40,8 @@ def run_matrix(proxy: Proxy, cluster: Cluster, database: str, script: str, proto
     pgbench(cluster.host, cluster.port, "-i", "-s", "2", "-q", database)
     with BackendSampler(cluster, database) as sampler:
         output = pgbench(
-            proxy.host, proxy.port, "-n", "-b", script, "-M", protocol, "-c", str(clients), "-j", "2", *length, database,
-            timeout=timeout)
+            proxy.host, proxy.port, "-n", "-b", script, "-M", protocol, "-c", str(clients), "-j", "2", *length,
+            database, timeout=timeout)
     done = re.search(r"number of transactions actually processed: (\d+)(?:/(\d+))?", output)
     assert done and int(done[1]) > 0 and (done[2] is None or done[1] == done[2]), output
     assert re.search(r"number of failed transactions: 0 ", output), output
@@ -52,7 +53,8 @@ def run_matrix(proxy: Proxy, cluster: Cluster, database: str, script: str, proto
 
 
 @pytest.mark.parametrize("script,protocol", matrix(SCRIPTS, PROTOCOLS))
-def test_pgbench(start_proxy: Callable[..., Proxy], cluster: Cluster, database: str, script: str, protocol: str) -> None:
+def test_pgbench(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str, script: str, protocol: str) -> None:
     proxy = start_proxy(settings={"default_pool_size": 10})
     run_matrix(proxy, cluster, database, script, protocol, 60, "-t", "20", timeout=60)
 

@@ -171,7 +171,7 @@ def test_pool_mode_per_database_and_user(start_proxy: Callable[..., Proxy]) -> N
             assert proxy.pool(dbname, user)["pool_mode"] == "session"
             assert proxy.pool(dbname, user)["sv_active"] == 1
             other.execute("SELECT 1")
-            proxy.wait_pool(lambda pool: pool["sv_active"] == 0 and pool["pool_mode"] == "transaction", "transaction mode")
+            proxy.wait_pool(lambda pool: (pool["sv_active"], pool["pool_mode"]) == (0, "transaction"), "released")
 
 
 def test_connect_query(start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:

@@ -219,9 +219,15 @@ def test_unnamed_statement_lives_on(start_proxy: Callable[..., Proxy], database:
         for _ in range(2):
             assert run(one, "", "1") == [[b"one", b"1"]]
             assert run(two, "", "2") == [[b"two", b"2"]]
-        # A simple query ends the unnamed statement's life.
-        one.simple("SELECT 1")
-        assert errors(one.ask(bind(values=("1",)), execute(), SYNC)) == ["26000"]
+
+
+@pytest.mark.martlet("PgBouncer does not keep the unnamed statement")
+def test_simple_query_ends_the_unnamed_statement(start_proxy: Callable[..., Proxy], database: str) -> None:
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    with login(proxy, database) as client:
+        client.ask(parse("SELECT $1::int"), SYNC)
+        client.simple("SELECT 1")
+        assert errors(client.ask(bind(values=("1",)), execute(), SYNC)) == ["26000"]
 
 
 def test_statement_prepared_in_a_transaction_that_fails(start_proxy: Callable[..., Proxy], database: str) -> None:

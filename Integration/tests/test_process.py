@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from cluster import Cluster
-from common import AS_ROOT, Background, as_service_user, environment, free_port, own, wait_until
+from common import AS_ROOT, Background, as_service_user, environment, own, wait_until
 from proxy import Program, Proxy
 from rawpg import Connection
 
@@ -33,7 +33,7 @@ def test_hup_reloads(start_proxy: Callable[..., Proxy]) -> None:
     proxy.settings["default_pool_size"] = 3
     proxy.write_configuration()
     proxy.signal(signal.SIGHUP)
-    wait_until(lambda: {row["key"]: row["value"] for row in proxy.show("CONFIG")}["default_pool_size"] == "3", "reloaded")
+    wait_until(lambda: proxy.setting("default_pool_size") == "3", "reloaded")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
@@ -86,7 +86,7 @@ def test_usr1_pauses_and_usr2_resumes(proxy: Proxy) -> None:
     with proxy.connect() as connection:
         connection.execute("SELECT 1")
         proxy.signal(signal.SIGUSR1)
-        wait_until(lambda: {row["key"]: row["value"] for row in proxy.show("STATE")}["paused"] == "yes", "paused")
+        wait_until(lambda: proxy.state("paused") == "yes", "paused")
         waiting = Background(connection.execute, "SELECT 1")
         time.sleep(0.2)
         assert not waiting.done
@@ -164,7 +164,8 @@ def test_log_and_pid_file(start_proxy: Callable[..., Proxy]) -> None:
     assert int(pidfile.read_text()) == proxy.pid
     with proxy.connect() as connection:
         connection.execute("SELECT 1")
-    wait_until(lambda: re.search(r"C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ ", logfile.read_text()), "the login is logged")
+    wait_until(
+        lambda: re.search(r"C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ ", logfile.read_text()), "the login is logged")
     assert re.search(r"S-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ ", logfile.read_text())
     # Rotated away: SIGHUP has it opened anew.
     logfile.rename(proxy.directory / "old.log")

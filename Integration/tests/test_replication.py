@@ -73,8 +73,8 @@ def test_pg_basebackup(proxy: Proxy, scratch) -> None:
     own(target)
     result = subprocess.run(
         Installation().command(
-            "pg_basebackup", "-D", str(target), "-h", proxy.host, "-p", str(proxy.port), "-U", "app", "--checkpoint=fast",
-            "--wal-method=stream", "--no-sync"),
+            "pg_basebackup", "-D", str(target), "-h", proxy.host, "-p", str(proxy.port), "-U", "app",
+            "--checkpoint=fast", "--wal-method=stream", "--no-sync"),
         capture_output=True, text=True, timeout=90, env=environment(), cwd="/")
     assert result.returncode == 0, result.stderr
     assert (target / "PG_VERSION").exists()

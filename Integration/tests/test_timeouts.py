@@ -160,7 +160,8 @@ def test_client_idle_timeout(start_proxy: Callable[..., Proxy], tolerance: float
         check(proxy, error, "client_idle_timeout")
 
 
-@pytest.mark.parametrize("what", ["says nothing", "stops within the startup packet", "does not answer the password request"])
+@pytest.mark.parametrize("what", [
+    "says nothing", "stops within the startup packet", "does not answer the password request"])
 def test_client_login_timeout(start_proxy: Callable[..., Proxy], tolerance: float, what: str) -> None:
     proxy = start_proxy(settings={"client_login_timeout": 0.7, "auth_type": "md5", "tcp_defer_accept": 0})
     with takes(0.7, tolerance), Connection(proxy.host, proxy.port) as connection:

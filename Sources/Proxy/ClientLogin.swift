@@ -352,7 +352,9 @@ final class ClientLogin {
         if let replication = Self.replication(message.replication) {
             self.client.isReplication = true
             return group.pool.connect(
-                for: ServerSession.Replication(mode: replication, client: self.client.id), self.client)
+                for: ServerSession.Replication(
+                    mode: replication, client: self.client.id,
+                    parameters: self.startupParameters(message, general)), self.client)
         }
         if group.pool.awaitWelcome(self.client) { self.finish() }
     }
@@ -408,7 +410,8 @@ final class ClientLogin {
     func finish(server: ServerSession? = nil) {
         guard let message = self.message, let defaults = server?.parameters ?? self.client.pool.welcome else { return }
         let general = self.settings.general
-        let startup = self.startupParameters(message, general)
+        // A replication client's settings went into its own server connection's startup packet.
+        let startup = server == nil ? self.startupParameters(message, general) : []
         let parameters: ParameterSet
         do {
             parameters = try self.worker.parameters.initial(startup, defaults: defaults)

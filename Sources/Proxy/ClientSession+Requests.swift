@@ -31,7 +31,7 @@ extension ClientSession {
     var isInMessage: Bool { self.framer.remaining > 0 && !self.dropsMessage }
 
     func relay(_ bytes: Span<UInt8>) -> Int {
-        if self.isAwaitingSettings { return 0 }
+        if self.isAwaitingSettings || self.isWaiting { return 0 }
         var cursor = 0
         // What from here to the cursor goes to the server.
         var run = 0
@@ -89,6 +89,7 @@ extension ClientSession {
             if isWhole { self.dropsMessage = false }
         }
         self.pass(bytes, run..<cursor)
+        self.group.statistics.counters.received &+= UInt64(cursor)
         return cursor
     }
 
@@ -99,7 +100,6 @@ extension ClientSession {
     func pass(_ bytes: Span<UInt8>, _ range: Range<Int>) {
         guard !range.isEmpty, let server = self.server else { return }
         server.send(bytes.extracting(range))
-        self.group.statistics.counters.received &+= UInt64(range.count)
         // A server that does not take it keeps this side from being read; so does a client that does not read.
         if server.isCongested || self.isCongested { self.pauseReading() }
     }
@@ -142,12 +142,14 @@ extension ClientSession {
         }
         switch type {
         case Frontend.query:
-            if self.worker.configuration.settings.general.disablePqexec {
+            if self.pool.rules.disablesSimpleQueries {
                 self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
                 return .end
             }
             server.requests.append(.query)
+            // A Query ends the unnamed statement, the client's own and whoever's the server has.
             server.unnamedStatement = 0
+            self.forgetUnnamed()
         case Frontend.functionCall: server.requests.append(.function)
         case Frontend.parse: server.requests.append(.parse)
         case Frontend.bind: server.requests.append(.bind)

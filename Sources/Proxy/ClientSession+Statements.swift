@@ -65,6 +65,7 @@ extension ClientSession {
     private func parse(
         _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
     ) -> Verdict {
+        guard length > MessageFramer.headerLength else { return self.malformed(bytes, run..<range.lowerBound) }
         guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
         if range.count < length {
@@ -107,6 +108,11 @@ extension ClientSession {
             self.sendParse(statement, server, .forward, name: copy)
         }
         return .replaced(upTo: range.upperBound)
+    }
+
+    func forgetUnnamed() {
+        if !self.unnamedParse.isEmpty { self.unnamedParse.removeAll(keepingCapacity: true) }
+        self.unnamedStatement = 0
     }
 
     private func noteUnnamed(_ server: ServerSession) {
@@ -226,8 +232,7 @@ extension ClientSession {
     ) -> Verdict {
         let name = message.extracting(target.name)
         if name.isEmpty {
-            self.unnamedParse.removeAll()
-            self.unnamedStatement = 0
+            self.forgetUnnamed()
             server.unnamedStatement = 0
             server.requests.append(.close)
             return .pass
@@ -252,8 +257,7 @@ extension ClientSession {
             guard let target = MessageTarget(message), target.kind == MessageTarget.statement else { return nil }
             let name = message.extracting(target.name)
             if name.isEmpty {
-                self.unnamedParse.removeAll()
-                self.unnamedStatement = 0
+                self.forgetUnnamed()
             } else {
                 self.statements.remove(name)
             }

@@ -24,7 +24,8 @@ final class ClientSession: Connection {
     /// Who logs in; nil when that is done.
     var login: ClientLogin?
     var console: ConsoleSession?
-    private var loggedInto: ClientGroup?
+    /// What this client shares with others of its user and database; nobody's before admission.
+    private(set) var group: ClientGroup
     private(set) var cancelKey: UInt64?
     /// Protocol 3.2: the secret is longer than 4 bytes.
     private(set) var longSecret: [UInt8] = []
@@ -61,20 +62,20 @@ final class ClientSession: Connection {
         self.id = id
         self.isUnix = isUnix
         self.connectTime = wallClockNow()
+        self.group = worker.nobody
         self.framer = MessageFramer(maximumLength: worker.configuration.settings.general.maxPacketSize)
         super.init(loop: worker.loop, socket: socket)
     }
 
-    /// What this client shares with others of its user and database; only before login is over there is none.
-    var group: ClientGroup { self.loggedInto ?? self.worker.nobody }
     var pool: Pool { self.group.pool }
     /// Whether admission is over.
-    var hasGroup: Bool { self.loggedInto != nil }
-    var isLoggedIn: Bool { self.loggedInto != nil && self.login == nil }
+    var hasGroup: Bool { self.group !== self.worker.nobody }
+    var isLoggedIn: Bool { self.hasGroup && self.login == nil }
 
     var prefix: String {
-        let database = self.login?.database ?? self.loggedInto?.key.database ?? self.console.map { _ in "pgbouncer" }
-        let user = self.login?.user ?? self.loggedInto?.key.user ?? self.console?.user
+        let key = self.hasGroup ? self.group.key : nil
+        let database = self.login?.database ?? key?.database ?? self.console.map { _ in "pgbouncer" }
+        let user = self.login?.user ?? key?.user ?? self.console?.user
         return "C-0x\(String(self.id, radix: 16)): \(database ?? "(nodb)")/\(user ?? "(nouser)")@\(self.peer)"
     }
 
@@ -87,19 +88,19 @@ final class ClientSession: Connection {
     func begin() {
         self.login = ClientLogin(self)
         let timeout = self.worker.configuration.settings.general.clientLoginTimeout
-        if timeout > 0 { self.setDeadline(self.loop.now + timeout) }
+        if timeout > 0 { self.setDeadline(self.now + timeout) }
         self.start()
     }
 
     /// Authentication is over and the group known; a group is joined once.
-    func join(_ group: ClientGroup) { self.loggedInto = group }
+    func join(_ group: ClientGroup) { self.group = group }
 
     /// The pool's parameters are known: the login can end.
     func welcomed() { self.login?.finish() }
 
     func loggedIn() {
         self.login = nil
-        self.idleSince = self.loop.now
+        self.idleSince = self.now
         self.armIdle()
     }
 
@@ -128,22 +129,22 @@ final class ClientSession: Connection {
     func beginWaiting() {
         self.isWaiting = true
         self.isNotified = false
-        self.waitingSince = self.loop.now
+        self.waitingSince = self.now
         let timeouts = self.group.timeouts
         var due = MonotonicTime.max
-        if timeouts.queryWait > 0 { due = self.loop.now + timeouts.queryWait }
-        if timeouts.queryWaitNotify > 0 { due = min(due, self.loop.now + timeouts.queryWaitNotify) }
+        if timeouts.queryWait > 0 { due = self.now + timeouts.queryWait }
+        if timeouts.queryWaitNotify > 0 { due = min(due, self.now + timeouts.queryWaitNotify) }
         self.setDeadline(due)
     }
 
     func endWaiting() {
         self.isWaiting = false
-        self.group.statistics.counters.waitTime &+= UInt64(self.loop.now - self.waitingSince)
+        self.group.statistics.counters.waitTime &+= UInt64(self.now - self.waitingSince)
     }
 
     private func waitTimedOut() {
         let timeouts = self.group.timeouts
-        let now = self.loop.now
+        let now = self.now
         if timeouts.queryWait > 0 && now >= self.waitingSince + timeouts.queryWait {
             return self.fail(ServerError(message: "query_wait_timeout", sqlState: SQLState.protocolViolation))
         }
@@ -164,7 +165,7 @@ final class ClientSession: Connection {
     func linked(_ server: ServerSession) {
         self.server = server
         self.group.statistics.counters.serverAssignmentCount &+= 1
-        self.transactionTime = self.loop.now
+        self.transactionTime = self.now
         self.setDeadline(.max)
     }
 
@@ -172,7 +173,7 @@ final class ClientSession: Connection {
     func unlinked() {
         self.server = nil
         if !self.isOver { self.resumeReading() }
-        self.idleSince = self.loop.now
+        self.idleSince = self.now
         self.armIdle()
     }
 
@@ -183,8 +184,8 @@ final class ClientSession: Connection {
 
     /// A request begins, with nothing outstanding before it.
     func queryBegins() {
-        self.requestTime = self.loop.now
-        if self.server?.transaction == .idle { self.transactionTime = self.loop.now }
+        self.requestTime = self.now
+        if self.server?.transaction == .idle { self.transactionTime = self.now }
         if self.group.timeouts.whileLinked { self.armLinked(isRunning: true) }
     }
 
@@ -195,14 +196,14 @@ final class ClientSession: Connection {
         let isInTransaction = isRunning || self.server?.transaction != .idle
         if isInTransaction && timeouts.transaction > 0 { due = min(due, self.transactionTime + timeouts.transaction) }
         if !isRunning && isInTransaction && timeouts.idleTransaction > 0 {
-            due = min(due, self.loop.now + timeouts.idleTransaction)
+            due = min(due, self.now + timeouts.idleTransaction)
         }
         self.setDeadline(due)
     }
 
     /// ReadyForQuery has been passed on.
     func queryEnded(_ transaction: TransactionStatus) {
-        let now = self.loop.now
+        let now = self.now
         let statistics = self.group.statistics
         statistics.counters.queryCount &+= 1
         statistics.counters.queryTime &+= UInt64(now - self.requestTime)
@@ -332,9 +333,9 @@ final class ClientSession: Connection {
             self.server = nil
         }
         self.worker.removed(self)
-        if let group = self.loggedInto {
-            group.sharedDatabase.clients.give()
-            group.sharedUser.clients.give()
+        if self.hasGroup {
+            self.group.sharedDatabase.clients.give()
+            self.group.sharedUser.clients.give()
         }
     }
 
@@ -350,7 +351,7 @@ final class ClientSession: Connection {
             }
             return
         }
-        let now = self.loop.now
+        let now = self.now
         let isRunning = !server.requests.isEmpty
         if timeouts.transaction > 0 && now >= self.transactionTime + timeouts.transaction
             && (isRunning || server.transaction != .idle)
@@ -387,8 +388,9 @@ final class ClientSession: Connection {
         }
         var status = ClientStatus(
             id: self.id, state: state,
-            user: self.loggedInto?.key.user ?? self.console?.user ?? self.login?.user ?? "",
-            database: self.loggedInto?.key.database ?? (self.console != nil ? "pgbouncer" : self.login?.database ?? ""))
+            user: self.hasGroup ? self.group.key.user : self.console?.user ?? self.login?.user ?? "",
+            database: self.hasGroup
+                ? self.group.key.database : self.console != nil ? "pgbouncer" : self.login?.database ?? "")
         let settings = self.worker.configuration.settings.general
         if self.isUnix {
             status.address = "unix"
@@ -404,7 +406,7 @@ final class ClientSession: Connection {
             status.localAddress = local.host
             status.localPort = Int(local.port)
         }
-        let now = self.loop.now
+        let now = self.now
         let wall = wallClockNow()
         status.connectTime = self.connectTime
         status.requestTime = self.requestTime > 0 ? wall - (now - self.requestTime) : self.connectTime

@@ -13,13 +13,28 @@ import Wire
 /// exactly one of these places: logging in, idle, being made ready (checked, cleaned, held back by a cancel), or
 /// linked to a client.
 final class Pool {
-    unowned let worker: Worker
+    let worker: Worker
     let shared: SharedPool
     /// The entry of `[databases]`.
     private(set) var database: DatabaseSettings
     private(set) var mode: PoolMode = .session
-    private(set) var size = 0
-    private(set) var reserve = 0
+    /// The settings that every transaction asks about, as plain numbers: to reach into `Settings` is to copy it.
+    private(set) var rules = Rules()
+
+    struct Rules {
+        var size = 0
+        var reserve = 0
+        /// Microseconds; `.max` is never.
+        var reserveTimeout: Microseconds = .max
+        var idleTimeout: Microseconds = .max
+        var lifetime: Microseconds = .max
+        /// `.max` without a check query.
+        var checkDelay: Microseconds = .max
+        var isRoundRobin = false
+        var resetsAlways = false
+        var disablesSimpleQueries = false
+        var logsErrors = false
+    }
     /// Prepared statements are followed from connection to connection.
     private(set) var tracksStatements = false
 
@@ -62,8 +77,17 @@ final class Pool {
         let changed = database.needsOtherServerConnections(than: self.database)
         self.database = database
         self.mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
-        self.size = settings.effectivePoolSize(database: database, user: self.shared.key.user)
-        self.reserve = settings.effectiveReservePoolSize(database: database, user: self.shared.key.user)
+        let general = settings.general
+        let never = { (time: Microseconds) in time > 0 ? time : .max }
+        self.rules = Rules(
+            size: settings.effectivePoolSize(database: database, user: self.shared.key.user),
+            reserve: settings.effectiveReservePoolSize(database: database, user: self.shared.key.user),
+            reserveTimeout: never(general.reservePoolTimeout), idleTimeout: never(general.serverIdleTimeout),
+            lifetime: settings.effectiveServerLifetime(database: database),
+            checkDelay: general.serverCheckQuery == nil ? .max : general.serverCheckDelay,
+            isRoundRobin: general.serverRoundRobin,
+            resetsAlways: general.serverResetQueryAlways && !general.serverResetQuery.isEmpty,
+            disablesSimpleQueries: general.disablePqexec, logsErrors: general.verbose > 1)
         self.tracksStatements = self.mode != .session && settings.general.maxPreparedStatements > 0
         if changed {
             self.welcome = nil
@@ -191,7 +215,7 @@ final class Pool {
     // MARK: Connections
 
     private func takeIdle() -> ServerSession? {
-        while let server = self.settings.serverRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
+        while let server = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
             if self.idle.isEmpty { self.announceIdle() }
             guard server.isOpen else { continue }
             if server.needsCheck {
@@ -214,7 +238,8 @@ final class Pool {
 
     /// A connection is ready for the next client: somebody who waits here, somebody who waits elsewhere, or nobody.
     func give(_ server: ServerSession) {
-        if self.isPaused { return server.retire("pause mode") }
+        if self.isPaused { return server.end("pause mode") }
+        if let reason = server.retireReason { return server.end(reason) }
         if self.queued > 0 {
             if self.isSomebodyElseFirst { return self.part(with: server) }
             if let client = self.dequeue() {
@@ -299,14 +324,15 @@ final class Pool {
 
     /// Connections this pool may have now. The reserve opens when the oldest client has waited long enough.
     private var limit: Int {
-        guard self.size > 0 else { return 0 }
-        guard self.reserve > 0, self.settings.reservePoolTimeout > 0, let oldest = self.queue.first?.waitingSince else {
-            return self.size
+        let rules = self.rules
+        guard rules.size > 0 else { return 0 }
+        guard rules.reserve > 0, rules.reserveTimeout < .max, let oldest = self.queue.first?.waitingSince else {
+            return rules.size
         }
-        let due = oldest + self.settings.reservePoolTimeout
-        if self.worker.now >= due { return self.size + self.reserve }
+        let due = oldest + rules.reserveTimeout
+        if self.worker.now >= due { return rules.size + rules.reserve }
         self.retry(after: due - self.worker.now)
-        return self.size
+        return rules.size
     }
 
     /// A statement that a server of this pool has accepted needs no server to be prepared by another client.
@@ -511,8 +537,10 @@ final class Pool {
     private func part(with server: ServerSession) {
         self.worker.loop.later {
             guard server.isOpen, server.pool === self else { return }
+            if self.isPaused { return server.end("pause mode") }
+            if let reason = server.retireReason { return server.end(reason) }
             if self.donate(server) { return }
-            if let client = self.isPaused ? nil : self.dequeue() {
+            if let client = self.dequeue() {
                 server.link(client)
                 client.redeliver()
             } else {

@@ -47,6 +47,7 @@ final class ServerLogin {
         parameters += pool.database.startupParameters.map { StartupParameter(name: $0.name, value: $0.value) }
         if let replication = self.server.replication {
             parameters.append(StartupParameter(name: "replication", value: replication.mode))
+            parameters += replication.parameters
         }
         self.server.send(MessageWriter.bytes { $0.startup(parameters: parameters) })
     }

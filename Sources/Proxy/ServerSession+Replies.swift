@@ -236,7 +236,7 @@ extension ServerSession {
         }
         if reply.completed != nil { self.unnamedStatement = 0 }
         self.undo(reply.failedEffects)
-        if let client = self.client, self.worker.configuration.settings.general.verbose > 1 {
+        if let client = self.client, self.pool.rules.logsErrors {
             self.worker.log(.debug, client.prefix, "server error: \(fields.sqlState) \(fields.message)")
         }
     }

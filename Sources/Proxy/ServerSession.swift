@@ -103,6 +103,8 @@ final class ServerSession: Connection {
         let mode: String
         /// The client's `id`.
         let client: UInt64
+        /// The client's settings; a walsender for physical replication understands no SET.
+        let parameters: [StartupParameter]
     }
 
     init(
@@ -129,7 +131,7 @@ final class ServerSession: Connection {
 
     func beginLogin() {
         let timeout = self.pool.settings.serverConnectTimeout
-        if timeout > 0 { self.setDeadline(self.loop.now + timeout) }
+        if timeout > 0 { self.setDeadline(self.now + timeout) }
         self.start()
     }
 
@@ -172,25 +174,24 @@ final class ServerSession: Connection {
 
     func becomeIdle() {
         self.state = .idle
-        self.idleSince = self.loop.now
+        self.idleSince = self.now
         self.isChecked = self.hasBeenUsed
         self.armIdleDeadline()
     }
 
     private func armIdleDeadline() {
-        let settings = self.pool.settings
+        let rules = self.pool.rules
         var due = MonotonicTime.max
-        if settings.serverIdleTimeout > 0 { due = self.idleSince + settings.serverIdleTimeout }
-        let lifetime = self.worker.configuration.settings.effectiveServerLifetime(database: self.pool.database)
-        if lifetime > 0 { due = min(due, self.createdAt + lifetime) }
+        if rules.idleTimeout < .max { due = self.idleSince + rules.idleTimeout }
+        if rules.lifetime > 0 { due = min(due, self.createdAt + rules.lifetime) }
         self.setDeadline(due)
     }
 
     /// Idle for so long that it is asked whether it is still there before a client gets it.
     var needsCheck: Bool {
-        let settings = self.pool.settings
-        guard self.state == .idle, settings.serverCheckQuery != nil else { return false }
-        return self.loop.now - self.idleSince > settings.serverCheckDelay || settings.serverCheckDelay == 0
+        let delay = self.pool.rules.checkDelay
+        guard self.state == .idle, delay < .max else { return false }
+        return self.now - self.idleSince > delay || delay == 0
     }
 
     /// Runs server_check_query; the pool gets the connection back when it has succeeded.
@@ -200,10 +201,7 @@ final class ServerSession: Connection {
     }
 
     /// Older than `server_lifetime`.
-    private var isExpired: Bool {
-        let lifetime = self.worker.configuration.settings.effectiveServerLifetime(database: self.pool.database)
-        return self.loop.now - self.createdAt >= lifetime
-    }
+    private var isExpired: Bool { self.now - self.createdAt >= self.pool.rules.lifetime }
 
     /// Closes the connection: at once when idle, else when it is free.
     func retire(_ reason: String) {
@@ -232,6 +230,7 @@ final class ServerSession: Connection {
         self.hasBeenUsed = true
         self.setDeadline(.max)
         client.linked(self)
+        if self.isDedicated { return }
         if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
     }
 
@@ -278,7 +277,6 @@ final class ServerSession: Connection {
     /// Without a client and without obligations: cleans up, waits for cancels, and goes back to the pool.
     private func settle() {
         self.state = .preparing
-        let settings = self.pool.settings
         // Replies may come that nobody can be given.
         if self.requests.isUncertain { return self.end("unclear state after a failed COPY") }
         if self.cancels > 0 { return self.armPreparing() }
@@ -287,12 +285,13 @@ final class ServerSession: Connection {
             self.statements.removeAll()
             return self.run(.deallocate, "DEALLOCATE ALL")
         }
-        if self.mustReset || (settings.serverResetQueryAlways && self.hasBeenUsed) {
+        if self.mustReset || (self.pool.rules.resetsAlways && self.hasBeenUsed) {
             self.mustReset = false
             self.hasBeenUsed = false
-            if !settings.serverResetQuery.isEmpty {
+            let query = self.pool.settings.serverResetQuery
+            if !query.isEmpty {
                 self.armPreparing()
-                return self.run(.reset, settings.serverResetQuery)
+                return self.run(.reset, query)
             }
         }
         if let reason = self.retireReason { return self.end(reason) }
@@ -305,7 +304,7 @@ final class ServerSession: Connection {
     /// The proxy's own queries may not take for ever.
     private func armPreparing() {
         let timeout = max(self.pool.settings.cancelWaitTimeout, 1_000_000)
-        self.setDeadline(self.loop.now + timeout)
+        self.setDeadline(self.now + timeout)
     }
 
     /// The client is gone. `isOrderly`: it said so behind its last request, which it wants carried out.
@@ -364,7 +363,7 @@ final class ServerSession: Connection {
             return self.end(reason)
         }
         if case .check = own, self.state == .preparing {
-            self.idleSince = self.loop.now
+            self.idleSince = self.now
         }
     }
 
@@ -442,7 +441,7 @@ final class ServerSession: Connection {
         let wasPreparing = self.state == .preparing
         self.state = .closed
         if self.pool.settings.logDisconnections {
-            let age = (self.loop.now - self.createdAt) / 1_000_000
+            let age = (self.now - self.createdAt) / 1_000_000
             self.worker.log(.info, self.prefix, "closing because: \(reason) (age=\(age)s)")
         }
         if self.isOpen { self.send(MessageWriter.bytes { $0.terminate() }) }
@@ -476,14 +475,10 @@ final class ServerSession: Connection {
         switch self.state {
         case .login: self.loginFailed(ServerError(message: "connect timeout", sqlState: SQLState.connectionFailure))
         case .idle:
-            if self.isExpired && self.loop.now < self.idleSince + max(self.pool.settings.serverIdleTimeout, 1) {
+            if self.isExpired {
                 self.end("server lifetime over")
-            } else if self.pool.settings.serverIdleTimeout > 0,
-                self.loop.now >= self.idleSince + self.pool.settings.serverIdleTimeout
-            {
+            } else if self.now - self.idleSince >= self.pool.rules.idleTimeout {
                 self.end("server idle timeout")
-            } else if self.isExpired {
-                self.end("server lifetime over")
             } else {
                 self.armIdleDeadline()
             }

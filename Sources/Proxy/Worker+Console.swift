@@ -79,7 +79,7 @@ extension ServerSession {
         let wall = wallClockNow()
         status.connectTime = self.connectTime
         let last = max(self.client?.requestTime ?? 0, self.idleSince)
-        status.requestTime = last > 0 ? wall - (self.loop.now - last) : self.connectTime
+        status.requestTime = last > 0 ? wall - (self.now - last) : self.connectTime
         status.closeNeeded = self.isRetiring
         status.link = self.client?.id
         status.remotePID = self.backendKey.count >= 4

@@ -141,11 +141,11 @@ open class Connection: EventSource {
                 if sent > 0 { rest = UnsafeRawBufferPointer(rebasing: bytes[sent...]) }
             }
         }
-        self.output.append(rest, &self.loop.buffers)
+        self.withLoop { self.output.append(rest, &$0.buffers) }
         if self.isCongested { self.owesDrained = true }
         if !self.isOffered && self.interest & UInt32(MARTLET_EPOLLOUT) == 0 && self.state == .open {
             self.isOffered = true
-            self.loop.offer(self)
+            self.withLoop { $0.offer(self) }
         }
     }
 
@@ -174,7 +174,7 @@ open class Connection: EventSource {
         let bytes = self.output.bytes
         let sent = martlet_send(self.fd, bytes.baseAddress, bytes.count)
         if sent > 0 {
-            self.output.drop(sent, &self.loop.buffers)
+            self.withLoop { self.output.drop(sent, &$0.buffers) }
         } else if sent < 0 && errno != EAGAIN && errno != EINTR {
             // The peer cannot be reached; reading reports it. What is queued is worthless, and what is in the
             // receive buffer (the peer's last words) is still to be read. The kernel tells an error only once.
@@ -267,7 +267,7 @@ open class Connection: EventSource {
 
     private final func readable() {
         if self.held.isEmpty {
-            let buffer = self.loop.readBuffer
+            let buffer = self.withLoop { $0.readBuffer }
             let count = martlet_recv(self.fd, buffer.baseAddress, buffer.count)
             guard count > 0 else { return self.readFailed(count) }
             self.isDelivering = true
@@ -283,7 +283,7 @@ open class Connection: EventSource {
         } else {
             // Room for what the session waits for, within what one read may take.
             let wanted = min(max(self.holdLimit - self.held.count, 512), EventLoop.readSize)
-            let room = self.held.room(atLeast: wanted, &self.loop.buffers)
+            let room = self.withLoop { self.held.room(atLeast: wanted, &$0.buffers) }
             let count = martlet_recv(self.fd, room.baseAddress, min(room.count, EventLoop.readSize))
             guard count > 0 else { return self.readFailed(count) }
             self.held.commit(count)
@@ -307,14 +307,14 @@ open class Connection: EventSource {
         repeat {
             self.isRedeliveryDue = false
             let consumed = self.received(Span(_unsafeBytes: bytes.bytes))
-            bytes.drop(consumed, &self.loop.buffers)
+            self.withLoop { bytes.drop(consumed, &$0.buffers) }
         } while self.isRedeliveryDue && !bytes.isEmpty && self.state == .open
         self.isDelivering = false
         self.isRedeliveryDue = false
         if self.state == .open {
             swap(&bytes, &self.held)
         }
-        bytes.clear(&self.loop.buffers)
+        self.withLoop { bytes.clear(&$0.buffers) }
     }
 
     // MARK: Ending
@@ -332,7 +332,7 @@ open class Connection: EventSource {
         case .open:
             self.state = .flushing
             self.held.clear(&self.loop.buffers)
-            self.setDeadline(self.loop.now + Self.flushTime)
+            self.setDeadline(self.now + Self.flushTime)
             self.finishFlushing()
         case .flushing, .lingering, .closed: return
         }
@@ -343,7 +343,7 @@ open class Connection: EventSource {
         guard self.output.isEmpty else { return self.updateInterest() }
         self.state = .lingering
         shutdown(self.fd, Int32(SHUT_WR))
-        self.setDeadline(self.loop.now + Self.lingerTime)
+        self.setDeadline(self.now + Self.lingerTime)
         self.updateInterest()
     }
 

@@ -12,7 +12,11 @@ public final class EventLoop {
     static let readSize = 64 * 1024
 
     /// The time at the start of this turn.
-    public private(set) var now: MonotonicTime
+    public private(set) var now: MonotonicTime {
+        get { self.clock.pointee }
+        set { self.clock.pointee = newValue }
+    }
+    let clock = UnsafeMutablePointer<MonotonicTime>.allocate(capacity: 1)
 
     private let epoll: Int32
     private var slots: [Slot] = []
@@ -42,13 +46,14 @@ public final class EventLoop {
     public init() throws(SystemError) {
         self.epoll = epoll_create1(Int32(epollCloseOnExec))
         guard self.epoll >= 0 else { throw SystemError("epoll_create") }
-        self.now = monotonicNow()
+        self.clock.initialize(to: monotonicNow())
         self.readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readSize, alignment: 64)
     }
 
     deinit {
         close(self.epoll)
         self.readBuffer.deallocate()
+        self.clock.deallocate()
     }
 
     // MARK: Sources
@@ -63,7 +68,8 @@ public final class EventLoop {
             self.slots.append(Slot(source: nil, generation: 1))
         }
         self.slots[Int(index)].source = source
-        source.attachedTo = self
+        source.attachedTo = Unmanaged.passUnretained(self)
+        source.clock = UnsafePointer(self.clock)
         source.token = UInt64(self.slots[Int(index)].generation) << 32 | UInt64(index)
         source.scheduled = .max
         source.interest = 0

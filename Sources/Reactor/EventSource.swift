@@ -4,9 +4,19 @@
 /// descriptor has events) and `deadlineReached`.
 open class EventSource {
     /// The loop this is attached to. The loop outlives its sources: it is released when its thread ends.
-    unowned(unsafe) final var attachedTo: EventLoop
+    final var attachedTo: Unmanaged<EventLoop>
     /// The loop this is attached to.
-    public final var loop: EventLoop { self.attachedTo }
+    public final var loop: EventLoop { self.attachedTo.takeUnretainedValue() }
+    /// Uses the loop without counting a reference to it, which costs on the path of every byte.
+    @inline(__always)
+    final func withLoop<Result>(_ body: (EventLoop) -> Result) -> Result {
+        self.attachedTo._withUnsafeGuaranteedRef(body)
+    }
+
+    /// The time at the start of this turn. Read from where the loop keeps it: going through `loop` would count a
+    /// reference each time, and every query asks for the time.
+    public final var now: MonotonicTime { self.clock.pointee }
+    final var clock: UnsafePointer<MonotonicTime>
     /// The file descriptor, or -1.
     final var fd: Int32
     /// Names this source to the loop: generation in the upper half, slot in the lower. 0 while not attached.
@@ -22,7 +32,8 @@ open class EventSource {
     final var scheduled: MonotonicTime = .max
 
     public init(loop: EventLoop, fd: Int32) {
-        self.attachedTo = loop
+        self.attachedTo = Unmanaged.passUnretained(loop)
+        self.clock = UnsafePointer(loop.clock)
         self.fd = fd
     }
 
