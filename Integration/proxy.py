@@ -172,11 +172,16 @@ class Proxy:
     def wait_ready(self) -> None:
         def accepts() -> bool:
             assert self.process and self.process.poll() is None, f"the proxy ended:\n{self.log_text()[-3000:]}"
+            # It says so when it has set up everything; that it can be reached alone may come a little earlier.
+            if not any("process up" in path.read_text(errors="replace") for path in logs if path.exists()):
+                return False
             try:
                 socket.create_connection((self.host, self.port), 1).close()
                 return True
             except OSError:
                 return False
+
+        logs = [self.log, Path(str(self.settings.get("logfile") or self.log))]
 
         wait_until(accepts, "the proxy accepts connections", 10)
         time.sleep(0.05)  # The probe's own socket is to be gone before files are counted.

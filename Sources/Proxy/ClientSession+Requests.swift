@@ -100,8 +100,6 @@ extension ClientSession {
     func pass(_ bytes: Span<UInt8>, _ range: Range<Int>) {
         guard !range.isEmpty, let server = self.server else { return }
         server.send(bytes.extracting(range))
-        // A server that does not take it keeps this side from being read; so does a client that does not read.
-        if server.isCongested || self.isCongested { self.pauseReading() }
     }
 
     /// A streamed message has come to its end; if the server has been waiting for just that, it is free now.

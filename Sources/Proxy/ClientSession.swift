@@ -115,13 +115,20 @@ final class ClientSession: Connection {
 
     override func received(_ bytes: Span<UInt8>) -> Int {
         if let login = self.login { return login.received(bytes) }
-        if let console = self.console { return console.received(bytes) }
-        return self.relay(bytes)
+        let consumed = self.console?.received(bytes) ?? self.relay(bytes)
+        if self.isCongested || self.server?.isCongested ?? false { self.pauseReading() }
+        return consumed
     }
 
     override func drained() {
         self.server?.resumeReading()
-        self.resumeReading()
+        self.readOn()
+    }
+
+    /// Reads again what this client sends, unless it has to read its answers first: a client that only writes makes
+    /// nobody hold more than a buffer's worth for it.
+    func readOn() {
+        if !self.isOver && !self.isCongested && !(self.server?.isCongested ?? false) { self.resumeReading() }
     }
 
     // MARK: Waiting
@@ -172,7 +179,7 @@ final class ClientSession: Connection {
     /// The server connection has been released.
     func unlinked() {
         self.server = nil
-        if !self.isOver { self.resumeReading() }
+        self.readOn()
         self.idleSince = self.now
         self.armIdle()
     }

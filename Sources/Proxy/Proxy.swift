@@ -76,22 +76,34 @@ public final class Proxy: Sendable {
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
         self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
-        for reactor in self.reactors {
-            let index = reactor.index
-            try startThread("reactor \(index)", stackSize: 8 << 20) { [self] in
-                do throws(SystemError) {
-                    let worker = try Worker(index: index, proxy: self, configuration: configuration)
-                    if index == 0 {
-                        worker.listen(on: sockets)
-                        worker.openConfiguredPools()
+        for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
+    }
+
+    /// Starts one reactor; returns when it runs.
+    private func start(
+        _ reactor: ReactorHandle, _ configuration: Configuration, _ sockets: [ListeningSocket]
+    ) async throws(SystemError) {
+        let index = reactor.index
+        let failure: SystemError? = await withCheckedContinuation { continuation in
+            do throws(SystemError) {
+                try startThread("reactor \(index)", stackSize: 8 << 20) { [self] in
+                    do throws(SystemError) {
+                        let worker = try Worker(index: index, proxy: self, configuration: configuration)
+                        if index == 0 {
+                            worker.listen(on: sockets)
+                            worker.openConfiguredPools()
+                        }
+                        continuation.resume(returning: nil)
+                        worker.loop.run()
+                    } catch {
+                        continuation.resume(returning: error)
                     }
-                    worker.loop.run()
-                } catch {
-                    self.logger.critical("reactor \(index) could not start: \(error.description)")
-                    self.finish()
                 }
+            } catch {
+                continuation.resume(returning: error)
             }
         }
+        if let failure { throw failure }
     }
 
     /// Everything that was to be waited for is over.

@@ -118,7 +118,7 @@ final class ServerSession: Connection {
         self.replication = replication
         self.createdAt = worker.now
         self.connectTime = wallClockNow()
-        self.framer = MessageFramer(maximumLength: Int(Int32.max))
+        self.framer = MessageFramer(maximumLength: worker.configuration.settings.general.maxPacketSize)
         self.statements = ServerStatements(limit: worker.configuration.settings.general.maxPreparedStatements)
         super.init(loop: worker.loop, connecting: socket)
     }
@@ -406,7 +406,7 @@ final class ServerSession: Connection {
 
     // MARK: The end
 
-    override func drained() { self.client?.resumeReading() }
+    override func drained() { self.client?.readOn() }
 
     override func disconnected(_ reason: Disconnect) {
         switch self.state {
