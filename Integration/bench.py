@@ -60,7 +60,8 @@ def memory_per_client(proxy: Proxy, count: int) -> dict[str, float]:
     used = proxy.figures.rss()
     crowd.close()
     proxy.wait_pool(lambda pool: pool["cl_active"] == 0, "the crowd has left", timeout=30)
-    return {"logged_in_bytes": (logged_in - before) / count, "after_a_query_bytes": (used - before) / count}
+    return {"logged_in_bytes": (logged_in - before) / count, "after_a_query_bytes": (used - before) / count,
+            "whole_process_bytes": float(used)}
 
 
 def main() -> int:
@@ -122,16 +123,18 @@ def main() -> int:
                     finally:
                         proxy.stop()
             a, b = ({name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in results)
-            for name, words in (("logged_in_bytes", "logged in"), ("after_a_query_bytes", "after a query")):
-                lines.append({"case": f"{idle_clients} idle clients, {words}", "unit": "bytes for each client",
-                              "A": a[name], "B": b[name], "ratio": a[name] / b[name], "runs": results})
+            for name, words in (("logged_in_bytes", "logged in"), ("after_a_query_bytes", "after a query"),
+                                ("whole_process_bytes", "whole process")):
+                unit = "bytes" if name.startswith("whole") else "bytes for each client"
+                lines.append({"case": f"{idle_clients} idle clients, {words}", "unit": unit, "A": a[name], "B": b[name], "ratio": a[name] / b[name], "runs": results})
     finally:
         cluster.remove()
         remove(folder)
 
     rows: list[list[object]] = [["", "A", "B", "A/B", "A tps", "B tps"]]
     for line in lines:
-        unit = "us CPU/transaction" if "CPU" in line["unit"] else "bytes/client"
+        unit = {"us of CPU for each transaction": "us CPU/transaction", "bytes": "bytes"}.get(
+            line["unit"], "bytes/client")
         rows.append([f"{line['case']} ({unit})", line["A"], line["B"], line["ratio"],
                      f"{line.get('A_tps', 0):.0f}" if "A_tps" in line else "",
                      f"{line.get('B_tps', 0):.0f}" if "B_tps" in line else ""])

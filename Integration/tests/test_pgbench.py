@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster import BackendSampler, Cluster
-from common import environment
+from common import environment, wait_until
 from proxy import Proxy
 
 SCRIPTS = ["tpcb-like", "simple-update", "select-only"]
@@ -27,6 +27,11 @@ def pgbench(host: str, port: int, *arguments: str, timeout: float = 100) -> str:
     return result.stdout + result.stderr
 
 
+def initialise(cluster: Cluster, database: str, scale: int = 1) -> None:
+    pgbench(cluster.host, cluster.port, "-i", "-s", str(scale), "-q", database)
+    wait_until(lambda: not cluster.backends(database), "its own connection is gone")
+
+
 def matrix(scripts: list[str], protocols: list[str]) -> list:
     return [
         pytest.param(script, protocol, id=f"{script}-{protocol}", marks=[
@@ -37,7 +42,7 @@ def matrix(scripts: list[str], protocols: list[str]) -> list:
 
 def run_matrix(proxy: Proxy, cluster: Cluster, database: str, script: str, protocol: str, clients: int,
                *length: str, timeout: float) -> None:
-    pgbench(cluster.host, cluster.port, "-i", "-s", "2", "-q", database)
+    initialise(cluster, database, 2)
     with BackendSampler(cluster, database) as sampler:
         output = pgbench(
             proxy.host, proxy.port, "-n", "-b", script, "-M", protocol, "-c", str(clients), "-j", "2", *length,
@@ -70,7 +75,7 @@ def test_pgbench_200_clients(
 def test_pgbench_reconnecting(start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:
     """A new client connection for each transaction (-C) reuses the same few server connections."""
     proxy = start_proxy(settings={"default_pool_size": 5})
-    pgbench(cluster.host, cluster.port, "-i", "-q", database)
+    initialise(cluster, database)
     with BackendSampler(cluster, database) as sampler:
         output = pgbench(proxy.host, proxy.port, "-n", "-S", "-C", "-c", "10", "-j", "2", "-t", "50", database)
     assert "number of transactions actually processed: 500/500" in output
@@ -80,7 +85,7 @@ def test_pgbench_reconnecting(start_proxy: Callable[..., Proxy], cluster: Cluste
 def test_pgbench_in_session_mode(start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:
     """Thirty clients over five servers, one after the other: a session ends, the next begins."""
     proxy = start_proxy(settings={"default_pool_size": 5, "pool_mode": "session"})
-    pgbench(cluster.host, cluster.port, "-i", "-q", database)
+    initialise(cluster, database)
     with BackendSampler(cluster, database) as sampler:
         output = pgbench(proxy.host, proxy.port, "-n", "-S", "-C", "-c", "30", "-j", "2", "-t", "10", database)
     assert "number of transactions actually processed: 300/300" in output
@@ -93,7 +98,7 @@ def test_pgbench_pipeline(start_proxy: Callable[..., Proxy], cluster: Cluster, d
         "\\set a random(1, 100000)\n\\startpipeline\nBEGIN;\nUPDATE pgbench_accounts SET abalance = 1 WHERE aid = :a;\n"
         "SELECT abalance FROM pgbench_accounts WHERE aid = :a;\nCOMMIT;\n\\endpipeline\n")
     proxy = start_proxy(settings={"default_pool_size": 5})
-    pgbench(cluster.host, cluster.port, "-i", "-q", database)
+    initialise(cluster, database)
     output = pgbench(
         proxy.host, proxy.port, "-n", "-M", "extended", "-f", str(script), "-c", "30", "-j", "2", "-t", "20", database)
     assert "number of transactions actually processed: 600/600" in output

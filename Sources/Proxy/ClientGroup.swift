@@ -13,6 +13,8 @@ final class ClientGroup {
     let sharedUser: SharedUser
     let statistics: DatabaseStatistics
     private(set) var pool: Pool
+    /// Clients that have been admitted and have not left.
+    var clients = 0
     private(set) var timeouts = Timeouts()
 
     /// Microseconds; 0 is never.

@@ -93,7 +93,10 @@ final class ClientSession: Connection {
     }
 
     /// Authentication is over and the group known; a group is joined once.
-    func join(_ group: ClientGroup) { self.group = group }
+    func join(_ group: ClientGroup) {
+        self.group = group
+        group.clients += 1
+    }
 
     /// The pool's parameters are known: the login can end.
     func welcomed() { self.login?.finish() }
@@ -341,6 +344,7 @@ final class ClientSession: Connection {
         }
         self.worker.removed(self)
         if self.hasGroup {
+            self.group.clients -= 1
             self.group.sharedDatabase.clients.give()
             self.group.sharedUser.clients.give()
         }

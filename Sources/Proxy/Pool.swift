@@ -59,8 +59,9 @@ final class Pool {
     private var knownGood: Set<UInt64> = []
     /// Which host is next.
     private var hostIndex = 0
-    /// When `server_lifetime` or `min_pool_size` last had an effect, to spread it out.
+    /// Looks at the queue again when a back-off ends or the reserve opens.
     private var retry: Timer?
+    private var unusedSince: MonotonicTime = .max
 
     /// The most logins of one shard at a time: a cold pool warms in a few round trips, and a server is not stormed.
     private static let parallelLogins = 8
@@ -595,6 +596,27 @@ final class Pool {
     }
 
     // MARK: Upkeep, once a second
+
+    /// Nothing is here and nobody is coming: no connection, no login, no waiting client.
+    var isEmpty: Bool {
+        self.servers.isEmpty && self.loggingIn == 0 && self.queued == 0 && self.welcomeQueue.isEmpty
+    }
+
+    /// How long this shard has been without connections and clients, as far as it was asked.
+    func unusedTime(hasClients: Bool) -> Microseconds {
+        guard self.isEmpty && !hasClients else {
+            self.unusedSince = .max
+            return 0
+        }
+        self.unusedSince = min(self.unusedSince, self.worker.now)
+        return self.worker.now - self.unusedSince
+    }
+
+    /// The shard is taken out of its reactor.
+    func discard() {
+        self.retry?.cancel()
+        self.retry = nil
+    }
 
     func maintain() {
         let least = self.worker.configuration.settings.effectiveMinPoolSize(

@@ -399,6 +399,16 @@ final class ServerSession: Connection {
 
     // MARK: From one reactor to another
 
+    /// Arrived on a reactor where its pool is not any more.
+    func discard() {
+        let shared = self.pool.shared
+        self.state = .closed
+        self.close()
+        shared.servers.give()
+        shared.database.servers.give()
+        shared.user.servers.give()
+    }
+
     func joined(_ pool: Pool) {
         self.pool = pool
         self.parameters = pool.worker.parameters.intern(self.parameters)

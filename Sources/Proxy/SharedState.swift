@@ -106,6 +106,8 @@ final class SharedState: Sendable {
         var pools: [PoolKey: SharedPool] = [:]
         var databases: [String: SharedDatabase] = [:]
         var users: [String: SharedUser] = [:]
+        /// Shards of each pool.
+        var shards: [PoolKey: Int] = [:]
     }
     private let names = Mutex(Names())
 
@@ -141,15 +143,33 @@ final class SharedState: Sendable {
         return user
     }
 
-    /// The pool of this name, made when it is new.
-    func pool(_ key: PoolKey) -> SharedPool {
+    /// The pool of this name for one more shard, made when it is new.
+    func addShard(of key: PoolKey) -> SharedPool {
         self.names.withLock { names in
+            names.shards[key, default: 0] += 1
             if let known = names.pools[key] { return known }
             let pool = SharedPool(
                 key: key, database: Self.database(key.database, &names), user: Self.user(key.user, &names),
                 reactors: self.reactors)
             names.pools[key] = pool
             return pool
+        }
+    }
+
+    /// A shard is gone; with the last one everything goes that only it has kept. A database that was paused or disabled
+    /// stays so.
+    func removeShard(of key: PoolKey) {
+        self.names.withLock { names in
+            let left = (names.shards[key] ?? 1) - 1
+            names.shards[key] = left > 0 ? left : nil
+            guard left <= 0 else { return }
+            names.pools[key] = nil
+            if let database = names.databases[key.database], database.clients.count == 0, database.servers.count == 0,
+                !database.isPaused.load(ordering: .relaxed), !database.isDisabled.load(ordering: .relaxed),
+                !names.pools.keys.contains(where: { $0.database == key.database })
+            {
+                names.databases[key.database] = nil
+            }
         }
     }
 

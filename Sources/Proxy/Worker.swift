@@ -63,7 +63,26 @@ final class Worker {
     private func maintainEverySecond() {
         _ = Timer(loop: self.loop, after: 1_000_000) { [unowned self] timer in
             for pool in self.pools.values { pool.maintain() }
+            self.removeUnusedPools()
             timer.restart(after: 1_000_000)
+        }
+    }
+
+    /// Forgets pools that have had neither connections nor clients for `pool_idle_timeout`, or `autodb_idle_timeout`
+    /// if their database was made by `*`.
+    private func removeUnusedPools() {
+        let general = self.configuration.settings.general
+        var used: Set<PoolKey> = []
+        for group in self.groups.values where group.clients > 0 { used.insert(group.pool.shared.key) }
+        for (key, pool) in self.pools {
+            let unused = pool.unusedTime(hasClients: used.contains(key))
+            let timeout = pool.database.isAutomatic ? general.autodbIdleTimeout : general.poolIdleTimeout
+            guard timeout > 0, unused >= timeout else { continue }
+            pool.discard()
+            self.pools[key] = nil
+            self.groups = self.groups.filter { $0.value.pool !== pool }
+            if pool.database.isAutomatic { self.statistics[key.database] = nil }
+            self.shared.removeShard(of: key)
         }
     }
 
@@ -104,7 +123,7 @@ final class Worker {
     func pool(database: DatabaseSettings, user: String) -> Pool {
         let key = PoolKey(database: database.name, user: user)
         if let known = self.pools[key] { return known }
-        let pool = Pool(worker: self, shared: self.shared.pool(key), database: database)
+        let pool = Pool(worker: self, shared: self.shared.addShard(of: key), database: database)
         self.pools[key] = pool
         return pool
     }
@@ -188,19 +207,10 @@ final class Worker {
     func donate(_ server: ServerSession, to index: Int, pool key: PoolKey) {
         let parcel = Parcel(server: server)
         self.reactors[index].mailbox.post { worker in
-            guard let pool = worker.pools[key] else { return worker.discard(parcel.server, key) }
             parcel.server.join(worker.loop)
+            guard let pool = worker.pools[key] else { return parcel.server.discard() }
             pool.accept(parcel.server)
         }
-    }
-
-    /// A connection arrived for a pool that is not here any more.
-    private func discard(_ server: ServerSession, _ key: PoolKey) {
-        let pool = self.shared.pool(key)
-        server.close()
-        pool.servers.give()
-        pool.database.servers.give()
-        pool.user.servers.give()
     }
 
     func ask(_ index: Int, forIdleOf key: PoolKey) {
