@@ -8,41 +8,18 @@ import Wire
 
 /// Logs a client in.
 ///
-///     startup ──SSLRequest, GSSENCRequest──► startup
-///        │ ──CancelRequest──► (closed)
-///        ▼
-///     password, md5, scram ──► admission ──► welcome ──► (ready)
-///        ▲     │
-///        │     ▼
-///       deriving (SCRAM keys, on another thread)
+///     authentication ──► admission ──► welcome ──► (ready)
+///                            └──► (console)
 ///
-/// Whether the database and the user exist is told after authentication only, and an unknown user goes through the same
-/// exchange as a known one, so that nobody can probe for names.
+/// - authentication: carries out what `ClientAuthentication` decides.
+/// - admission: `ClientAdmission` tells where the client goes, the limits whether there is room for it.
+/// - welcome: the client waits for the pool's parameters, then hears of its session's.
 final class ClientLogin {
-    private enum Step {
-        case startup
-        case password
-        case md5(salt: [UInt8])
-        case scram
-        case deriving
-        case welcome
-    }
-
     private unowned let client: ClientSession
-    private var step = Step.startup
-    private var scram: SCRAMServer?
-    private var message: StartupMessage?
-    private var options: [StartupParameter] = []
-    private var negotiation: ProtocolNegotiation?
-    private var encryptionRequests = 0
-    /// The user's secret, nil if there is none.
-    private var secret: Secret?
+    private var authentication = ClientAuthentication()
 
-    var user: String? { self.message?.user }
-    var database: String? { self.message?.database }
-
-    /// The longest message before login is over: a SCRAM message, or a password of 65,535 bytes.
-    private static let messageLimit = 66_000
+    var user: String? { self.authentication.message?.user }
+    var database: String? { self.authentication.message?.database }
 
     init(_ client: ClientSession) { self.client = client }
 
@@ -50,250 +27,93 @@ final class ClientLogin {
     private var settings: Settings { self.worker.configuration.settings }
     private var isCurrent: Bool { self.client.login === self }
 
+    // MARK: Authentication
+
     func received(_ bytes: Span<UInt8>) -> Int {
         var cursor = 0
         while self.isCurrent && cursor < bytes.count {
-            let rest = bytes.extracting(cursor..<bytes.count)
-            let taken: Int
-            switch self.step {
-            case .startup: taken = self.startup(rest)
-            case .password, .md5, .scram: taken = self.answer(rest)
-            // What a client sends ahead waits.
-            case .deriving, .welcome: taken = 0
-            }
-            if taken == 0 { return cursor }
-            cursor += taken
+            let step = self.authentication.received(bytes.extracting(cursor..<bytes.count))
+            cursor += step.used
+            self.carryOut(step.action)
+            if step.used == 0 { break }
         }
         return cursor
     }
 
-    // MARK: Startup packet
-
-    /// Returns how many bytes were used.
-    private func startup(_ bytes: Span<UInt8>) -> Int {
-        switch StartupPacket.parse(bytes) {
-        case .incomplete(let needed):
-            self.client.holdLimit = max(needed, 512)
-            return 0
-        case .invalid(let error):
-            self.refuse(error.message, error.sqlState)
-            return bytes.count
-        case .directTLS:
-            // No TLS here: a TLS client understands nothing else than the end.
-            self.client.over("SSL is not available", isOrderly: false, tellsClient: false)
-            return bytes.count
-        case .packet(let packet, let length):
-            switch packet {
-            case .sslRequest, .gssEncRequest:
-                // What comes in the same packet was sent before the answer was known: somebody between us and the
-                // client may have put it there (CVE-2021-23214 and its kin).
-                guard bytes.count == length else {
-                    self.refuse("received unencrypted data after SSL request", SQLState.protocolViolation)
-                    return bytes.count
-                }
-                self.encryptionRequests += 1
-                guard self.encryptionRequests <= 2 else {
-                    self.refuse("too many requests for encryption", SQLState.protocolViolation)
-                    return bytes.count
-                }
-                self.client.send([UInt8(ascii: "N")])
-            case .cancel(let key):
-                self.worker.cancel(key)
-                self.client.over("cancel request", isOrderly: false, tellsClient: false)
-            case .startup(let message): self.begin(message)
-            }
-            return length
+    private func carryOut(_ action: ClientAuthentication.Action) {
+        switch action {
+        case .wait(let needed): self.client.holdLimit = max(needed, 512)
+        case .hold: return
+        case .send(let bytes): self.client.send(bytes)
+        case .identify(let message, let answer):
+            if !answer.isEmpty { self.client.send(answer) }
+            self.carryOut(self.authentication.identified(self.account(of: message)))
+        case .cancel(let key):
+            self.worker.cancel(key)
+            self.client.over("cancel request", isOrderly: false, tellsClient: false)
+        case .derive(let derivation): self.derive(derivation)
+        case .prepare(let derivation): self.prepare(derivation)
+        case .authenticated(let bytes, let keys):
+            if !bytes.isEmpty { self.client.send(bytes) }
+            self.admit(keys: keys)
+        case .refuse(let error, let detail):
+            if let detail { self.worker.log(.warning, self.client.prefix, detail) }
+            self.client.fail(error)
+        case .drop(let reason): self.client.over(reason, isOrderly: false, tellsClient: false)
+        case .terminate: self.client.terminated()
         }
     }
 
-    private func begin(_ message: StartupMessage) {
-        self.message = message
-        self.negotiation = ProtocolNegotiation(requested: message.version, extensions: message.extensions)
-        if let negotiation = self.negotiation, negotiation.answerNeeded {
-            self.client.send(MessageWriter.bytes { $0.negotiateProtocolVersion(negotiation) })
-        }
-        do {
-            if let options = message.options { self.options = try StartupOptions.parse(options.span) }
-        } catch {
-            return self.refuse(error.message, error.sqlState)
-        }
-        if self.worker.shared.isShuttingDown.load(ordering: .relaxed) && message.database != Settings.consoleDatabase {
-            return self.refuse("pooler is shutting down", SQLState.adminShutdown)
-        }
-        self.authenticate(message)
-    }
-
-    // MARK: Authentication
-
-    private func authenticate(_ message: StartupMessage) {
-        let general = self.settings.general
-        if message.database == Settings.consoleDatabase && self.isSameUser(message.user) { return self.admit() }
-        let forced = self.settings.database(named: message.database)?.user
-        self.secret = self.worker.configuration.secrets[message.user]
-        switch general.authType {
-        case .any where message.database == Settings.consoleDatabase: return self.admit()
-        case .any where forced != nil: return self.admit()
-        case .any: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
-        case .trust:
-            // As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
-            guard self.secret != nil || self.worker.configuration.settings.general.authFile == nil || forced != nil else {
-                return self.refuse("no such user", SQLState.invalidPassword)
-            }
-            return self.admit()
-        case .plain: self.ask(.password) { $0.authenticationCleartextPassword() }
-        case .md5:
-            // A user whose secret is a SCRAM verifier can only be asked for SCRAM.
-            if case .scram? = self.secret { return self.askSCRAM() }
-            let salt = SecureRandom.bytes(MD5Password.saltLength)
-            self.ask(.md5(salt: salt)) { $0.authenticationMD5Password(salt: salt) }
-        case .scramSHA256: self.askSCRAM()
-        case .cert, .hba, .ldap, .pam:
-            self.refuse("bouncer config error", SQLState.invalidAuthorization)
-        }
-    }
-
-    private func ask(_ step: Step, _ write: (inout MessageWriter) -> Void) {
-        self.step = step
-        self.client.send(MessageWriter.bytes(write))
-    }
-
-    private func askSCRAM() {
-        self.ask(.scram) { $0.authenticationSASL(mechanisms: SCRAMServer.mechanisms) }
+    private func account(of message: StartupMessage) -> ClientAuthentication.Account {
+        let configuration = self.worker.configuration
+        let general = configuration.settings.general
+        return ClientAuthentication.Account(
+            authType: general.authType, secret: configuration.secrets[message.user],
+            hasForcedUser: configuration.settings.database(named: message.database)?.user != nil,
+            hasAuthFile: general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
+            isTrustedPeer: self.isTrustedPeer(message.user),
+            isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
+            scramIterations: general.scramIterations, md5Salt: SecureRandom.bytes(MD5Password.saltLength),
+            processSecret: self.worker.proxy.processSecret)
     }
 
     /// User `pgbouncer` on the Unix socket, run by the same operating system user.
-    private func isSameUser(_ user: String) -> Bool {
+    private func isTrustedPeer(_ user: String) -> Bool {
         guard user == Settings.consoleDatabase, self.client.isUnix,
             let peer = Socket.peerCredentials(self.client.descriptor)
         else { return false }
         return peer.uid == self.worker.proxy.userID
     }
 
-    /// A PasswordMessage, SASLInitialResponse or SASLResponse. Returns how many bytes were used.
-    private func answer(_ bytes: Span<UInt8>) -> Int {
-        var framer = MessageFramer(maximumLength: Self.messageLimit)
-        switch framer.next(bytes, at: 0, gather: [Frontend.password]) {
-        case .incomplete(let needed):
-            self.client.holdLimit = max(needed, 512)
-            return 0
-        case .message(Frontend.password, let range):
-            self.password(bytes.extracting(range))
-            return range.upperBound
-        case .message(Frontend.terminate, _):
-            self.client.terminated()
-            return bytes.count
-        case .message, .start, .middle, .end, .invalid:
-            self.refuse("bad packet", SQLState.protocolViolation)
-            return bytes.count
+    /// Checks a password in clear text against a SCRAM verifier: costly, so elsewhere. Only the right one is worth
+    /// remembering: wrong ones are without number.
+    private func derive(_ derivation: SCRAMDerivation) {
+        let derivations = self.worker.derivations
+        self.run(derivation) { login, keys in
+            let action = login.authentication.derived(keys)
+            if let keys, case .authenticated = action { derivations.remember(keys, of: derivation) }
+            login.carryOut(action)
         }
     }
 
-    private func password(_ message: Span<UInt8>) {
-        switch self.step {
-        case .password: self.checkPlain(message)
-        case .md5(let salt): self.checkMD5(message, salt)
-        case .scram: self.continueSCRAM(message)
-        case .startup, .deriving, .welcome: self.refuse("bad packet", SQLState.protocolViolation)
+    private func prepare(_ derivation: SCRAMDerivation) {
+        let derivations = self.worker.derivations
+        let user = self.user ?? ""
+        if let known = derivations.verifier(of: user, derivation) {
+            return self.carryOut(self.authentication.prepared(known))
+        }
+        self.run(derivation) { login, keys in
+            let verifier = keys.flatMap { try? SCRAMVerifier($0) }
+            login.carryOut(
+                login.authentication.prepared(verifier.map { derivations.remember($0, of: user, derivation) }))
         }
     }
 
-    private func checkPlain(_ message: Span<UInt8>) {
-        guard let password = PasswordMessage.password(message) else { return self.wrongPassword() }
-        let user = Array((self.user ?? "").utf8)
-        guard let secret = self.secret, let result = try? secret.check(password: password.span, user: user.span) else {
-            return self.wrongPassword()
-        }
-        switch result {
-        case .matches(let matches): matches ? self.admit() : self.wrongPassword()
-        case .derive(let derivation, let verifier):
-            self.derive(derivation) { login, keys in
-                if let keys, (try? verifier.matches(keys)) == true {
-                    login.admit(keys: keys)
-                } else {
-                    login.wrongPassword()
-                }
-            }
-        }
-    }
-
-    private func checkMD5(_ message: Span<UInt8>, _ salt: [UInt8]) {
-        guard let response = PasswordMessage.password(message) else { return self.wrongPassword() }
-        let user = Array((self.user ?? "").utf8)
-        let isRight = try? MD5Password.verify(
-            response: response.span, user: user.span, secret: self.secret, salt: salt.span)
-        isRight == true ? self.admit() : self.wrongPassword()
-    }
-
-    // MARK: SCRAM
-
-    private func continueSCRAM(_ message: Span<UInt8>) {
-        guard self.scram == nil else {
-            let body = message.extracting(MessageFramer.headerLength..<message.count)
-            guard let action = self.scram?.response(body) else { return }
-            return self.carryOut(action)
-        }
-        guard let initial = SASLInitialResponse(message) else {
-            return self.refuse("malformed SASL message", SQLState.protocolViolation)
-        }
-        let iterations = self.settings.general.scramIterations
-        switch self.secret?.scramLogin(iterations: iterations) ?? .impossible {
-        case .verifier(let verifier): self.beginSCRAM(verifier, initial)
-        case .impossible:
-            // Goes through the exchange all the same, and fails at its end.
-            let user = Array((self.user ?? "").utf8)
-            guard
-                let mock = try? SCRAMVerifier.mock(
-                    user: user.span, processSecret: self.worker.proxy.processSecret, iterations: iterations)
-            else { return self.wrongPassword() }
-            self.beginSCRAM(mock, initial)
-        case .derive(let derivation):
-            let password = derivation.password
-            let derivations = self.worker.derivations
-            if let known = derivations.verifier(password, iterations: iterations) {
-                return self.beginSCRAM(known, initial)
-            }
-            self.derive(derivation) { login, keys in
-                guard let keys, let verifier = try? SCRAMVerifier(keys) else { return login.wrongPassword() }
-                derivations.remember(verifier, of: password, iterations: iterations)
-                login.step = .scram
-                login.beginSCRAM(verifier, initial)
-            }
-        }
-    }
-
-    private func beginSCRAM(_ verifier: SCRAMVerifier, _ initial: SASLInitialResponse) {
-        self.scram = SCRAMServer(verifier: verifier)
-        let mechanism = Array(initial.mechanism.utf8)
-        let action: SCRAMServer.Action?
-        if let data = initial.data {
-            action = self.scram?.initialResponse(mechanism: mechanism.span, message: data.span)
-        } else {
-            action = self.scram?.initialResponse(mechanism: mechanism.span, message: nil)
-        }
-        if let action { self.carryOut(action) }
-    }
-
-    private func carryOut(_ action: SCRAMServer.Action) {
-        switch action {
-        case .send(let data): self.client.send(MessageWriter.bytes { $0.authenticationSASLContinue(data) })
-        case .success(let final, let keys):
-            self.client.send(MessageWriter.bytes { $0.authenticationSASLFinal(final) })
-            self.admit(keys: keys)
-        case .failure(let error):
-            if error.isProtocolViolation {
-                self.refuse("SASL authentication failed", SQLState.protocolViolation, detail: error.description)
-            } else {
-                self.refuse("SASL authentication failed", SQLState.invalidPassword)
-            }
-        }
-    }
-
-    /// Runs the costly derivation elsewhere and goes on with its result.
-    private func derive(_ derivation: SCRAMDerivation, _ then: @escaping @Sendable (ClientLogin, SCRAMKeys?) -> Void) {
-        self.step = .deriving
+    /// Runs a derivation on another thread and goes on with its result.
+    private func run(_ derivation: SCRAMDerivation, _ then: @escaping @Sendable (ClientLogin, SCRAMKeys?) -> Void) {
         let id = self.client.id
         let mailbox = self.worker.mailbox
-        self.worker.derivations.run(derivation) { keys in
+        self.worker.derivations.run(derivation, remembers: false) { keys in
             mailbox.post { worker in
                 guard let client = worker.clients[id], let login = client.login else { return }
                 then(login, keys)
@@ -302,45 +122,22 @@ final class ClientLogin {
         }
     }
 
-    // MARK: Refusal
-
-    private func wrongPassword() {
-        self.refuse("password authentication failed for user \"\(self.user ?? "")\"", SQLState.invalidPassword)
-    }
-
-    private func refuse(_ message: String, _ sqlState: String, detail: String? = nil) {
-        if let detail { self.worker.log(.warning, self.client.prefix, detail) }
-        self.client.fail(ServerError(message: message, sqlState: sqlState))
-    }
-
     // MARK: Admission
 
     /// The client is who it says. Whether it may come in is another question.
-    private func admit(keys: SCRAMKeys? = nil) {
-        guard let message = self.message, self.isCurrent else { return }
-        if message.database == Settings.consoleDatabase { return self.openConsole(message) }
+    private func admit(keys: SCRAMKeys?) {
+        guard let message = self.authentication.message, self.isCurrent else { return }
+        let isTrustedPeer = self.isTrustedPeer(message.user)
+        switch ClientAdmission(message, settings: self.settings, isTrustedPeer: isTrustedPeer) {
+        case .console(let role): self.openConsole(message.user, role)
+        case .refused(let error): self.client.fail(error)
+        case .database(let database): self.admit(message, to: database, keys)
+        }
+    }
+
+    private func admit(_ message: StartupMessage, to database: DatabaseSettings, _ keys: SCRAMKeys?) {
         let general = self.settings.general
-        guard let database = self.settings.database(named: message.database) else {
-            return self.refuse("no such database: \(message.database)", SQLState.invalidCatalogName)
-        }
-        let shared = self.worker.shared.database(database.name)
-        if shared.isDisabled.load(ordering: .relaxed) {
-            return self.refuse("database \"\(database.name)\" is disabled", SQLState.connectionRejected)
-        }
-        if general.maxClientConn > 0 && self.worker.shared.clients.count > general.maxClientConn {
-            return self.refuse("no more connections allowed (max_client_conn)", SQLState.tooManyConnections)
-        }
-        let group = self.worker.group(database: database, user: message.user)
-        guard shared.clients.take(limit: self.settings.effectiveMaxDbClientConnections(database: database)) else {
-            return self.refuse(
-                "client connections exceeded (max_db_client_connections)", SQLState.tooManyConnections)
-        }
-        guard group.sharedUser.clients.take(limit: self.settings.effectiveMaxUserClientConnections(user: message.user))
-        else {
-            shared.clients.give()
-            return self.refuse(
-                "client connections exceeded (max_user_client_connections)", SQLState.tooManyConnections)
-        }
+        guard let group = self.takePlace(in: database, message.user, general) else { return }
         self.client.join(group)
         if let keys, database.user == nil { group.pool.shared.scramKeys.withLock { $0 = keys } }
         group.statistics.counters.clientLoginCount &+= 1
@@ -348,40 +145,46 @@ final class ClientLogin {
             self.worker.log(.info, self.client.prefix, "login attempt: db=\(database.name) user=\(message.user) tls=no")
         }
         self.client.send(MessageWriter.bytes { $0.authenticationOk() })
-        self.step = .welcome
-        if let replication = Self.replication(message.replication) {
+        if let mode = message.replicationMode {
             self.client.isReplication = true
             return group.pool.connect(
                 for: ServerSession.Replication(
-                    mode: replication, client: self.client.id,
-                    parameters: self.startupParameters(message, general)), self.client)
+                    mode: mode, client: self.client.id, parameters: self.startupSettings(message, general)),
+                self.client)
         }
         if group.pool.awaitWelcome(self.client) { self.finish() }
     }
 
-    /// The value for the server's startup packet; nil when no replication is wanted.
-    private static func replication(_ value: String?) -> String? {
-        switch value?.lowercased() {
-        case nil, "", "off", "false", "no", "0", "f", "n": nil
-        case "database": "database"
-        default: "true"
+    /// Counts the client where limits are; nil, and the client told, when one is reached.
+    private func takePlace(
+        in database: DatabaseSettings, _ user: String, _ general: GeneralSettings
+    ) -> ClientGroup? {
+        if self.worker.shared.knownDatabase(database.name)?.isDisabled.load(ordering: .relaxed) == true {
+            return self.refuse("database \"\(database.name)\" is disabled", SQLState.connectionRejected)
         }
+        if general.maxClientConn > 0 && self.worker.shared.clients.count > general.maxClientConn {
+            return self.refuse("no more connections allowed (max_client_conn)", SQLState.tooManyConnections)
+        }
+        let group = self.worker.group(database: database, user: user)
+        guard
+            group.sharedDatabase.clients.take(limit: self.settings.effectiveMaxDbClientConnections(database: database))
+        else {
+            return self.refuse("client connections exceeded (max_db_client_connections)", SQLState.tooManyConnections)
+        }
+        guard group.sharedUser.clients.take(limit: self.settings.effectiveMaxUserClientConnections(user: user)) else {
+            group.sharedDatabase.clients.give()
+            return self.refuse("client connections exceeded (max_user_client_connections)", SQLState.tooManyConnections)
+        }
+        return group
     }
 
-    private func openConsole(_ message: StartupMessage) {
-        let general = self.settings.general
-        let role: ConsoleRole
-        if self.isSameUser(message.user) || general.adminUsers.contains(message.user) {
-            role = .admin
-        } else if general.statsUsers.contains(message.user) {
-            role = .stats
-        } else if general.authType == .any {
-            role = .admin
-        } else {
-            return self.refuse("not allowed", SQLState.insufficientPrivilege)
-        }
-        let console = ConsoleSession(self.client, user: message.user, role: role)
-        self.client.console = console
+    private func refuse(_ message: String, _ sqlState: String) -> ClientGroup? {
+        self.client.fail(ServerError(message: message, sqlState: sqlState))
+        return nil
+    }
+
+    private func openConsole(_ user: String, _ role: ConsoleRole) {
+        self.client.console = ConsoleSession(self.client, user: user, role: role)
         self.client.setDeadline(.max)
         let key = self.cancelKey()
         self.client.send(
@@ -393,11 +196,13 @@ final class ClientLogin {
                 writer.backendKeyData(processID: key.processID, secret: key.secret)
                 writer.readyForQuery(.idle)
             })
-        self.client.login = nil
+        let client = self.client
+        client.login = nil
+        client.redeliver()
     }
 
     private func cancelKey() -> (processID: UInt32, secret: [UInt8]) {
-        let isLong = self.negotiation?.version.hasVariableSecrets ?? false
+        let isLong = self.authentication.version.hasVariableSecrets
         let more = isLong ? SecureRandom.bytes(28) : []
         let key = self.client.makeCancelKey(isLong: isLong, random: more)
         let secret = (0..<4).map { UInt8(truncatingIfNeeded: key >> UInt64(24 - 8 * $0)) }
@@ -408,15 +213,17 @@ final class ClientLogin {
 
     /// The pool's parameters are known: tells the client its session's, and that it may begin.
     func finish(server: ServerSession? = nil) {
-        guard let message = self.message, let defaults = server?.parameters ?? self.client.pool.welcome else { return }
+        guard let message = self.authentication.message,
+            let defaults = server?.parameters ?? self.client.pool.welcome
+        else { return }
         let general = self.settings.general
         // A replication client's settings went into its own server connection's startup packet.
-        let startup = server == nil ? self.startupParameters(message, general) : []
+        let startup = server == nil ? self.startupSettings(message, general) : []
         let parameters: ParameterSet
         do {
             parameters = try self.worker.parameters.initial(startup, defaults: defaults)
         } catch {
-            return self.refuse(error.message, error.sqlState)
+            return self.client.fail(ServerError(message: error.message, sqlState: error.sqlState))
         }
         self.client.parameters = parameters
         self.client.areSettingsProven = parameters === defaults
@@ -437,19 +244,19 @@ final class ClientLogin {
         self.client.send(bytes.bytes)
         let client = self.client
         client.loggedIn()
-        client.redeliver()
+        // A replication client's requests wait until it has been linked to its connection.
+        if server == nil { client.redeliver() }
     }
 
-    /// Settings of the startup packet: `options` first, as in PostgreSQL parameters of their own come behind.
-    private func startupParameters(_ message: StartupMessage, _ general: GeneralSettings) -> [StartupParameter] {
-        let ignored = Set(general.ignoreStartupParameters.map { $0.lowercased() })
-        var startup = (self.options + message.parameters).filter { !ignored.contains($0.name.lowercased()) }
+    private func startupSettings(_ message: StartupMessage, _ general: GeneralSettings) -> [StartupParameter] {
+        var peer: String?
         if general.applicationNameAddHost {
-            let name = startup.last { $0.name.lowercased() == "application_name" }?.text ?? "app"
-            let peer = self.client.isUnix ? "unix(\(general.listenPort))" : Socket.peerAddress(self.client.descriptor).description
-            startup.append(StartupParameter(name: "application_name", value: "\(name) - \(peer)"))
+            peer =
+                self.client.isUnix
+                ? "unix(\(general.listenPort))" : Socket.peerAddress(self.client.descriptor).description
         }
-        return startup
+        return message.settings(
+            options: self.authentication.options, ignored: general.ignoreStartupParameters, peer: peer)
     }
 
     /// The client has gone in the middle.

@@ -80,7 +80,9 @@ final class ClientSession: Connection {
     }
 
     private var peer: String {
-        self.isUnix ? "unix:\(self.worker.configuration.settings.general.listenPort)" : Socket.peerAddress(self.descriptor).description
+        self.isUnix
+            ? "unix:\(self.worker.configuration.settings.general.listenPort)"
+            : Socket.peerAddress(self.descriptor).description
     }
 
     // MARK: Login

@@ -7,10 +7,14 @@ public final class Configuration: Sendable {
     public let settings: Settings
     /// Users' secrets from the `auth_file`.
     public let secrets: [String: Secret]
+    /// Whether most of the secrets are SCRAM verifiers.
+    let prefersSCRAM: Bool
 
     public init(settings: Settings, secrets: [String: Secret]) {
         self.settings = settings
         self.secrets = secrets
+        let verifiers = secrets.values.count { if case .scram = $0 { true } else { false } }
+        self.prefersSCRAM = verifiers * 2 > secrets.count
     }
 
     /// Reads the files that the settings name.

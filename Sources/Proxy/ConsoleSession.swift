@@ -40,7 +40,8 @@ final class ConsoleSession {
             case .end: return cursor
             case .message, .start, .middle:
                 self.client.send(self.client.worker.console.extendedProtocolError)
-                self.client.over("extended query protocol not supported by admin console", isOrderly: false, tellsClient: true)
+                self.client.over(
+                    "extended query protocol not supported by admin console", isOrderly: false, tellsClient: true)
                 return bytes.count
             case .invalid:
                 self.client.fail(ServerError(message: "bad packet header", sqlState: SQLState.protocolViolation))

@@ -9,7 +9,9 @@ final class KeyDerivations: Sendable {
     /// Verifiers made from plain passwords, so that a user's salt stays the same from login to login.
     private let verifiers = Mutex<[VerifierKey: SCRAMVerifier]>([:])
 
+    /// The user too: two users with the same password have different salts, or anybody could see that it is the same.
     private struct VerifierKey: Hashable {
+        let user: String
         let password: SecretBytes
         let iterations: Int
     }
@@ -21,29 +23,41 @@ final class KeyDerivations: Sendable {
     func known(_ derivation: SCRAMDerivation) -> SCRAMKeys? { self.known.withLock { $0[derivation] } }
 
     /// Derives keys on another thread; `completion` is called there, with nil if libcrypto refused.
-    func run(_ derivation: SCRAMDerivation, _ completion: @escaping @Sendable (SCRAMKeys?) -> Void) {
+    ///
+    /// - Parameter remembers: whether the result is kept. Not for what a client asks for that has shown nothing yet: it
+    ///   could fill the memory with wrong passwords.
+    func run(
+        _ derivation: SCRAMDerivation, remembers: Bool = true, _ completion: @escaping @Sendable (SCRAMKeys?) -> Void
+    ) {
         if let keys = self.known(derivation) { return completion(keys) }
         self.queue.async {
             let keys = try? derivation.run()
-            if let keys {
-                self.known.withLock { known in
-                    if known.count >= Self.limit { known.removeAll() }
-                    known[derivation] = keys
-                }
-            }
+            if remembers, let keys { self.remember(keys, of: derivation) }
             completion(keys)
         }
     }
 
-    /// The verifier of a plain password, if it has been made before.
-    func verifier(_ password: SecretBytes, iterations: Int) -> SCRAMVerifier? {
-        self.verifiers.withLock { $0[VerifierKey(password: password, iterations: iterations)] }
+    func remember(_ keys: SCRAMKeys, of derivation: SCRAMDerivation) {
+        self.known.withLock { known in
+            if known.count >= Self.limit { known.removeAll() }
+            known[derivation] = keys
+        }
     }
 
-    func remember(_ verifier: SCRAMVerifier, of password: SecretBytes, iterations: Int) {
-        self.verifiers.withLock { verifiers in
+    /// The verifier of a user's plain password, if it has been made before; the derivation's salt does not matter.
+    func verifier(of user: String, _ derivation: SCRAMDerivation) -> SCRAMVerifier? {
+        let key = VerifierKey(user: user, password: derivation.password, iterations: derivation.iterations)
+        return self.verifiers.withLock { $0[key] }
+    }
+
+    /// Keeps a verifier and returns it, or the one that another login of the user has made meanwhile.
+    func remember(_ verifier: SCRAMVerifier, of user: String, _ derivation: SCRAMDerivation) -> SCRAMVerifier {
+        let key = VerifierKey(user: user, password: derivation.password, iterations: derivation.iterations)
+        return self.verifiers.withLock { verifiers in
+            if let known = verifiers[key] { return known }
             if verifiers.count >= Self.limit { verifiers.removeAll() }
-            verifiers[VerifierKey(password: password, iterations: iterations)] = verifier
+            verifiers[key] = verifier
+            return verifier
         }
     }
 }

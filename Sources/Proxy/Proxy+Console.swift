@@ -42,7 +42,9 @@ extension Proxy: ConsoleHost {
     public func databases() async -> [DatabaseStatus] {
         let settings = self.configuration.settings
         var names = Set(settings.databases.keys)
-        for shared in self.shared.databases where settings.database(named: shared.name) != nil { names.insert(shared.name) }
+        for shared in self.shared.databases where settings.database(named: shared.name) != nil {
+            names.insert(shared.name)
+        }
         return names.sorted().compactMap { name in
             guard let database = settings.database(named: name) else { return nil }
             var status = DatabaseStatus(settings: database)
@@ -60,7 +62,8 @@ extension Proxy: ConsoleHost {
     public func users() async -> [UserStatus] {
         let configuration = self.configuration
         var known = Dictionary(self.shared.users.map { ($0.name, $0) }) { first, _ in first }
-        for name in Array(configuration.secrets.keys) + Array(configuration.settings.users.keys) where known[name] == nil {
+        for name in Array(configuration.secrets.keys) + Array(configuration.settings.users.keys)
+        where known[name] == nil {
             known[name] = SharedUser(name: name)
         }
         return known.values.sorted { $0.name < $1.name }.map { shared in
@@ -217,7 +220,9 @@ extension Proxy: ConsoleHost {
     public func reconnect(database: String?) async throws(ConsoleError) {
         _ = try self.named(database)
         let matches = self.matches(database)
-        self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.retire("obsolete connection") } }
+        self.tellAll { worker in
+            for pool in worker.pools.values where matches(pool) { pool.retire("obsolete connection") }
+        }
     }
 
     public func kill(database: String?) async throws(ConsoleError) {

@@ -1,7 +1,7 @@
 import Wire
 
 /// Why a server connection could not be had or was lost, and what its clients are told.
-struct ServerError: Error, Sendable {
+struct ServerError: Error, Sendable, Equatable {
     var message: String
     var sqlState: String
     /// The server has answered and refused: trying again soon gives the same, and other clients of the pool need not

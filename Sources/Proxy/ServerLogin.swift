@@ -1,191 +1,269 @@
 import Authentication
-import Pooling
-import Reactor
-import Settings
-import Synchronization
 import Wire
 
 /// Logs in to a server: startup packet, whatever authentication the server asks for, the session's parameters and
-/// cancel key, until it is ready.
+/// cancel key, until it is ready. Takes bytes and keys, says what to do; `ServerSession+Login` does it.
 ///
-///     begin ──► authenticating ──AuthenticationOk──► starting ──ReadyForQuery──► done
-///                 │  ▲
-///                 ▼  │ keys derived, on another thread
-///               deriving
+///     start ──begin──► authenticating ──────────AuthenticationOk──────────────┐
+///                        │     └──cleartext, MD5──► answered ──Ok────────────┤
+///                        └──SASL──► scram ──SASLFinal──► verified ──Ok───────┤
+///                                   │   ▲                                    ▼
+///                               deriving (keys, on another thread)        starting ──ReadyForQuery──► done
 ///
-/// Any error ends the connection; a server that asks for SCRAM must prove that it knows the secret before its
-/// AuthenticationOk is believed.
-final class ServerLogin {
-    private unowned let server: ServerSession
-    private var scram: SCRAMClient?
-    private var isDeriving = false
-    private var isAuthenticated = false
-    private var statuses: [ParameterStatus] = []
-    private let secret: Secret?
+/// Any error ends in `done` too. A server that asks for SCRAM must prove that it knows the secret before its
+/// AuthenticationOk is believed; one that has been answered cannot ask again, in another way.
+struct ServerLogin: ~Copyable {
+    /// What the session does next.
+    enum Action: Equatable {
+        /// Nothing; the next message may be there already.
+        case none
+        /// Nothing before so many bytes are there.
+        case wait(needed: Int)
+        /// Nothing before `derived`.
+        case hold
+        case send([UInt8])
+        /// Run the derivation on another thread, or look its result up, then call `derived`.
+        case derive(SCRAMDerivation)
+        case succeeded(Outcome)
+        /// Close the connection.
+        case failed(ServerError)
+    }
+
+    /// What the server has told about the session.
+    struct Outcome: Equatable {
+        /// In the order they came.
+        var parameters: [ParameterStatus] = []
+        /// What a CancelRequest has to show; empty if the server gave nothing.
+        var backendKey: [UInt8] = []
+    }
+
+    /// What was made of the bytes at the front: how many are used up, and what to do.
+    struct Step: Equatable {
+        let used: Int
+        let action: Action
+    }
+
+    private enum State {
+        case start
+        case authenticating
+        case answered
+        case scram
+        case deriving
+        case verified
+        case starting
+        case done
+    }
+
+    /// The longest message a server may send before it is ready, and the most bytes in all: who sends notices without
+    /// end costs neither time nor memory without end.
+    static let messageLimit = 64 * 1024
+    static let totalLimit = 1 << 20
+
     private let user: String
+    private let secret: Secret?
+    private let keys: SCRAMKeys?
+    private var state = State.start
+    /// The exchange, from `scram` on.
+    private var scram: SCRAMClient?
+    private var outcome = Outcome()
+    private var total = 0
 
-    /// The longest message a server may send before it is ready.
-    private static let messageLimit = 64 * 1024
-
-    init(_ server: ServerSession) {
-        self.server = server
-        self.user = server.pool.shared.key.user
-        let database = server.pool.database
-        if let password = database.password, database.user != nil {
-            self.secret = Secret(parsing: password)
-        } else {
-            self.secret = server.worker.configuration.secrets[self.user]
-        }
+    /// - Parameters:
+    ///   - user: the startup packet's.
+    ///   - secret: what is known of the user's password.
+    ///   - keys: SCRAM keys that a client of this user has shown at its own login; used without a plain password.
+    init(user: String, secret: Secret?, keys: SCRAMKeys?) {
+        self.user = user
+        self.secret = secret
+        self.keys = keys
     }
 
-    func begin() {
-        let pool = self.server.pool
-        var parameters = [
-            StartupParameter(name: "user", value: self.user),
-            StartupParameter(name: "database", value: pool.database.serverDatabase),
+    /// The connection stands.
+    ///
+    /// - Parameter settings: the startup packet's parameters besides the user and the database.
+    mutating func begin(database: String, settings: [StartupParameter]) -> Action {
+        self.state = .authenticating
+        let names = [
+            StartupParameter(name: "user", value: self.user), StartupParameter(name: "database", value: database),
         ]
-        parameters += pool.database.startupParameters.map { StartupParameter(name: $0.name, value: $0.value) }
-        if let replication = self.server.replication {
-            parameters.append(StartupParameter(name: "replication", value: replication.mode))
-            parameters += replication.parameters
-        }
-        self.server.send(MessageWriter.bytes { $0.startup(parameters: parameters) })
+        return .send(MessageWriter.bytes { $0.startup(parameters: names + settings) })
     }
 
-    func received(_ bytes: Span<UInt8>) -> Int {
-        var cursor = 0
+    /// Bytes have arrived; `bytes` begins at a message.
+    mutating func received(_ bytes: Span<UInt8>) -> Step {
+        switch self.state {
+        case .deriving: return Step(used: 0, action: .hold)
+        case .start, .done: return Step(used: bytes.count, action: self.failed("bad packet from server during login"))
+        case .authenticating, .answered, .scram, .verified, .starting: break
+        }
         var framer = MessageFramer(maximumLength: Self.messageLimit)
-        while self.server.login === self, !self.isDeriving {
-            switch framer.next(bytes, at: cursor, gather: Self.all) {
-            case .message(let type, let range):
-                self.message(type, bytes.extracting(range))
-                cursor = range.upperBound
-            case .incomplete(let needed):
-                self.server.holdLimit = max(needed, 1024)
-                return cursor
-            case .end: return cursor
-            case .start, .middle, .invalid:
-                self.fail("bad packet from server during login")
-                return bytes.count
+        switch framer.next(bytes, at: 0, gather: Backend.all) {
+        case .message(let type, let range):
+            self.total += range.count
+            guard self.total <= Self.totalLimit else {
+                return Step(used: bytes.count, action: self.failed("too much data from server during login"))
             }
+            return Step(used: range.upperBound, action: self.message(type, bytes.extracting(range)))
+        case .incomplete(let needed): return Step(used: 0, action: .wait(needed: needed))
+        case .end: return Step(used: 0, action: .wait(needed: MessageFramer.headerLength))
+        case .start, .middle, .invalid:
+            return Step(used: bytes.count, action: self.failed("bad packet from server during login"))
         }
-        return cursor
     }
 
-    private static let all: MessageTypeSet = {
-        var set = MessageTypeSet()
-        for type in 0..<128 as Range<UInt8> { set.insert(type) }
-        return set
-    }()
+    /// The derivation asked for has been run; nil if libcrypto refused.
+    mutating func derived(_ keys: SCRAMKeys?) -> Action {
+        switch self.state {
+        case .deriving:
+            guard let keys else { return self.failed("key derivation failed") }
+            return self.carryOut(self.scram?.derived(keys))
+        case .start, .authenticating, .answered, .scram, .verified, .starting, .done:
+            return self.failed("keys that nothing asked for")
+        }
+    }
 
-    private func message(_ type: UInt8, _ message: Span<UInt8>) {
+    // MARK: Messages
+
+    private mutating func message(_ type: UInt8, _ message: Span<UInt8>) -> Action {
         switch type {
         case Backend.authentication:
-            guard let request = AuthenticationRequest(message) else { return self.fail("bad authentication request") }
-            self.authenticate(request)
-        case Backend.errorResponse: self.server.loginFailed(ServerError(refusedBy: ErrorFields(message)))
-        case Backend.noticeResponse, Backend.negotiateProtocolVersion: return
-        case Backend.parameterStatus:
-            if let status = ParameterStatus(message) { self.statuses.append(status) }
-        case Backend.backendKeyData:
-            if let data = BackendKeyData(message) { self.server.backendKey = data.key }
-        case Backend.readyForQuery:
-            guard self.isAuthenticated else { return self.fail("server is ready without authentication") }
-            let table = self.server.worker.parameters
-            self.server.parameters = table.reported(self.statuses)
-            self.server.loggedIn()
-        default: self.fail("unknown pkt from server during login")
+            guard let request = AuthenticationRequest(message) else { return self.failed("bad authentication request") }
+            return self.authentication(request)
+        case Backend.errorResponse:
+            self.state = .done
+            return .failed(ServerError(refusedBy: ErrorFields(message)))
+        case Backend.noticeResponse: return .none
+        case Backend.negotiateProtocolVersion:
+            guard let answer = NegotiateProtocolVersion(message), answer.version == .v30 else {
+                return self.failed("server does not speak protocol 3.0")
+            }
+            return .none
+        case Backend.parameterStatus, Backend.backendKeyData, Backend.readyForQuery:
+            guard self.isStarting else { return self.failed("server goes on without authentication") }
+            return self.sessionMessage(type, message)
+        default: return self.failed("unknown pkt from server during login")
         }
     }
 
-    private func authenticate(_ request: AuthenticationRequest) {
+    private var isStarting: Bool {
+        switch self.state {
+        case .starting: true
+        case .start, .authenticating, .answered, .scram, .deriving, .verified, .done: false
+        }
+    }
+
+    /// A message that follows AuthenticationOk.
+    private mutating func sessionMessage(_ type: UInt8, _ message: Span<UInt8>) -> Action {
+        if type == Backend.parameterStatus {
+            guard let status = ParameterStatus(message) else { return self.failed("bad ParameterStatus") }
+            self.outcome.parameters.append(status)
+            return .none
+        }
+        if type == Backend.backendKeyData {
+            guard let data = BackendKeyData(message) else { return self.failed("bad BackendKeyData") }
+            self.outcome.backendKey = data.key
+            return .none
+        }
+        guard TransactionStatus(readyForQuery: message) == .idle else { return self.failed("bad ReadyForQuery") }
+        self.state = .done
+        return .succeeded(self.outcome)
+    }
+
+    private mutating func authentication(_ request: AuthenticationRequest) -> Action {
+        switch self.state {
+        case .authenticating: return self.firstRequest(request)
+        case .answered, .verified:
+            guard request == .ok else { return self.failed("server asks for authentication twice") }
+            self.state = .starting
+            return .none
+        case .scram:
+            switch request {
+            case .saslContinue(let data): return self.carryOut(self.scram?.serverFirst(data.span))
+            case .saslFinal(let data): return self.carryOut(self.scram?.serverFinal(data.span))
+            case .ok: return self.failed("server skipped the end of SCRAM authentication")
+            case .sasl: return self.failed("server began SCRAM authentication twice")
+            case .cleartextPassword, .md5Password, .other:
+                return self.failed("server asks for authentication twice")
+            }
+        case .starting: return self.failed("unexpected authentication request after AuthenticationOk")
+        case .start, .deriving, .done: return self.failed("unexpected authentication request")
+        }
+    }
+
+    /// The first thing that the server asks for.
+    private mutating func firstRequest(_ request: AuthenticationRequest) -> Action {
         switch request {
         case .ok:
-            if let isComplete = self.scramIsComplete, !isComplete {
-                return self.fail("server skipped the end of SCRAM authentication")
-            }
-            self.isAuthenticated = true
+            self.state = .starting
+            return .none
         case .cleartextPassword:
             guard case .plain(let password)? = self.secret else { return self.missing("a plain-text password") }
-            self.server.send(MessageWriter.bytes { $0.passwordMessage(password.span.copy(0..<password.count)) })
+            return self.answer(password)
         case .md5Password(let salt):
             guard let secret = self.secret else { return self.missing("a password") }
-            do {
-                let user = Array(self.user.utf8)
-                let response = try MD5Password.response(salt: salt.span, user: user.span, secret: secret)
-                let bytes = response.span.copy(0..<response.count)
-                self.server.send(MessageWriter.bytes { $0.passwordMessage(bytes) })
-            } catch {
-                self.missing("a plain-text or MD5 password")
+            let user = Array(self.user.utf8)
+            guard let response = try? MD5Password.response(salt: salt.span, user: user.span, secret: secret) else {
+                return self.missing("a plain-text or MD5 password")
             }
-        case .sasl(let mechanisms):
-            guard self.scramIsComplete == nil else { return self.fail("server began SCRAM authentication twice") }
-            if case .plain(let password)? = self.secret {
-                self.scram = SCRAMClient(password: password)
-            } else if let keys = self.server.pool.shared.scramKeys.withLock({ $0 }) {
-                self.scram = SCRAMClient(keys: keys)
-            } else {
-                return self.missing("a plain-text password, or a client's SCRAM login to take the keys from")
-            }
-            var names: [UInt8] = []
-            for mechanism in mechanisms { names += Array(mechanism.utf8) + [0] }
-            names.append(0)
-            if let action = self.scram?.begin(mechanisms: names.span) { self.carryOut(action) }
-        case .saslContinue(let data):
-            guard let action = self.scram?.serverFirst(data.span) else { return self.fail("unexpected SASL message") }
-            self.carryOut(action)
-        case .saslFinal(let data):
-            guard let action = self.scram?.serverFinal(data.span) else { return self.fail("unexpected SASL message") }
-            self.carryOut(action)
-        case .other(let kind): self.fail("server asks for an authentication method that is not supported (\(kind))")
+            return self.answer(response)
+        case .sasl(let mechanisms): return self.beginSCRAM(mechanisms)
+        case .saslContinue, .saslFinal: return self.failed("unexpected SASL message")
+        case .other(let kind):
+            return self.failed("server asks for an authentication method that is not supported (\(kind))")
         }
     }
 
-    private var scramIsComplete: Bool? { self.scram?.isComplete }
+    private mutating func answer(_ password: SecretBytes) -> Action {
+        self.state = .answered
+        return .send(MessageWriter.bytes { $0.passwordMessage(password.span.copy(0..<password.count)) })
+    }
 
-    private func carryOut(_ action: SCRAMClient.Action) {
+    // MARK: SCRAM
+
+    private mutating func beginSCRAM(_ mechanisms: [String]) -> Action {
+        if case .plain(let password)? = self.secret {
+            self.scram = SCRAMClient(password: password)
+        } else if let keys = self.keys {
+            self.scram = SCRAMClient(keys: keys)
+        } else {
+            return self.missing("a plain-text password, or a client's SCRAM login to take the keys from")
+        }
+        var list: [UInt8] = []
+        for mechanism in mechanisms { list += Array(mechanism.utf8) + [0] }
+        list.append(0)
+        return self.carryOut(self.scram?.begin(mechanisms: list.span))
+    }
+
+    private mutating func carryOut(_ action: SCRAMClient.Action?) -> Action {
         switch action {
         case .sendInitial(let mechanism, let message):
-            self.server.send(MessageWriter.bytes { $0.saslInitialResponse(mechanism: mechanism, message) })
-        case .send(let message): self.server.send(MessageWriter.bytes { $0.saslResponse(message) })
-        case .derive(let derivation): self.derive(derivation)
-        case .complete: return
-        case .failure(let error): self.fail("SASL authentication failed: \(error)")
+            self.state = .scram
+            return .send(MessageWriter.bytes { $0.saslInitialResponse(mechanism: mechanism, message) })
+        case .send(let message):
+            self.state = .scram
+            return .send(MessageWriter.bytes { $0.saslResponse(message) })
+        case .derive(let derivation):
+            self.state = .deriving
+            return .derive(derivation)
+        case .complete:
+            self.state = .verified
+            return .none
+        case .failure(let error): return self.failed("SASL authentication failed: \(error)")
+        case nil: return self.failed("unexpected SASL message")
         }
     }
 
-    private func derive(_ derivation: SCRAMDerivation) {
-        let worker = self.server.worker
-        if let keys = worker.derivations.known(derivation) { return self.derived(keys) }
-        self.isDeriving = true
-        let key = self.server.pool.shared.key
-        let id = self.server.id
-        let mailbox = worker.mailbox
-        worker.derivations.run(derivation) { keys in
-            mailbox.post { worker in
-                guard let server = worker.pools[key]?.servers.first(where: { $0.id == id }) else { return }
-                server.login?.continueAfterDerivation(keys)
-            }
-        }
+    // MARK: Failure
+
+    private mutating func missing(_ what: String) -> Action {
+        self.failed(
+            "server asks for a password, but there is not \(what) for user \"\(self.user)\" in auth_file or the "
+                + "database's entry")
     }
 
-    private func continueAfterDerivation(_ keys: SCRAMKeys?) {
-        self.isDeriving = false
-        guard let keys else { return self.fail("key derivation failed") }
-        self.derived(keys)
-        self.server.redeliver()
-    }
-
-    private func derived(_ keys: SCRAMKeys) {
-        if let action = self.scram?.derived(keys) { self.carryOut(action) }
-    }
-
-    private func missing(_ what: String) {
-        self.fail("server asks for a password, but there is not \(what) for user \"\(self.user)\" in auth_file or the database's entry")
-    }
-
-    private func fail(_ reason: String) {
-        self.server.loginFailed(
+    private mutating func failed(_ reason: String) -> Action {
+        self.state = .done
+        return .failed(
             ServerError(
                 message: "server login failed: \(reason)", sqlState: SQLState.invalidAuthorization, isRefusal: true))
     }

@@ -1,5 +1,5 @@
-import Logging
 import DequeModule
+import Logging
 import Pooling
 import Reactor
 import Settings
@@ -11,13 +11,17 @@ extension ServerSession {
     /// Messages that end a request, change state, or are the server's own; all others share the fate of the request
     /// they belong to, unseen.
     private static let looked: MessageTypeSet = [
-        UInt8(ascii: "1"), UInt8(ascii: "2"), UInt8(ascii: "3"), UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "G"),
-        UInt8(ascii: "I"), UInt8(ascii: "K"), UInt8(ascii: "R"), UInt8(ascii: "S"), UInt8(ascii: "T"), UInt8(ascii: "Z"),
+        UInt8(ascii: "1"), UInt8(ascii: "2"), UInt8(ascii: "3"), UInt8(ascii: "C"), UInt8(ascii: "E"),
+        UInt8(ascii: "G"),
+        UInt8(ascii: "I"), UInt8(ascii: "K"), UInt8(ascii: "R"), UInt8(ascii: "S"), UInt8(ascii: "T"),
+        UInt8(ascii: "Z"),
         UInt8(ascii: "n"), UInt8(ascii: "s"),
     ]
 
     /// Of those, the ones whose content is read. A longer one than this passes unread.
-    private static let read: MessageTypeSet = [UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "Z")]
+    private static let read: MessageTypeSet = [
+        UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "Z"),
+    ]
     private static let readLimit = 256 * 1024
 
     func relay(_ bytes: Span<UInt8>) -> Int {
@@ -289,7 +293,8 @@ extension ServerSession {
         guard message.count > 7 else { return }
         // A cheap look at the tag before the exact one: results of SELECT, INSERT, … end here.
         switch (message[5], message[7]) {
-        case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"): self.discarded(all: true)
+        case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"):
+            self.discarded(all: true)
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):
             self.discarded(all: false)
         case (UInt8(ascii: "S"), UInt8(ascii: "T")) where CommandTag.equals(message, "SET"),

@@ -136,14 +136,12 @@ final class ServerSession: Connection {
     }
 
     override func received(_ bytes: Span<UInt8>) -> Int {
-        if let login = self.login { return login.received(bytes) }
-        return self.relay(bytes)
+        self.login == nil ? self.relay(bytes) : self.receivedInLogin(bytes)
     }
 
     override func connected() {
         self.lastWords = nil
-        self.login = ServerLogin(self)
-        self.login?.begin()
+        self.startLogin()
     }
 
     /// The login has ended well.

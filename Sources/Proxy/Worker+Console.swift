@@ -82,7 +82,8 @@ extension ServerSession {
         status.requestTime = last > 0 ? wall - (self.now - last) : self.connectTime
         status.closeNeeded = self.isRetiring
         status.link = self.client?.id
-        status.remotePID = self.backendKey.count >= 4
+        status.remotePID =
+            self.backendKey.count >= 4
             ? self.backendKey[..<4].reduce(0 as Int32) { $0 << 8 | Int32($1) } : 0
         status.applicationName = self.parameters["application_name"]?.text ?? ""
         status.preparedStatements = self.statements.count

@@ -22,16 +22,18 @@ struct Run: Sendable {
         let history = StatisticsHistory(start: Console.now)
         let console = Console(history: history, logger: self.logger) { settings in self.apply(settings) }
         let proxy: Proxy
+        let signals: Signals
         do {
             proxy = try Proxy(
                 configuration: self.configuration, load: self.source.load(conffile:), readFile: SystemFile.read,
                 listeningSockets: service.listeningSockets, console: console, userID: geteuid(), logger: self.logger)
+            // Before anybody can connect, so that a signal never finds its default action.
+            signals = await Signals(host: proxy, console: console, service: service, logger: self.logger)
             try await proxy.start()
         } catch {
             self.logger.critical("\(error)")
             return 1
         }
-        let signals = await Signals(host: proxy, console: console, service: service, logger: self.logger)
         self.logger.info("process up: \(Version.text)")
         if case .url = self.source, let database = self.configuration.settings.databases.keys.first {
             self.logger.info("try: psql -h 127.0.0.1 -p \(self.configuration.settings.general.listenPort) \(database)")

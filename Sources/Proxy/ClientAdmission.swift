@@ -1,0 +1,57 @@
+import Pooling
+import Settings
+import Wire
+
+/// Where a client goes that has shown who it is.
+enum ClientAdmission {
+    case console(ConsoleRole)
+    case database(DatabaseSettings)
+    case refused(ServerError)
+
+    /// Decides by the settings alone; the limits on the number of clients come after.
+    init(_ message: StartupMessage, settings: Settings, isTrustedPeer: Bool) {
+        if message.database == Settings.consoleDatabase {
+            self = Self.console(message.user, settings.general, isTrustedPeer: isTrustedPeer)
+        } else if let database = settings.database(named: message.database) {
+            self = .database(database)
+        } else {
+            self = .refused(
+                ServerError(
+                    message: "no such database: \(message.database)", sqlState: SQLState.invalidCatalogName))
+        }
+    }
+
+    private static func console(_ user: String, _ general: GeneralSettings, isTrustedPeer: Bool) -> ClientAdmission {
+        if isTrustedPeer || general.adminUsers.contains(user) { return .console(.admin) }
+        if general.statsUsers.contains(user) { return .console(.stats) }
+        if general.authType == .any { return .console(.admin) }
+        return .refused(ServerError(message: "not allowed", sqlState: SQLState.insufficientPrivilege))
+    }
+}
+
+extension StartupMessage {
+    /// `replication` for the server's startup packet; nil when no replication is wanted.
+    var replicationMode: String? {
+        switch self.replication?.lowercased() {
+        case nil, "", "off", "false", "no", "0", "f", "n": nil
+        case "database": "database"
+        default: "true"
+        }
+    }
+
+    /// The session's settings: `options` first, as in PostgreSQL parameters of their own come behind.
+    ///
+    /// - Parameters:
+    ///   - options: the settings in `options`.
+    ///   - ignored: `ignore_startup_parameters`.
+    ///   - peer: the client's address, if it is to be told to servers (`application_name_add_host`).
+    func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
+        let ignored = Set(ignored.map { $0.lowercased() })
+        var settings = (options + self.parameters).filter { !ignored.contains($0.name.lowercased()) }
+        if let peer {
+            let name = settings.last { $0.name.lowercased() == "application_name" }?.text ?? "app"
+            settings.append(StartupParameter(name: "application_name", value: "\(name) - \(peer)"))
+        }
+        return settings
+    }
+}

@@ -1,0 +1,334 @@
+import Authentication
+import Settings
+import Wire
+
+/// Finds out who a client is: startup packet, then the exchange that `auth_type` and the user's secret call for. Takes
+/// bytes and keys, says what to do; `ClientLogin` does it.
+///
+///     startup ──SSLRequest, GSSENCRequest──► startup
+///        │ ──CancelRequest──► refused
+///        ▼
+///     identifying ──trust, any──────────────────────────────────────────► authenticated
+///        ├──► password ──► (checking: keys, on another thread) ─────────────►│
+///        ├──► md5 ──────────────────────────────────────────────────────────►│
+///        └──► sasl ──► (preparing: verifier, on another thread) ──► scram ──►│
+///
+/// Everything else ends in `refused`. Whether the user exists is not told: an unknown one goes through the same exchange
+/// as a known one, and fails at its end with the same words.
+struct ClientAuthentication: ~Copyable {
+    /// What is known of who logs in; looked up once the startup packet is there.
+    struct Account {
+        var authType: AuthType
+        /// The user's secret, nil if there is none.
+        var secret: Secret?
+        /// The database has a user of its own for its server connections.
+        var hasForcedUser = false
+        /// There is an `auth_file`.
+        var hasAuthFile = true
+        /// What users are asked for that the `auth_file` lacks, under `auth_type=md5`: the same as most of the others.
+        var prefersSCRAM = false
+        /// User `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
+        var isTrustedPeer = false
+        var isShuttingDown = false
+        var scramIterations = SCRAMVerifier.defaultIterations
+        /// 4 random bytes.
+        var md5Salt: [UInt8]
+        /// Random, and the same for the life of the process.
+        var processSecret: SecretBytes
+    }
+
+    /// What the session does next.
+    enum Action: Equatable {
+        /// Nothing before so many bytes are there.
+        case wait(needed: Int)
+        /// Nothing before another event; bytes sent ahead stay where they are.
+        case hold
+        case send([UInt8])
+        /// Send the bytes, look up the account and call `identified`.
+        case identify(StartupMessage, send: [UInt8])
+        /// CancelRequest: pass it on and close.
+        case cancel(key: [UInt8])
+        /// Run the derivation on another thread and call `derived`.
+        case derive(SCRAMDerivation)
+        /// Look up the verifier of the derivation's password, or make it on another thread, and call `prepared`.
+        case prepare(SCRAMDerivation)
+        /// The client is who it says: send the bytes. The keys log in to a server that has the same SCRAM secret.
+        case authenticated(send: [UInt8], keys: SCRAMKeys?)
+        /// Tell the client and close; `detail` is for the log.
+        case refuse(ServerError, detail: String?)
+        /// Close without a word, for this reason.
+        case drop(String)
+        /// The client has sent Terminate.
+        case terminate
+    }
+
+    /// What was made of the bytes at the front: how many are used up, and what to do.
+    struct Step: Equatable {
+        let used: Int
+        let action: Action
+    }
+
+    private enum State {
+        case startup
+        case identifying
+        case password(Secret?)
+        case md5(Secret?, salt: [UInt8])
+        case checking(SCRAMVerifier)
+        case sasl(Account)
+        case preparing(SASLInitialResponse)
+        case scram
+        case authenticated
+        case refused
+    }
+
+    /// The longest message before login is over: a SCRAM message, or a password of 65,535 bytes.
+    static let messageLimit = 66_000
+
+    private var state = State.startup
+    /// The exchange, in `scram`.
+    private var exchange: SCRAMServer?
+    private var encryptionRequests = 0
+    /// The startup packet, once it is there.
+    private(set) var message: StartupMessage?
+    /// The settings in the startup packet's `options`.
+    private(set) var options: [StartupParameter] = []
+    /// The version that is spoken.
+    private(set) var version = ProtocolVersion.v30
+
+    private var user: String { self.message?.user ?? "" }
+
+    /// Bytes have arrived; `bytes` begins at a packet or message and is not empty.
+    mutating func received(_ bytes: Span<UInt8>) -> Step {
+        switch self.state {
+        case .startup: return self.startup(bytes)
+        case .password, .md5, .sasl, .scram: return self.answer(bytes)
+        case .identifying, .checking, .preparing, .authenticated: return Step(used: 0, action: .hold)
+        case .refused: return Step(used: bytes.count, action: .hold)
+        }
+    }
+
+    // MARK: Startup packet
+
+    private mutating func startup(_ bytes: Span<UInt8>) -> Step {
+        switch StartupPacket.parse(bytes) {
+        case .incomplete(let needed): return Step(used: 0, action: .wait(needed: needed))
+        case .invalid(let error): return Step(used: bytes.count, action: self.refuse(error.message, error.sqlState))
+        case .directTLS:
+            // No TLS here: a TLS client understands nothing else than the end.
+            self.state = .refused
+            return Step(used: bytes.count, action: .drop("SSL is not available"))
+        case .packet(let packet, let length):
+            switch packet {
+            case .sslRequest, .gssEncRequest:
+                return Step(used: length, action: self.encryptionRequest(isAlone: bytes.count == length))
+            case .cancel(let key):
+                self.state = .refused
+                return Step(used: bytes.count, action: .cancel(key: key))
+            case .startup(let message): return Step(used: length, action: self.begin(message))
+            }
+        }
+    }
+
+    private mutating func encryptionRequest(isAlone: Bool) -> Action {
+        // What comes in the same packet was sent before the answer was known: somebody between us and the client may
+        // have put it there (CVE-2021-23214 and its kin).
+        guard isAlone else {
+            return self.refuse("received unencrypted data after SSL request", SQLState.protocolViolation)
+        }
+        self.encryptionRequests += 1
+        guard self.encryptionRequests <= 2 else {
+            return self.refuse("too many requests for encryption", SQLState.protocolViolation)
+        }
+        return .send([UInt8(ascii: "N")])
+    }
+
+    private mutating func begin(_ message: StartupMessage) -> Action {
+        let negotiation = ProtocolNegotiation(requested: message.version, extensions: message.extensions)
+        self.message = message
+        self.version = negotiation.version
+        self.state = .identifying
+        guard negotiation.answerNeeded else { return .identify(message, send: []) }
+        return .identify(message, send: MessageWriter.bytes { $0.negotiateProtocolVersion(negotiation) })
+    }
+
+    /// The account has been looked up.
+    mutating func identified(_ account: Account) -> Action {
+        guard case .identifying = self.state, let message = self.message else { return self.badPacket() }
+        do {
+            if let options = message.options { self.options = try StartupOptions.parse(options.span) }
+        } catch {
+            return self.refuse(error.message, error.sqlState)
+        }
+        let isConsole = message.database == Settings.consoleDatabase
+        if account.isShuttingDown && !isConsole {
+            return self.refuse("pooler is shutting down", SQLState.adminShutdown)
+        }
+        if isConsole && account.isTrustedPeer { return self.admit() }
+        return self.authenticate(account, isConsole: isConsole)
+    }
+
+    private mutating func authenticate(_ account: Account, isConsole: Bool) -> Action {
+        switch account.authType {
+        case .any:
+            guard isConsole || account.hasForcedUser else {
+                return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+            }
+            return self.admit()
+        case .trust:
+            // As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
+            guard account.secret != nil || !account.hasAuthFile || account.hasForcedUser else {
+                return self.refuse("no such user", SQLState.invalidPassword)
+            }
+            return self.admit()
+        case .plain:
+            self.state = .password(account.secret)
+            return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
+        case .md5:
+            // A user whose secret is a SCRAM verifier can only be asked for SCRAM.
+            switch account.secret {
+            case .scram: return self.askSCRAM(account)
+            case nil where account.prefersSCRAM: return self.askSCRAM(account)
+            case .plain, .md5, nil:
+                self.state = .md5(account.secret, salt: account.md5Salt)
+                return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
+            }
+        case .scramSHA256: return self.askSCRAM(account)
+        case .cert, .hba, .ldap, .pam: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+        }
+    }
+
+    private mutating func askSCRAM(_ account: Account) -> Action {
+        self.state = .sasl(account)
+        return .send(MessageWriter.bytes { $0.authenticationSASL(mechanisms: SCRAMServer.mechanisms) })
+    }
+
+    // MARK: Answers
+
+    /// A PasswordMessage, SASLInitialResponse or SASLResponse. Nothing else is taken: a second StartupMessage would
+    /// log in another user with this one's exchange.
+    private mutating func answer(_ bytes: Span<UInt8>) -> Step {
+        var framer = MessageFramer(maximumLength: Self.messageLimit)
+        switch framer.next(bytes, at: 0, gather: [Frontend.password]) {
+        case .incomplete(let needed): return Step(used: 0, action: .wait(needed: needed))
+        case .message(Frontend.password, let range):
+            return Step(used: range.upperBound, action: self.password(bytes.extracting(range)))
+        case .message(Frontend.terminate, _):
+            self.state = .refused
+            return Step(used: bytes.count, action: .terminate)
+        case .message, .start, .middle, .end, .invalid: return Step(used: bytes.count, action: self.badPacket())
+        }
+    }
+
+    private mutating func password(_ message: Span<UInt8>) -> Action {
+        switch self.state {
+        case .password(let secret): return self.checkPlain(message, secret)
+        case .md5(let secret, let salt): return self.checkMD5(message, secret, salt)
+        case .sasl(let account): return self.beginSCRAM(message, account)
+        case .scram:
+            return self.carryOut(
+                self.exchange?.response(message.extracting(droppingFirst: MessageFramer.headerLength)))
+        case .startup, .identifying, .checking, .preparing, .authenticated, .refused: return self.badPacket()
+        }
+    }
+
+    private mutating func checkPlain(_ message: Span<UInt8>, _ secret: Secret?) -> Action {
+        let user = Array(self.user.utf8)
+        guard let password = PasswordMessage.password(message), let secret,
+            let result = try? secret.check(password: password.span, user: user.span)
+        else { return self.wrongPassword() }
+        switch result {
+        case .matches(let matches): return matches ? self.admit() : self.wrongPassword()
+        case .derive(let derivation, let verifier):
+            self.state = .checking(verifier)
+            return .derive(derivation)
+        }
+    }
+
+    private mutating func checkMD5(_ message: Span<UInt8>, _ secret: Secret?, _ salt: [UInt8]) -> Action {
+        guard let response = PasswordMessage.password(message) else { return self.wrongPassword() }
+        let user = Array(self.user.utf8)
+        let isRight = try? MD5Password.verify(
+            response: response.span, user: user.span, secret: secret, salt: salt.span)
+        return isRight == true ? self.admit() : self.wrongPassword()
+    }
+
+    /// The derivation asked for has been run; nil if libcrypto refused.
+    mutating func derived(_ keys: SCRAMKeys?) -> Action {
+        guard case .checking(let verifier) = self.state else { return self.badPacket() }
+        guard let keys, (try? verifier.matches(keys)) == true else { return self.wrongPassword() }
+        return self.admit(keys: keys)
+    }
+
+    // MARK: SCRAM
+
+    private mutating func beginSCRAM(_ message: Span<UInt8>, _ account: Account) -> Action {
+        guard let initial = SASLInitialResponse(message) else {
+            return self.refuse("malformed SASL message", SQLState.protocolViolation)
+        }
+        switch account.secret?.scramLogin(iterations: account.scramIterations) ?? .impossible {
+        case .verifier(let verifier): return self.begin(verifier, initial)
+        case .derive(let derivation):
+            self.state = .preparing(initial)
+            return .prepare(derivation)
+        case .impossible:
+            // Goes through the exchange all the same, and fails at its end.
+            let user = Array(self.user.utf8)
+            guard
+                let mock = try? SCRAMVerifier.mock(
+                    user: user.span, processSecret: account.processSecret, iterations: account.scramIterations)
+            else { return self.wrongPassword() }
+            return self.begin(mock, initial)
+        }
+    }
+
+    /// The verifier asked for has been made; nil if libcrypto refused.
+    mutating func prepared(_ verifier: SCRAMVerifier?) -> Action {
+        guard case .preparing(let initial) = self.state else { return self.badPacket() }
+        guard let verifier else { return self.wrongPassword() }
+        return self.begin(verifier, initial)
+    }
+
+    private mutating func begin(_ verifier: SCRAMVerifier, _ initial: SASLInitialResponse) -> Action {
+        self.exchange = SCRAMServer(verifier: verifier)
+        let mechanism = Array(initial.mechanism.utf8)
+        guard let data = initial.data else {
+            return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism.span, message: nil))
+        }
+        return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism.span, message: data.span))
+    }
+
+    private mutating func carryOut(_ action: SCRAMServer.Action?) -> Action {
+        switch action {
+        case .send(let data):
+            self.state = .scram
+            return .send(MessageWriter.bytes { $0.authenticationSASLContinue(data) })
+        case .success(let final, let keys):
+            return self.admit(sending: MessageWriter.bytes { $0.authenticationSASLFinal(final) }, keys: keys)
+        case .failure(let error):
+            guard error.isProtocolViolation else {
+                return self.refuse("SASL authentication failed", SQLState.invalidPassword)
+            }
+            return self.refuse(
+                "SASL authentication failed", SQLState.protocolViolation, detail: error.description)
+        case nil: return self.badPacket()
+        }
+    }
+
+    // MARK: The end
+
+    private mutating func admit(sending bytes: [UInt8] = [], keys: SCRAMKeys? = nil) -> Action {
+        self.state = .authenticated
+        return .authenticated(send: bytes, keys: keys)
+    }
+
+    private mutating func wrongPassword() -> Action {
+        self.refuse("password authentication failed for user \"\(self.user)\"", SQLState.invalidPassword)
+    }
+
+    private mutating func badPacket() -> Action { self.refuse("bad packet", SQLState.protocolViolation) }
+
+    private mutating func refuse(_ message: String, _ sqlState: String, detail: String? = nil) -> Action {
+        self.state = .refused
+        return .refuse(ServerError(message: message, sqlState: sqlState), detail: detail)
+    }
+}

@@ -1,0 +1,87 @@
+import Pooling
+import Reactor
+import Settings
+
+// How connections go: retired, evicted, or with the whole shard; and what the console wants to know.
+extension Pool {
+    /// Marks all connections to be closed when they are free, idle ones at once.
+    func retire(_ reason: String) {
+        for server in self.servers { server.retire(reason) }
+    }
+
+    /// Closes every connection now.
+    func closeAll(_ reason: String) {
+        for server in self.servers { server.end(reason) }
+    }
+
+    /// Closes the connection idle for longest. False when none is idle.
+    func evictOldestIdle(_ reason: String) -> Bool {
+        guard let oldest = self.idle.min(by: { $0.idleSince < $1.idleSince }) else { return false }
+        oldest.end(reason)
+        return true
+    }
+
+    /// Since when the connection idle for longest has been idle.
+    var oldestIdle: MonotonicTime? { self.idle.map(\.idleSince).min() }
+
+    func fail(queue error: ServerError) {
+        while let client = self.dequeue() { client.fail(error) }
+        let waiting = self.welcomeQueue
+        self.welcomeQueue = []
+        for client in waiting { client.fail(error) }
+    }
+
+    // MARK: Upkeep, once a second
+
+    /// Nothing is here and nobody is coming: no connection, no login, no waiting client.
+    var isEmpty: Bool {
+        self.servers.isEmpty && self.loggingIn == 0 && self.queued == 0 && self.welcomeQueue.isEmpty
+    }
+
+    /// How long this shard has been without connections and clients, as far as it was asked.
+    func unusedTime(hasClients: Bool) -> Microseconds {
+        guard self.isEmpty && !hasClients else {
+            self.unusedSince = .max
+            return 0
+        }
+        self.unusedSince = min(self.unusedSince, self.worker.now)
+        return self.worker.now - self.unusedSince
+    }
+
+    /// The shard is taken out of its reactor.
+    func discard() {
+        self.retry?.cancel()
+        self.retry = nil
+    }
+
+    func maintain() {
+        let least = self.worker.configuration.settings.effectiveMinPoolSize(
+            database: self.database, user: self.shared.key.user)
+        if least > 0 && self.worker.index == 0 {
+            while self.shared.servers.count < least, self.loggingIn < Self.parallelLogins, self.mayConnect(),
+                self.connect()
+            {}
+        }
+        if self.queued > 0 || !self.welcomeQueue.isEmpty { self.pump() }
+    }
+
+    /// Numbers for the console.
+    func status() -> PoolStatus {
+        var status = PoolStatus(database: self.shared.key.database, user: self.shared.key.user)
+        status.clientsWaiting = self.queued + self.welcomeQueue.count
+        status.serversLogin = self.loggingIn
+        for server in self.servers {
+            switch server.status {
+            case .active: status.serversActive += 1
+            case .idle: status.serversIdle += 1
+            case .used: status.serversUsed += 1
+            case .tested: status.serversTested += 1
+            case .beingCanceled: status.serversBeingCanceled += 1
+            case .activeCancel: status.serversActiveCancel += 1
+            case .login: break
+            }
+        }
+        if let oldest = self.oldestWaiting { status.maxWait = max(0, self.worker.now - oldest) }
+        return status
+    }
+}

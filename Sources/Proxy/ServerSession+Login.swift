@@ -1,0 +1,77 @@
+import Authentication
+import Pooling
+import Reactor
+import Settings
+import Synchronization
+import Wire
+
+/// Carries out what `ServerLogin` decides.
+extension ServerSession {
+    /// The connection stands: sends the startup packet.
+    func startLogin() {
+        let shared = self.pool.shared
+        let database = self.pool.database
+        let user = shared.key.user
+        let secret =
+            if let password = database.password, database.user != nil {
+                Secret(parsing: password) as Secret?
+            } else {
+                self.worker.configuration.secrets[user]
+            }
+        var settings = database.startupParameters.map { StartupParameter(name: $0.name, value: $0.value) }
+        if let replication = self.replication {
+            settings.append(StartupParameter(name: "replication", value: replication.mode))
+            settings += replication.parameters
+        }
+        var login = ServerLogin(user: user, secret: secret, keys: shared.scramKeys.withLock { $0 })
+        let action = login.begin(database: database.serverDatabase, settings: settings)
+        self.login = consume login
+        self.carryOut(action)
+    }
+
+    /// Bytes have arrived before the login is over.
+    func receivedInLogin(_ bytes: Span<UInt8>) -> Int {
+        var cursor = 0
+        while let step = self.login?.received(bytes.extracting(cursor..<bytes.count)) {
+            cursor += step.used
+            self.carryOut(step.action)
+            if step.used == 0 { return cursor }
+        }
+        // What stands behind the server's ReadyForQuery is looked at now: `relay` knows what an idle server may say.
+        self.redeliver()
+        return cursor
+    }
+
+    private func carryOut(_ action: ServerLogin.Action) {
+        switch action {
+        case .none, .hold: return
+        case .wait(let needed): self.holdLimit = max(needed, 1024)
+        case .send(let bytes): self.send(bytes)
+        case .derive(let derivation): self.derive(derivation)
+        case .succeeded(let outcome):
+            self.backendKey = outcome.backendKey
+            self.parameters = self.worker.parameters.reported(outcome.parameters)
+            self.loggedIn()
+        case .failed(let error): self.loginFailed(error)
+        }
+    }
+
+    private func derive(_ derivation: SCRAMDerivation) {
+        let worker = self.worker
+        if let keys = worker.derivations.known(derivation) { return self.derived(keys) }
+        let key = self.pool.shared.key
+        let id = self.id
+        let mailbox = worker.mailbox
+        worker.derivations.run(derivation) { keys in
+            mailbox.post { worker in
+                guard let server = worker.pools[key]?.servers.first(where: { $0.id == id }) else { return }
+                server.derived(keys)
+                server.redeliver()
+            }
+        }
+    }
+
+    private func derived(_ keys: SCRAMKeys?) {
+        if let action = self.login?.derived(keys) { self.carryOut(action) }
+    }
+}
