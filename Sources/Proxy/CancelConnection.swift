@@ -34,17 +34,24 @@ final class CancelConnection: Connection {
 
     override func connected() { self.send(MessageWriter.bytes { $0.cancelRequest(key: self.key) }) }
 
-    override func disconnected(_ reason: Disconnect) { self.finish() }
+    override func disconnected(_ reason: Disconnect) {
+        switch reason {
+        case .endOfFile: self.finish(isDelivered: true)
+        case .connectFailed, .failed: self.finish(isDelivered: false)
+        }
+    }
 
     override func timedOut() {
         self.close()
-        self.finish()
+        self.finish(isDelivered: false)
     }
 
-    private func finish() {
+    /// Whether an undelivered request may still arrive cannot be known: its backend gets no other client.
+    private func finish(isDelivered: Bool) {
         self.worker.removed(self)
         let server = self.server
         self.server = nil
+        if !isDelivered { server?.retire("cancel_wait_timeout") }
         server?.cancelEnded()
     }
 }

@@ -258,9 +258,4 @@ final class ClientLogin {
         return message.settings(
             options: self.authentication.options, ignored: general.ignoreStartupParameters, peer: peer)
     }
-
-    /// The client has gone in the middle.
-    func abandoned() {
-        if self.client.hasGroup { self.client.pool.leaveWelcomeQueue(self.client) }
-    }
 }

@@ -125,7 +125,10 @@ extension ClientSession {
         if self.server == nil {
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) { return verdict }
             guard self.pool.acquire(self) else { return self.isWaiting ? .wait : .end }
-            if self.isAwaitingSettings { return .wait }
+            if self.isAwaitingSettings {
+                self.queryBegins()
+                return .wait
+            }
         }
         guard let server = self.server else { return .end }
         if server.requests.isEmpty && server.ownQueries.isEmpty || server.requests.head?.disposition == .own {
@@ -199,6 +202,7 @@ extension ClientSession {
                     message: "canceling statement due to user request")
             })
         self.cancelled = .first
+        self.waitingIsOver()
         self.redeliver()
     }
 

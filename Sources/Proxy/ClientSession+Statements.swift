@@ -30,10 +30,10 @@ extension ClientSession {
             server.requests.append(type == Frontend.describe ? .describe : .close)
             return .pass
         }
-        if type == Frontend.close { return self.close(message, target, bytes, run..<range.lowerBound, server) }
+        if type == Frontend.close { return self.close(message, target, bytes, range, server, run: &run) }
         let name = message.extracting(target.name)
         guard let statement = self.statements.find(name), !name.isEmpty else {
-            return self.unknown(name, .describe, bytes, run..<range.lowerBound, range, server)
+            return self.unknown(name, .describe, bytes, range, server, run: &run)
         }
         self.pass(bytes, run..<range.lowerBound)
         self.prepare(statement, server)
@@ -126,7 +126,8 @@ extension ClientSession {
         _ statement: PreparedStatement, _ server: ServerSession, _ disposition: Disposition, name: [UInt8]?
     ) {
         if let evicted = server.statements.insert(statement) {
-            server.requests.append(.close, .swallow)
+            server.effects.append(.evicted)
+            server.requests.append(.close, .swallow, hasEffect: true)
             server.send(MessageWriter.bytes { $0.close(statement: evicted.serverName) })
         }
         server.effects.append(.parse(statement, name: name))
@@ -165,7 +166,7 @@ extension ClientSession {
         self.group.statistics.counters.bindCount &+= 1
         let name = message.extracting(prefix.statement)
         guard !name.isEmpty, let statement = self.statements.find(name) else {
-            return self.unknown(name, .bind, bytes, run..<range.lowerBound, range, server)
+            return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
         self.pass(bytes, run..<range.lowerBound)
         self.prepare(statement, server)
@@ -182,24 +183,24 @@ extension ClientSession {
     /// Bind or Describe of the unnamed statement, or of a name that this client has not given. The server says the
     /// error itself; what it must not do is find somebody else's statement under that name.
     private func unknown(
-        _ name: Span<UInt8>, _ kind: RequestKind, _ bytes: Span<UInt8>, _ before: Range<Int>, _ range: Range<Int>,
-        _ server: ServerSession
+        _ name: Span<UInt8>, _ kind: RequestKind, _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
+        run: inout Int
     ) -> Verdict {
         if name.isEmpty {
             if server.unnamedStatement != self.unnamedStatement || self.unnamedStatement == 0 {
-                self.pass(bytes, before)
+                self.pass(bytes, run..<range.lowerBound)
                 self.restoreUnnamed(server)
                 server.requests.append(kind)
                 return .replaced(upTo: range.lowerBound)
             }
         } else if Self.isOurs(name) {
-            self.pass(bytes, before)
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.lowerBound
             self.sendFailing(
                 server, sqlState: SQLState.invalidStatementName,
                 "prepared statement \"\(name.text(0..<name.count))\" does not exist")
             // The message itself goes nowhere.
-            return range.count == range.upperBound - range.lowerBound && self.framer.remaining == 0
-                ? .replaced(upTo: range.upperBound) : .drop
+            return .drop
         }
         server.requests.append(kind)
         return .pass
@@ -227,8 +228,8 @@ extension ClientSession {
     // MARK: Close
 
     private func close(
-        _ message: Span<UInt8>, _ target: MessageTarget, _ bytes: Span<UInt8>, _ before: Range<Int>,
-        _ server: ServerSession
+        _ message: Span<UInt8>, _ target: MessageTarget, _ bytes: Span<UInt8>, _ range: Range<Int>,
+        _ server: ServerSession, run: inout Int
     ) -> Verdict {
         let name = message.extracting(target.name)
         if name.isEmpty {
@@ -239,7 +240,8 @@ extension ClientSession {
         }
         let removed = self.statements.remove(name)
         if server.requests.isEmpty {
-            self.pass(bytes, before)
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.lowerBound
             self.send(ServerSession.closeComplete)
         } else {
             if let removed { server.effects.append(.closed(message.copy(target.name), removed)) }

@@ -50,6 +50,10 @@ final class ClientSession: Connection {
     var isReplication = false
 
     private(set) var isWaiting = false
+    /// The pool in whose queue this is; a reload may have given its group another one meanwhile.
+    var waitsIn: Pool?
+    /// Too many requests are outstanding for more to be read.
+    private(set) var isThrottled = false
     private(set) var waitingSince: MonotonicTime = 0
     private var isNotified = false
     var requestTime: MonotonicTime = 0
@@ -122,6 +126,10 @@ final class ClientSession: Connection {
         if let login = self.login { return login.received(bytes) }
         let consumed = self.console?.received(bytes) ?? self.relay(bytes)
         if self.isCongested || self.server?.isCongested ?? false { self.pauseReading() }
+        if let server = self.server, server.requests.count > Self.mostRequests {
+            self.isThrottled = true
+            self.pauseReading()
+        }
         return consumed
     }
 
@@ -133,12 +141,21 @@ final class ClientSession: Connection {
     /// Reads again what this client sends, unless it has to read its answers first: a client that only writes makes
     /// nobody hold more than a buffer's worth for it.
     func readOn() {
-        if !self.isOver && !self.isCongested && !(self.server?.isCongested ?? false) { self.resumeReading() }
+        guard !self.isOver, !self.isCongested else { return }
+        if let server = self.server {
+            if server.isCongested || self.isThrottled && server.requests.count > Self.mostRequests / 2 { return }
+        }
+        self.isThrottled = false
+        self.resumeReading()
     }
 
     // MARK: Waiting
 
-    func beginWaiting() {
+    /// Outstanding requests above which no more are read: each is noted until it is answered.
+    private static let mostRequests = 4096
+
+    func beginWaiting(in pool: Pool) {
+        self.waitsIn = pool
         self.isWaiting = true
         self.isNotified = false
         self.waitingSince = self.now
@@ -151,7 +168,14 @@ final class ClientSession: Connection {
 
     func endWaiting() {
         self.isWaiting = false
+        self.waitsIn = nil
         self.group.statistics.counters.waitTime &+= UInt64(self.now - self.waitingSince)
+    }
+
+    /// The request that waited has been answered here.
+    func waitingIsOver() {
+        self.idleSince = self.now
+        self.armIdle()
     }
 
     private func waitTimedOut() {
@@ -208,7 +232,7 @@ final class ClientSession: Connection {
         let isInTransaction = isRunning || self.server?.transaction != .idle
         if isInTransaction && timeouts.transaction > 0 { due = min(due, self.transactionTime + timeouts.transaction) }
         if !isRunning && isInTransaction && timeouts.idleTransaction > 0 {
-            due = min(due, self.now + timeouts.idleTransaction)
+            due = min(due, self.requestTime + timeouts.idleTransaction)
         }
         self.setDeadline(due)
     }
@@ -281,9 +305,9 @@ final class ClientSession: Connection {
         else { return }
         if let console = self.console { return console.cancel() }
         if let server = self.server {
-            if !server.requests.isEmpty { server.cancelRunning() }
+            server.cancelRequested()
         } else if self.isWaiting {
-            self.pool.leaveQueue(self)
+            self.waitsIn?.leaveQueue(self)
             self.cancelHeldRequest()
         }
     }
@@ -336,8 +360,9 @@ final class ClientSession: Connection {
         }
         self.setDeadline(.max)
         if tellsClient { self.closeAfterFlush() } else { self.close() }
-        if self.isWaiting { self.pool.leaveQueue(self) }
-        self.login?.abandoned()
+        if self.isWaiting { self.waitsIn?.leaveQueue(self) }
+        self.waitsIn?.leaveWelcomeQueue(self)
+        self.waitsIn = nil
         self.login = nil
         self.console?.abandoned()
         if let server = self.server {
@@ -358,13 +383,8 @@ final class ClientSession: Connection {
         }
         if self.isWaiting { return self.waitTimedOut() }
         let timeouts = self.group.timeouts
-        guard let server = self.server else {
-            if timeouts.clientIdle > 0 {
-                self.fail(ServerError(message: "client_idle_timeout", sqlState: SQLState.idleSessionTimeout))
-            }
-            return
-        }
         let now = self.now
+        guard let server = self.server else { return self.idleTimedOut(now) }
         let isRunning = !server.requests.isEmpty
         if timeouts.transaction > 0 && now >= self.transactionTime + timeouts.transaction
             && (isRunning || server.transaction != .idle)
@@ -374,12 +394,24 @@ final class ClientSession: Connection {
         if isRunning && timeouts.query > 0 && now >= self.requestTime + timeouts.query {
             return self.failRunning("query_timeout", SQLState.queryCanceled)
         }
-        if !isRunning && server.transaction != .idle && timeouts.idleTransaction > 0 {
+        if !isRunning && server.transaction != .idle && timeouts.idleTransaction > 0
+            && now >= self.requestTime + timeouts.idleTransaction
+        {
             return self.fail(
                 ServerError(message: "idle_transaction_timeout", sqlState: SQLState.idleInTransactionTimeout))
         }
-        if !isRunning && server.transaction == .idle && timeouts.clientIdle > 0 {
+        if !isRunning && server.transaction == .idle { return self.idleTimedOut(now) }
+        // Settings have changed since the deadline was set.
+        self.armLinked(isRunning: isRunning)
+    }
+
+    private func idleTimedOut(_ now: MonotonicTime) {
+        let timeout = self.group.timeouts.clientIdle
+        guard timeout > 0 else { return }
+        if now >= self.idleSince + timeout {
             self.fail(ServerError(message: "client_idle_timeout", sqlState: SQLState.idleSessionTimeout))
+        } else {
+            self.armIdle()
         }
     }
 

@@ -6,8 +6,9 @@ extension Pool {
     /// Gives a connection to another reactor as soon as this turn's callbacks are over: it cannot leave the loop in the
     /// middle of its own.
     func part(with server: ServerSession) {
+        server.becomeLeaving()
         self.worker.loop.later {
-            guard server.isOpen, server.pool === self else { return }
+            guard server.state == .leaving, server.pool === self else { return }
             if self.isPaused { return server.end("pause mode") }
             if let reason = server.retireReason { return server.end(reason) }
             if self.donate(server) { return }
@@ -62,6 +63,9 @@ extension Pool {
     func accept(_ server: ServerSession) {
         server.joined(self)
         self.add(server)
+        if server.generation != self.shared.generation.load(ordering: .relaxed) {
+            return server.end("obsolete connection")
+        }
         self.give(server)
     }
 

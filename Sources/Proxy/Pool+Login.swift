@@ -16,7 +16,7 @@ extension Pool {
     }
 
     func mayConnect() -> Bool {
-        if self.isPaused && self.welcomeQueue.isEmpty { return false }
+        if self.isPaused { return false }
         if self.worker.shared.isShuttingDown.load(ordering: .relaxed) && self.queued == 0 { return false }
         if self.backoff.nextTry > self.worker.now {
             self.retry(after: self.backoff.nextTry - self.worker.now)
@@ -61,7 +61,7 @@ extension Pool {
 
     /// A replication client gets a connection of its own, at once or not at all.
     func connect(for replication: ServerSession.Replication, _ client: ClientSession) {
-        if !self.connect(replication) {
+        if self.isPaused || !self.connect(replication) {
             client.fail(
                 ServerError(
                     message: "no server connection available for replication", sqlState: SQLState.tooManyConnections))
@@ -121,6 +121,7 @@ extension Pool {
                 let socket = try Socket.connecting(to: address, options: options)
                 let server = ServerSession(
                     pool: self, host: host, address: address, replication: replication, socket: socket)
+                server.generation = self.shared.generation.load(ordering: .relaxed)
                 self.add(server)
                 server.beginLogin()
             } catch {
@@ -144,6 +145,11 @@ extension Pool {
             guard !client.isClosed else { return server.end("replication client was closed") }
             server.link(client)
             client.redeliver()
+            return self.pump()
+        }
+        if server.generation != self.shared.generation.load(ordering: .relaxed) {
+            // Made for settings that have changed, or before a RECONNECT.
+            server.end("obsolete connection")
             return
         }
         if self.shared.welcome.withLock({ $0 == nil }) {
@@ -162,7 +168,11 @@ extension Pool {
         self.loggingIn -= 1
         self.releaseCounts()
         self.worker.log(.warning, self.prefix, error.message)
-        if let replication { self.worker.clients[replication.client]?.fail(error.forClients) }
+        if let replication {
+            // It says nothing about ordinary logins.
+            self.worker.clients[replication.client]?.fail(error.forClients)
+            return self.pump()
+        }
         if self.database.loadBalanceHosts == .disable { self.hostIndex += 1 }
         self.backoff.failed(now: self.worker.now, longest: self.settings.serverLoginRetry)
         if error.isRefusal { self.loginError = error }

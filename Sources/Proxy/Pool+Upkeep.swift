@@ -1,11 +1,14 @@
 import Pooling
 import Reactor
 import Settings
+import Synchronization
 
 // How connections go: retired, evicted, or with the whole shard; and what the console wants to know.
 extension Pool {
     /// Marks all connections to be closed when they are free, idle ones at once.
     func retire(_ reason: String) {
+        // Those on their way between reactors, and logins under way, find out when they arrive.
+        self.shared.generation.add(1, ordering: .relaxed)
         for server in self.servers { server.retire(reason) }
     }
 

@@ -61,6 +61,7 @@ final class Pool {
     var hostIndex = 0
     /// Looks at the queue again when a back-off ends or the reserve opens.
     var retry: Timer?
+    private var givingDepth = 0
     var unusedSince: MonotonicTime = .max
 
     /// The most logins of one shard at a time: a cold pool warms in a few round trips, and a server is not stormed.
@@ -77,7 +78,12 @@ final class Pool {
     func apply(_ settings: Settings, database: DatabaseSettings) {
         let changed = database.needsOtherServerConnections(than: self.database)
         self.database = database
-        self.mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
+        let mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
+        if self.mode == .session && mode != .session {
+            // What a client has done to its session must not reach the next one.
+            for server in self.servers { server.mustReset = true }
+        }
+        self.mode = mode
         let general = settings.general
         let never = { (time: Microseconds) in time > 0 ? time : .max }
         self.rules = Rules(
@@ -131,7 +137,7 @@ final class Pool {
     }
 
     func enqueue(_ client: ClientSession) {
-        client.beginWaiting()
+        client.beginWaiting(in: self)
         self.queue.append(client)
         self.queued += 1
         if self.queued == 1 { self.announceWaiting() }
@@ -190,6 +196,7 @@ final class Pool {
             client.fail(error)
             return false
         }
+        client.waitsIn = self
         self.welcomeQueue.append(client)
         self.pump()
         return false
@@ -242,7 +249,11 @@ final class Pool {
         if self.isPaused { return server.end("pause mode") }
         if let reason = server.retireReason { return server.end(reason) }
         if self.queued > 0 {
-            if self.isSomebodyElseFirst { return self.part(with: server) }
+            // A client that fails at once gives its connection back from inside `redeliver`: a long queue of such
+            // clients is worked off from the loop, not from an ever deeper stack.
+            if self.isSomebodyElseFirst || self.givingDepth >= 16 { return self.part(with: server) }
+            self.givingDepth += 1
+            defer { self.givingDepth -= 1 }
             if let client = self.dequeue() {
                 server.link(client)
                 client.redeliver()
@@ -285,7 +296,7 @@ final class Pool {
 
     func remove(_ server: ServerSession) {
         let index = server.poolIndex
-        guard index < self.servers.count, self.servers[index] === server else { return }
+        guard index >= 0, index < self.servers.count, self.servers[index] === server else { return }
         self.servers.swapAt(index, self.servers.count - 1)
         self.servers[index].poolIndex = index
         self.servers.removeLast()

@@ -199,6 +199,7 @@ extension Proxy: ConsoleHost {
 
     public func resume(database: String?) async throws(ConsoleError) {
         let databases = try self.named(database)
+        if self.control.withLock({ $0.shutdown != nil }) { throw ConsoleError.shuttingDown }
         let isPaused =
             self.shared.isPaused.load(ordering: .relaxed) || databases.contains { $0.isPaused.load(ordering: .relaxed) }
         guard isPaused else {

@@ -30,9 +30,11 @@ extension ServerSession {
         var run = 0
         while cursor < bytes.count {
             let passes = self.passes
-            let skipped = self.framer.skip(bytes, at: cursor, until: Self.looked)
+            // The end of a message in pieces is looked for by itself: an answer may be due behind it.
+            let skipped =
+                self.framer.remaining > 0 ? cursor : self.framer.skip(bytes, at: cursor, until: Self.looked)
             if !passes {
-                if self.state == .idle && skipped > cursor && !self.isHarmless(bytes, from: cursor, to: skipped) {
+                if self.isFree && skipped > cursor && !self.isHarmless(bytes, from: cursor, to: skipped) {
                     self.end("idle server got dirty")
                     return bytes.count
                 }
@@ -53,13 +55,21 @@ extension ServerSession {
                 // Too long to be looked at whole, or nothing to look at: what its type alone says is said now.
                 if Self.looked.contains(type) {
                     self.streamed(type, bytes, range, &run)
+                } else if self.isFree && type != Backend.noticeResponse && type != Backend.notificationResponse {
+                    self.end("idle server got dirty")
+                    return bytes.count
                 } else if !passes {
                     run = range.upperBound
                 }
                 cursor = range.upperBound
-            case .middle(let range, _):
+            case .middle(let range, let last):
                 if !passes { run = range.upperBound }
                 cursor = range.upperBound
+                if last && self.requests.head?.disposition == .answer {
+                    self.pass(bytes, run..<cursor)
+                    run = cursor
+                    self.answerHere()
+                }
             case .incomplete(let needed):
                 self.pass(bytes, run..<cursor)
                 self.holdLimit = max(needed, 512)
@@ -94,7 +104,9 @@ extension ServerSession {
 
     /// A client that does not read its results keeps this side from being read.
     private func checkCongestion() {
-        if let client = self.client, client.isCongested { self.pauseReading() }
+        guard let client = self.client else { return }
+        if client.isCongested { self.pauseReading() }
+        if client.isThrottled { client.readOn() }
     }
 
     /// Unasked for, an idle server may send notices and notifications only.
@@ -119,7 +131,7 @@ extension ServerSession {
         default: break
         }
         let reply = self.requests.reply(type)
-        if reply.isUnsolicited && self.state == .idle { return self.end("idle server got dirty") }
+        if reply.isUnsolicited && self.isFree { return self.end("idle server got dirty") }
         if type == Backend.readyForQuery {
             guard let status = TransactionStatus(readyForQuery: bytes.extracting(range)) else {
                 return self.end("bad packet from server")
@@ -140,7 +152,9 @@ extension ServerSession {
             let reply = self.requests.reply(type)
             self.undo(reply.failedEffects)
             if reply.succeeded { self.effectHolds() }
-            if !self.isPassed(reply) {
+            // The failure of a Parse that was sent ahead is the failure of the client's Bind.
+            let isFailure = type == Backend.errorResponse && reply.disposition == .swallow && self.client != nil
+            if !self.isPassed(reply) && !isFailure {
                 self.pass(bytes, run..<range.lowerBound)
                 run = range.upperBound
             }
@@ -186,8 +200,7 @@ extension ServerSession {
         _ reply: OutstandingRequests.Reply, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int
     ) {
         if reply.disposition == .own {
-            self.ownQueryEnded()
-            if self.state == .preparing { self.ready() }
+            if self.ownQueryEnded() && self.state == .preparing { self.ready() }
             return
         }
         if let client = self.client {
@@ -212,10 +225,14 @@ extension ServerSession {
             // "cached plan must not change result type": the table behind it has changed.
             self.mustDeallocate = true
         }
-        if head == nil && self.state == .idle {
-            if !fields.isFatal { self.end("idle server got dirty") }
-            run = range.upperBound
-            return
+        if head == nil && self.isFree {
+            return self.end(fields.isFatal ? "server closed the connection: \(fields.message)" : "idle server got dirty")
+        }
+        if fields.sqlState == SQLState.duplicatePreparedStatement || fields.sqlState == SQLState.invalidStatementName,
+            fields.message.contains("martlet_")
+        {
+            // Somebody has used DEALLOCATE or PREPARE on our names.
+            self.mustDeallocate = true
         }
         let reply = self.requests.reply(Backend.errorResponse)
         switch reply.disposition {
@@ -267,6 +284,7 @@ extension ServerSession {
                 self.statements.remove(statement)
                 if let name { self.client?.statements.remove(name.span) }
             case .named(let name): self.client?.statements.remove(name.span)
+            case .evicted: self.mustDeallocate = true
             case .closed(let name, let statement): _ = self.client?.statements.add(name.span, statement)
             case .error: break
             }

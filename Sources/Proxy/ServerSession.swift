@@ -17,11 +17,12 @@ import Wire
 /// - linked: a client's requests go to it and its replies to the client.
 /// - preparing: the proxy's own queries run (server_check_query, ROLLBACK, server_reset_query), or a client that has
 ///   left is waited out, or a cancel request for it is on its way. Nobody's until that is over.
+/// - leaving: free, and promised to another reactor at the end of this turn (`Pool.part`).
 ///
 /// It is released by a client when ReadyForQuery says idle, no request is outstanding, and the client is not in the
 /// middle of a message (`releaseIfFree`).
 final class ServerSession: Connection {
-    enum State { case login, idle, linked, preparing, closed }
+    enum State { case login, idle, linked, preparing, leaving, closed }
 
     /// What the proxy asks for itself; each is one Query whose replies nobody sees.
     enum OwnQuery {
@@ -48,6 +49,9 @@ final class ServerSession: Connection {
         case named([UInt8])
         /// A Close answered here.
         case closed([UInt8], PreparedStatement)
+        /// A Close of a statement that made room for another: if the server never looks at it, it has one that is not
+        /// in the books.
+        case evicted
         /// A request that is bound to fail, and the ErrorResponse that the client gets.
         case error([UInt8])
     }
@@ -83,6 +87,10 @@ final class ServerSession: Connection {
     var mustReset = false
     var backendKey: [UInt8] = []
     var login: ServerLogin?
+    /// A cancel request has come while the client's settings were being set: it is about what follows.
+    private var cancelsWhenSet = false
+    /// The pool's generation when this was begun; an older one is obsolete.
+    var generation: UInt64 = 0
     /// Cancel requests on their way to this backend.
     private var cancels = 0
     /// Why the connection closes as soon as it is free.
@@ -147,10 +155,11 @@ final class ServerSession: Connection {
     /// The login has ended well.
     func loggedIn() {
         self.login = nil
-        self.setDeadline(.max)
         if self.pool.settings.logConnections {
-            self.worker.log(.info, self.prefix, "new connection to server (from \(Socket.localAddress(self.descriptor).description))")
+            let local = Socket.localAddress(self.descriptor)
+            self.worker.log(.info, self.prefix, "new connection to server (from \(local.description))")
         }
+        // The deadline of the login stays for connect_query.
         self.state = .preparing
         if let query = self.pool.database.connectQuery, !query.isEmpty {
             self.run(.connectQuery, query)
@@ -169,6 +178,11 @@ final class ServerSession: Connection {
     }
 
     // MARK: In the pool
+
+    func becomeLeaving() {
+        self.state = .leaving
+        self.setDeadline(.max)
+    }
 
     func becomeIdle() {
         self.state = .idle
@@ -195,6 +209,7 @@ final class ServerSession: Connection {
     /// Runs server_check_query; the pool gets the connection back when it has succeeded.
     func check() {
         self.state = .preparing
+        self.armPreparing()
         self.run(.check, self.pool.settings.serverCheckQuery ?? "")
     }
 
@@ -205,7 +220,7 @@ final class ServerSession: Connection {
     func retire(_ reason: String) {
         switch self.state {
         case .idle: self.end(reason)
-        case .login, .preparing: self.retireReason = reason
+        case .login, .preparing, .leaving: self.retireReason = reason
         case .linked:
             self.retireReason = reason
             if self.pool.settings.serverFastClose, self.pool.mode == .session, let client = self.client,
@@ -281,6 +296,7 @@ final class ServerSession: Connection {
         if self.mustDeallocate {
             self.mustDeallocate = false
             self.statements.removeAll()
+            self.armPreparing()
             return self.run(.deallocate, "DEALLOCATE ALL")
         }
         if self.mustReset || (self.pool.rules.resetsAlways && self.hasBeenUsed) {
@@ -289,6 +305,8 @@ final class ServerSession: Connection {
             let query = self.pool.settings.serverResetQuery
             if !query.isEmpty {
                 self.armPreparing()
+                // Whatever it is that the query resets; DISCARD ALL is known to leave nothing.
+                self.areExtrasUncertain = true
                 return self.run(.reset, query)
             }
         }
@@ -321,8 +339,9 @@ final class ServerSession: Connection {
         if !isInMessage && !self.requests.isUnsynced && !self.requests.isCopyingIn
             && (isOrderly || (isOwnBusiness && self.requests.count == 1))
         {
-            // What it asked for is finished first; the replies go nowhere.
-            return self.armPreparing()
+            // What it asked for is finished first, however long it takes; the replies go nowhere.
+            let timeout = client.group.timeouts.query
+            return self.setDeadline(timeout > 0 ? self.now + timeout : .max)
         }
         // Something runs for nobody, or a message was cut off in the middle.
         self.cancelRunning()
@@ -341,44 +360,66 @@ final class ServerSession: Connection {
         switch self.state {
         case .linked: self.releaseIfFree()
         case .preparing: if self.requests.isQuiet { self.tidy() }
-        case .login, .idle, .closed: return
+        case .login, .idle, .leaving, .closed: return
         }
     }
 
+    /// Nobody's, and nothing is owed: what the server says now, it says unasked.
+    var isFree: Bool { self.state == .idle || self.state == .leaving }
+
     /// An own query has ended.
-    func ownQueryEnded() {
-        guard let own = self.ownQueries.popFirst() else { return }
+    ///
+    /// Returns whether the connection has to be looked after: not if its pool has got it.
+    func ownQueryEnded() -> Bool {
+        guard let own = self.ownQueries.popFirst() else { return true }
         let error = self.ownError
         self.ownError = nil
-        if case .settings(let changes) = own { return self.settingsEnded(changes, error) }
+        if case .settings(let changes) = own {
+            self.settingsEnded(changes, error)
+            return true
+        }
         if case .connectQuery = own {
             if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
             if self.state == .preparing && self.client == nil { self.pool.loginSucceeded(self) }
-            return
+            return false
         }
         if let error, let reason = own.failure {
             self.worker.log(.warning, self.prefix, "\(reason): \(error.message)")
-            return self.end(reason)
+            self.end(reason)
+            return false
         }
-        if case .check = own, self.state == .preparing {
-            self.idleSince = self.now
-        }
+        return true
     }
 
     private func settingsEnded(_ changes: [ParameterChange], _ error: ErrorFields?) {
+        let table = self.worker.parameters
         guard let client = self.client else {
-            // Whatever has been set is not known; the next client's settings are asked for in full.
-            self.areExtrasUncertain = true
+            // It has left meanwhile. All changes hold, or none.
+            if error == nil {
+                self.parameters = table.applied(changes, client: self.parameters, server: self.parameters).server
+            }
             return
         }
         if let error { return client.settingsFailed(error) }
-        let table = self.worker.parameters
+        if self.cancelsWhenSet {
+            self.cancelsWhenSet = false
+            self.cancelRunning()
+        }
         let (ours, theirs) = table.applied(changes, client: client.parameters ?? self.parameters, server: self.parameters)
         self.parameters = theirs
         client.settingsApplied(ours)
     }
 
     // MARK: Cancel
+
+    /// The linked client wants what it runs to be cancelled.
+    func cancelRequested() {
+        if case .settings? = self.ownQueries.first, self.requests.head?.disposition == .own {
+            self.cancelsWhenSet = true
+        } else if !self.requests.isEmpty {
+            self.cancelRunning()
+        }
+    }
 
     /// Asks the server to cancel what runs for the linked client.
     func cancelRunning() {
@@ -428,7 +469,7 @@ final class ServerSession: Connection {
                 self.lastWords.map { ServerError(refusedBy: $0) }
                 ?? ServerError(message: "\(what): \(self.host.description): \(reason.description)", sqlState: "08006")
             self.loginFailed(error)
-        case .idle: self.lost("server closed the connection")
+        case .idle, .leaving: self.lost("server closed the connection")
         case .linked, .preparing: self.lost("server closed the connection unexpectedly (\(reason.description))")
         case .closed: return
         }
@@ -461,11 +502,13 @@ final class ServerSession: Connection {
         }
         let client = self.client
         self.client = nil
+        let isInMessage = self.framer.remaining > 0
         self.flushAndClose()
         self.pool.closed(self)
         if let client {
-            // The server's own words have been passed on already when it had any.
-            if self.lastWords != nil {
+            // The server's own words have been passed on already when it had any, and in the middle of a row there is
+            // no place for ours.
+            if self.lastWords != nil || isInMessage {
                 client.endAfterServer(reason)
             } else {
                 client.lostServer(
@@ -493,7 +536,7 @@ final class ServerSession: Connection {
         case .preparing:
             self.cancelRunning()
             self.end(self.cancels > 0 ? "cancel_wait_timeout" : "query_timeout")
-        case .linked, .closed: return
+        case .linked, .leaving, .closed: return
         }
     }
 
@@ -502,6 +545,7 @@ final class ServerSession: Connection {
         switch self.state {
         case .login, .closed: .login
         case .idle: self.needsCheck ? .used : .idle
+        case .leaving: .idle
         case .linked: .active
         case .preparing: self.cancels > 0 ? .beingCanceled : .tested
         }

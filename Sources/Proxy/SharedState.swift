@@ -63,6 +63,8 @@ final class SharedPool: Sendable {
     let waiting = Atomic<UInt64>(0)
     /// One bit for each reactor whose shard has idle connections.
     let idle = Atomic<UInt64>(0)
+    /// Counts what makes connections obsolete: RECONNECT, PAUSE, changed settings.
+    let generation = Atomic<UInt64>(0)
     /// What the first server connection reported; nil before there was one.
     let welcome = Mutex<ParameterSet?>(nil)
     /// SCRAM keys from a client's login, for a server that has the same verifier.

@@ -74,6 +74,8 @@ final class Worker {
         let general = self.configuration.settings.general
         var used: Set<PoolKey> = []
         for group in self.groups.values where group.clients > 0 { used.insert(group.pool.shared.key) }
+        // With auth_type any there may be as many users as clients can think of.
+        if self.groups.count > 1000 { self.groups = self.groups.filter { $0.value.clients > 0 } }
         for (key, pool) in self.pools {
             let unused = pool.unusedTime(hasClients: used.contains(key))
             let timeout = pool.database.isAutomatic ? general.autodbIdleTimeout : general.poolIdleTimeout
@@ -81,7 +83,9 @@ final class Worker {
             pool.discard()
             self.pools[key] = nil
             self.groups = self.groups.filter { $0.value.pool !== pool }
-            if pool.database.isAutomatic { self.statistics[key.database] = nil }
+            if pool.database.isAutomatic && !self.groups.keys.contains(where: { $0.database == key.database }) {
+                self.statistics[key.database] = nil
+            }
             self.shared.removeShard(of: key)
         }
     }
