@@ -226,7 +226,8 @@ extension ServerSession {
             self.mustDeallocate = true
         }
         if head == nil && self.isFree {
-            return self.end(fields.isFatal ? "server closed the connection: \(fields.message)" : "idle server got dirty")
+            return self.end(
+                fields.isFatal ? "server closed the connection: \(fields.message)" : "idle server got dirty")
         }
         if fields.sqlState == SQLState.duplicatePreparedStatement || fields.sqlState == SQLState.invalidStatementName,
             fields.message.contains("martlet_")

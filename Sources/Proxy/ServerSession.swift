@@ -405,7 +405,8 @@ final class ServerSession: Connection {
             self.cancelsWhenSet = false
             self.cancelRunning()
         }
-        let (ours, theirs) = table.applied(changes, client: client.parameters ?? self.parameters, server: self.parameters)
+        let (ours, theirs) = table.applied(
+            changes, client: client.parameters ?? self.parameters, server: self.parameters)
         self.parameters = theirs
         client.settingsApplied(ours)
     }
