@@ -41,7 +41,7 @@ let package = Package(
 
         // Pure layers: bytes and times in, actions out.
         .target(name: "Settings", swiftSettings: pure),
-        .target(name: "Authentication", dependencies: ["COpenSSL", "Settings"], swiftSettings: pure),
+        .target(name: "Authentication", dependencies: ["COpenSSL"], swiftSettings: pure),
         .target(name: "Wire", swiftSettings: pure),
         .target(
             name: "Pooling",
@@ -80,7 +80,7 @@ let package = Package(
         .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
-        .testTarget(name: "AdminTests", dependencies: ["Admin"], swiftSettings: common),
+        .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),
         .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),
     ],
     swiftLanguageModes: [.v6]

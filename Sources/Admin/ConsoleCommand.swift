@@ -1,4 +1,5 @@
 import Proxy
+import Settings
 
 /// One command of the console, parsed.
 ///

@@ -1,4 +1,5 @@
 import Proxy
+import Settings
 import Testing
 
 @testable import Admin
