@@ -8,6 +8,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster import Cluster
@@ -64,11 +65,56 @@ def memory_per_client(proxy: Proxy, count: int) -> dict[str, float]:
             "whole_process_bytes": float(used)}
 
 
+class Contestant:
+    """A program as it takes part: Martlet with a number of threads, or the yardstick."""
+
+    def __init__(self, program: Program, threads: int) -> None:
+        self.program, self.threads = program, threads
+        self.name = program.version().splitlines()[0]
+        if program.kind == "martlet":
+            self.name += f", {threads} thread{'s' if threads > 1 else ''}"
+
+    def start(self, cluster: Cluster, files: int) -> Proxy:
+        return start(self.program, cluster, self.threads, files)
+
+
+def contestants(which: list[str], threads: list[int], folder: Path) -> list[Contestant]:
+    """The yardstick comes last: ratios are to it."""
+    found: list[Contestant] = []
+    for number, name in enumerate(which):
+        program = Program.find(name)
+        if program.kind == "martlet" and AS_ROOT:
+            copy = folder / f"{number}-martlet"
+            shutil.copy(program.command[-1], copy)
+            program = Program("martlet", (str(copy),))
+        found += [Contestant(program, count) for count in (threads if program.kind == "martlet" else [1])]
+    own(folder)
+    return found
+
+
+def by_turns(field: list[Contestant], rounds: int, cluster: Cluster, files: int,
+             measure: Callable[[Proxy], dict[str, float]]) -> list[list[dict[str, float]]]:
+    """A B C A B C ...: each turn with a fresh process, so that none lives off another's warmth."""
+    results: list[list[dict[str, float]]] = [[] for _ in field]
+    for _ in range(rounds):
+        for index, contestant in enumerate(field):
+            proxy = contestant.start(cluster, files)
+            try:
+                results[index].append(measure(proxy))
+            finally:
+                proxy.stop()
+    return results
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="")
     parser.add_argument("--proxy", nargs=2, default=["martlet", "pgbouncer"])
     parser.add_argument("--json", type=Path, default=CACHE / "bench.json")
@@ -77,70 +123,51 @@ def main() -> int:
     idle_clients = min(IDLE_CLIENTS, files - 2_000)
 
     folder = service_directory("me-")
-    programs = []
-    for number, which in enumerate(options.proxy):
-        program = Program.find(which)
-        if program.kind == "martlet" and AS_ROOT:
-            copy = folder / f"{number}-martlet"
-            shutil.copy(program.command[-1], copy)
-            program = Program("martlet", (str(copy),))
-        programs.append(program)
-    own(folder)
-    names = [program.version() for program in programs]
-    print(f"A = {names[0]}, B = {names[1]}; pool of {POOL}, {options.rounds} rounds of {options.seconds} s by turns\n",
-          flush=True)
+    field = contestants(options.proxy, options.threads, folder)
+    print("; ".join(f"{letter} = {each.name}" for letter, each in zip("ABCDEFGH", field)))
+    print(f"pool of {POOL}, {options.rounds} rounds of {options.seconds} s by turns; ratios are to the last\n", flush=True)
+
+    lines: list[dict] = []
+
+    def note(case: str, unit: str, key: str, results: list[list[dict[str, float]]]) -> None:
+        middle = [medians(runs) for runs in results]
+        values = [each[key] for each in middle]
+        spread = [(min(run[key] for run in runs), max(run[key] for run in runs)) for runs in results]
+        lines.append({"case": case, "unit": unit, "values": values, "ratios": [value / values[-1] for value in values],
+                      "tps": [each.get("tps") for each in middle], "spread": spread, "runs": results})
+        print(f"  {case}: " + ", ".join(f"{value:.2f} ({value / values[-1]:.2f})" for value in values) + f" {unit}",
+              flush=True)
 
     cluster = Cluster(max_connections=100).start()
-    lines: list[dict] = []
     try:
         pgbench(cluster.host, cluster.port, "app", "-i", "-q", "-s", "10")
-        cases = [f"{protocol}, {clients} clients" for clients in CLIENTS for protocol in PROTOCOLS]
-        for case, (clients, protocol) in zip(cases, [(c, p) for c in CLIENTS for p in PROTOCOLS]):
-            if options.only not in case:
-                continue
-            # A B A B ...: each turn with a fresh process, so that neither lives off the other's warmth.
-            results: list[list[dict]] = [[], []]
-            for _ in range(options.rounds):
-                for index, program in enumerate(programs):
-                    proxy = start(program, cluster, options.threads, files)
-                    try:
-                        results[index].append(cpu_per_transaction(proxy, protocol, clients, options.seconds))
-                    finally:
-                        proxy.stop()
-            a, b = ({name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in results)
-            lines.append({"case": case, "unit": "us of CPU for each transaction", "A": a["cpu_us"], "B": b["cpu_us"],
-                          "ratio": a["cpu_us"] / b["cpu_us"], "A_tps": a["tps"], "B_tps": b["tps"], "runs": results})
-            print(f"  {case}: A {a['cpu_us']:.2f} us, B {b['cpu_us']:.2f} us, ratio {a['cpu_us'] / b['cpu_us']:.2f}",
-                  flush=True)
-
+        for clients in CLIENTS:
+            for protocol in PROTOCOLS:
+                case = f"{protocol}, {clients} clients"
+                if options.only not in case:
+                    continue
+                note(case, "us CPU/transaction", "cpu_us", by_turns(
+                    field, options.rounds, cluster, files,
+                    lambda proxy: cpu_per_transaction(proxy, protocol, clients, options.seconds)))
         if options.only in f"idle, {idle_clients} clients":
-            results = [[], []]
-            for _ in range(2):
-                for index, program in enumerate(programs):
-                    proxy = start(program, cluster, options.threads, files)
-                    try:
-                        results[index].append(memory_per_client(proxy, idle_clients))
-                    finally:
-                        proxy.stop()
-            a, b = ({name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in results)
-            for name, words in (("logged_in_bytes", "logged in"), ("after_a_query_bytes", "after a query"),
-                                ("whole_process_bytes", "whole process")):
-                unit = "bytes" if name.startswith("whole") else "bytes for each client"
-                lines.append({"case": f"{idle_clients} idle clients, {words}", "unit": unit, "A": a[name], "B": b[name], "ratio": a[name] / b[name], "runs": results})
+            results = by_turns(field, 2, cluster, files, lambda proxy: memory_per_client(proxy, idle_clients))
+            note(f"{idle_clients} idle clients, logged in", "bytes/client", "logged_in_bytes", results)
+            note(f"{idle_clients} idle clients, after a query", "bytes/client", "after_a_query_bytes", results)
+            note(f"{idle_clients} idle clients, whole process", "bytes", "whole_process_bytes", results)
     finally:
         cluster.remove()
         remove(folder)
 
-    rows: list[list[object]] = [["", "A", "B", "A/B", "A tps", "B tps"]]
+    letters = "ABCDEFGH"[:len(field)]
+    last = letters[-1]
+    rows: list[list[object]] = [
+        ["", *letters, *(f"{letter}/{last}" for letter in letters[:-1]), *(f"{letter} tps" for letter in letters)]]
     for line in lines:
-        unit = {"us of CPU for each transaction": "us CPU/transaction", "bytes": "bytes"}.get(
-            line["unit"], "bytes/client")
-        rows.append([f"{line['case']} ({unit})", line["A"], line["B"], line["ratio"],
-                     f"{line.get('A_tps', 0):.0f}" if "A_tps" in line else "",
-                     f"{line.get('B_tps', 0):.0f}" if "B_tps" in line else ""])
+        rows.append([f"{line['case']} ({line['unit']})", *line["values"], *line["ratios"][:-1],
+                     *(f"{tps:.0f}" if tps else "" for tps in line["tps"])])
     print("\n" + table(rows))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"A": names[0], "B": names[1], "lines": lines}, indent=2) + "\n")
+    options.json.write_text(json.dumps({"contestants": [each.name for each in field], "lines": lines}, indent=2) + "\n")
     print(f"\nwritten to {options.json}")
     return 0
 

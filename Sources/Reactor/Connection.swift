@@ -117,7 +117,7 @@ open class Connection: EventSource {
 
     // MARK: Sending
 
-    /// Queues bytes; they leave in one system call when the current callback returns. Never blocks. Bytes for a
+    /// Queues bytes; they leave in one system call at the end of the turn. Never blocks. Bytes for a
     /// closed connection are dropped.
     @inline(__always)
     public final func send(_ bytes: Span<UInt8>) {
@@ -149,7 +149,7 @@ open class Connection: EventSource {
         }
     }
 
-    /// Offers the output of a callback to the socket.
+    /// Offers the output of a turn to the socket.
     final func flush() {
         self.isOffered = false
         guard self.state == .open else { return }
