@@ -64,6 +64,14 @@ public struct OutstandingRequests: Sendable {
     /// A Sync in the middle of COPY is ignored while the copy runs and answered once it has failed; which of the two
     /// has happened when the error arrives cannot be seen.
     public private(set) var isUncertain = false
+    /// Outstanding requests that have an effect.
+    private var effects = 0
+    /// How many of those stand before the last Sync.
+    private var earlierEffects = 0
+    /// Numbers requests: how many were noted up to now.
+    public private(set) var noted: UInt64 = 0
+    /// The number of the last Sync, Query or FunctionCall; 0 when there was none.
+    private var lastSync: UInt64 = 0
 
     public init() { self.ring = [UInt8](repeating: 0, count: 8) }
 
@@ -72,6 +80,14 @@ public struct OutstandingRequests: Sendable {
     public var isEmpty: Bool { self.used == 0 }
     /// Nothing is owed: with status idle the connection may serve somebody else.
     public var isQuiet: Bool { self.used == 0 && !self.isUnsynced && !self.isCopyingIn }
+
+    /// Before the last Sync stand requests with effects that have not been answered. An error before them undoes these
+    /// effects, but not what comes behind the Sync.
+    public var hasEarlierEffects: Bool { self.earlierEffects > 0 }
+    /// How many of the requests noted are over. Behind a COPY that has passed over a Sync it may be one too many.
+    public var finished: UInt64 { self.noted - UInt64(self.used) }
+    /// Whether a request is outstanding and stands before the last Sync.
+    public func isEarlier(_ number: UInt64) -> Bool { number > self.finished && number < self.lastSync }
 
     /// Kind and disposition of the oldest request.
     public var head: (kind: RequestKind, disposition: Disposition)? {
@@ -117,6 +133,13 @@ public struct OutstandingRequests: Sendable {
         self.ring[(self.first + self.used) & (self.ring.count - 1)] =
             kind.rawValue | disposition.rawValue | (hasEffect ? Self.effectFlag : 0)
         self.used += 1
+        self.noted += 1
+        switch kind {
+        case .parse, .bind, .describe, .execute, .close, .copyEnd: if hasEffect { self.effects += 1 }
+        case .sync, .query, .function:
+            self.earlierEffects = self.effects
+            self.lastSync = self.noted
+        }
     }
 
     private mutating func grow() {
@@ -210,6 +233,10 @@ public struct OutstandingRequests: Sendable {
     }
 
     private mutating func dropFirst() {
+        if self.ring[self.first] & Self.effectFlag != 0 {
+            self.effects -= 1
+            self.earlierEffects = max(0, self.earlierEffects - 1)
+        }
         self.first = (self.first + 1) & (self.ring.count - 1)
         self.used -= 1
         if self.used == 0 && self.ring.count > 64 {

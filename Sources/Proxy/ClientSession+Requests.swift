@@ -31,7 +31,7 @@ extension ClientSession {
     var isInMessage: Bool { self.framer.remaining > 0 && !self.dropsMessage }
 
     func relay(_ bytes: Span<UInt8>) -> Int {
-        if self.isAwaitingSettings || self.isWaiting { return 0 }
+        if self.isAwaitingSettings || self.isAwaitingReplies || self.isWaiting { return 0 }
         var cursor = 0
         // What from here to the cursor goes to the server.
         var run = 0

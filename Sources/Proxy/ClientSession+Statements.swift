@@ -32,6 +32,7 @@ extension ClientSession {
         }
         if type == Frontend.close { return self.close(message, target, bytes, range, server, run: &run) }
         let name = message.extracting(target.name)
+        if !name.isEmpty && server.requests.hasEarlierEffects { return self.awaitReplies() }
         guard let statement = self.statements.find(name), !name.isEmpty else {
             return self.unknown(name, .describe, bytes, range, server, run: &run)
         }
@@ -40,6 +41,22 @@ extension ClientSession {
         server.requests.append(.describe)
         server.send(MessageWriter.bytes { $0.describe(statement: statement.serverName) })
         return .replaced(upTo: range.upperBound)
+    }
+
+    /// Whether a name holds, and what the server has under it, depends on how requests before the last Sync end: with an
+    /// error among them the server skips some. This one is looked at when they have been answered.
+    private func awaitReplies() -> Verdict {
+        self.isAwaitingReplies = true
+        self.pauseReading()
+        return .wait
+    }
+
+    /// Replies have come: what has waited for them is looked at again.
+    func repliesCame() {
+        guard self.isAwaitingReplies else { return }
+        self.isAwaitingReplies = false
+        self.redeliver()
+        if !self.isAwaitingReplies { self.readOn() }
     }
 
     private func gather(_ length: Int, _ limit: Int) -> Verdict {
@@ -78,13 +95,15 @@ extension ClientSession {
         }
         let message = bytes.extracting(range)
         guard let parse = ParseMessage(message) else { return self.malformed(bytes, run..<range.lowerBound) }
-        self.group.statistics.counters.clientParseCount &+= 1
         if isUnnamed {
+            self.group.statistics.counters.clientParseCount &+= 1
             self.unnamedParse.removeAll(keepingCapacity: true)
             if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
             self.noteUnnamed(server)
             return .pass
         }
+        if server.requests.hasEarlierEffects { return self.awaitReplies() }
+        self.group.statistics.counters.clientParseCount &+= 1
         let name = message.extracting(parse.statement)
         if self.statements.find(name) != nil {
             self.pass(bytes, run..<range.lowerBound)
@@ -117,8 +136,8 @@ extension ClientSession {
 
     private func noteUnnamed(_ server: ServerSession) {
         self.unnamedStatement = self.worker.nextUnnamedStatement()
-        server.unnamedStatement = self.unnamedStatement
         server.requests.append(.parse)
+        server.has(unnamed: self.unnamedStatement, isRestored: false)
         self.group.statistics.counters.serverParseCount &+= 1
     }
 
@@ -126,9 +145,14 @@ extension ClientSession {
         _ statement: PreparedStatement, _ server: ServerSession, _ disposition: Disposition, name: [UInt8]?
     ) {
         if let evicted = server.statements.insert(statement) {
-            server.effects.append(.evicted)
+            server.effects.append(.evicted(evicted))
             server.requests.append(.close, .swallow, hasEffect: true)
             server.send(MessageWriter.bytes { $0.close(statement: evicted.serverName) })
+        }
+        if server.mustDeallocate {
+            // The books are wrong: it may be there, and outdated.
+            server.requests.append(.close, .swallow)
+            server.send(MessageWriter.bytes { $0.close(statement: statement.serverName) })
         }
         server.effects.append(.parse(statement, name: name))
         server.requests.append(.parse, disposition, hasEffect: true)
@@ -138,7 +162,9 @@ extension ClientSession {
 
     /// Makes sure that the server has a statement.
     private func prepare(_ statement: PreparedStatement, _ server: ServerSession) {
-        if !server.statements.use(statement) { self.sendParse(statement, server, .swallow, name: nil) }
+        if !server.statements.use(statement) || server.mustDeallocate {
+            self.sendParse(statement, server, .swallow, name: nil)
+        }
     }
 
     /// A request that certainly fails, in the place of one that must; the client gets our words for it.
@@ -163,8 +189,11 @@ extension ClientSession {
             guard range.count < Self.namesLimit else { return self.malformed(bytes, run..<range.lowerBound) }
             return .gather(min(length, range.count * 2 + 64))
         }
-        self.group.statistics.counters.bindCount &+= 1
         let name = message.extracting(prefix.statement)
+        if name.isEmpty ? server.isUnnamedInDoubt(self) : server.requests.hasEarlierEffects {
+            return self.awaitReplies()
+        }
+        self.group.statistics.counters.bindCount &+= 1
         guard !name.isEmpty, let statement = self.statements.find(name) else {
             return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
@@ -215,7 +244,7 @@ extension ClientSession {
         } else {
             server.requests.append(.parse, .swallow)
             server.send(MessageWriter.bytes { $0.parse(statement: "", tail: self.unnamedParse) })
-            server.unnamedStatement = self.unnamedStatement
+            server.has(unnamed: self.unnamedStatement, isRestored: true)
             self.group.statistics.counters.serverParseCount &+= 1
         }
     }
@@ -232,6 +261,7 @@ extension ClientSession {
         _ server: ServerSession, run: inout Int
     ) -> Verdict {
         let name = message.extracting(target.name)
+        if !name.isEmpty && server.requests.hasEarlierEffects { return self.awaitReplies() }
         if name.isEmpty {
             self.forgetUnnamed()
             server.unnamedStatement = 0

@@ -39,6 +39,8 @@ final class ClientSession: Connection {
     /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
     var areSettingsProven = false
     var isAwaitingSettings = false
+    /// The next request depends on how those before end (`awaitReplies`).
+    var isAwaitingReplies = false
 
     var statements = ClientStatements()
     /// The unnamed statement's Parse behind its name, and the number that tells whether a server has just that one.

@@ -57,7 +57,7 @@ public protocol ConsoleHost: Sendable {
 
     /// Stops handing out server connections; returns when those in use have been released and closed.
     ///
-    /// Cancelling the task undoes the pause and throws `ConsoleError.cancelled`.
+    /// Cancelling the task undoes the pause and throws `ConsoleError.cancelled`; RESUME throws `ConsoleError.resumed`.
     func pause(database: String?) async throws(ConsoleError)
     func resume(database: String?) async throws(ConsoleError)
     func disable(database: String) async throws(ConsoleError)
@@ -98,6 +98,7 @@ public struct ConsoleError: Error, Sendable, Equatable {
     public static func noSuchDatabase(_ name: String) -> ConsoleError { ConsoleError("no such database: \(name)") }
     public static let clientNotFound = ConsoleError("client not found")
     public static let shuttingDown = ConsoleError("shutdown in progress", sqlState: "57P01")
+    public static let resumed = ConsoleError("resumed before all server connections were released")
     public static let cancelled = ConsoleError("canceling statement due to user request", sqlState: "57014")
 }
 

@@ -182,12 +182,23 @@ extension Proxy: ConsoleHost {
         let matches = self.matches(database)
         self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.retire("pause mode") } }
         do {
-            try await self.wait { await self.gather { worker in worker.serverCount(where: matches) }.reduce(0, +) == 0 }
+            // RESUME from another console ends it as well, since new connections come then.
+            try await self.wait {
+                guard self.isPaused(database, databases) else { return true }
+                return await self.gather { worker in worker.serverCount(where: matches) }.reduce(0, +) == 0
+            }
         } catch {
             self.setPaused(false, database, databases)
             self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.pump() } }
             throw error
         }
+        if !self.isPaused(database, databases) { throw ConsoleError.resumed }
+    }
+
+    private func isPaused(_ database: String?, _ databases: [SharedDatabase]) -> Bool {
+        database == nil
+            ? self.shared.isPaused.load(ordering: .relaxed)
+            : databases.contains { $0.isPaused.load(ordering: .relaxed) }
     }
 
     private func setPaused(_ isPaused: Bool, _ database: String?, _ databases: [SharedDatabase]) {

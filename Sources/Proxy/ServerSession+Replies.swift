@@ -83,6 +83,7 @@ extension ServerSession {
         }
         self.pass(bytes, run..<cursor)
         self.checkCongestion()
+        self.client?.repliesCame()
         return cursor
     }
 
@@ -149,7 +150,9 @@ extension ServerSession {
             return self.end("bad packet from server")
         default:
             // No answer may come between the pieces; replies answered here wait for the next completed request.
+            let finished = self.requests.finished
             let reply = self.requests.reply(type)
+            if type == Backend.errorResponse && reply.completed != nil { self.requestsFailed(after: finished) }
             self.undo(reply.failedEffects)
             if reply.succeeded { self.effectHolds() }
             // The failure of a Parse that was sent ahead is the failure of the client's Bind.
@@ -235,6 +238,7 @@ extension ServerSession {
             // Somebody has used DEALLOCATE or PREPARE on our names.
             self.mustDeallocate = true
         }
+        let finished = self.requests.finished
         let reply = self.requests.reply(Backend.errorResponse)
         switch reply.disposition {
         case .own:
@@ -256,7 +260,7 @@ extension ServerSession {
                 run = range.lowerBound
             }
         }
-        if reply.completed != nil { self.unnamedStatement = 0 }
+        if reply.completed != nil { self.requestsFailed(after: finished) }
         self.undo(reply.failedEffects)
         if let client = self.client, self.pool.rules.logsErrors {
             self.worker.log(.debug, client.prefix, "server error: \(fields.sqlState) \(fields.message)")
@@ -285,7 +289,9 @@ extension ServerSession {
                 self.statements.remove(statement)
                 if let name { self.client?.statements.remove(name.span) }
             case .named(let name): self.client?.statements.remove(name.span)
-            case .evicted: self.mustDeallocate = true
+            case .evicted(let statement):
+                // There is room, for what took its place has been taken back before.
+                if self.statements.insert(statement) != nil { self.mustDeallocate = true }
             case .closed(let name, let statement): _ = self.client?.statements.add(name.span, statement)
             case .error: break
             }

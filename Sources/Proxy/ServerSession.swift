@@ -49,9 +49,8 @@ final class ServerSession: Connection {
         case named([UInt8])
         /// A Close answered here.
         case closed([UInt8], PreparedStatement)
-        /// A Close of a statement that made room for another: if the server never looks at it, it has one that is not
-        /// in the books.
-        case evicted
+        /// A Close of a statement that made room for another: if the server never looks at it, it has it still.
+        case evicted(PreparedStatement)
         /// A request that is bound to fail, and the ErrorResponse that the client gets.
         case error([UInt8])
     }
@@ -65,7 +64,7 @@ final class ServerSession: Connection {
     let connectTime: Int64
     var poolIndex = -1
 
-    private(set) var state = State.login
+    var state = State.login
     var client: ClientSession?
     var framer: MessageFramer
     var requests = OutstandingRequests()
@@ -81,6 +80,10 @@ final class ServerSession: Connection {
     var statements: ServerStatements
     /// Whose unnamed statement the server has: the number a client gave it; 0 when none or unknown.
     var unnamedStatement: UInt64 = 0
+    /// The number of the Parse that made it, among the requests.
+    var unnamedRequest: UInt64 = 0
+    /// That was the proxy's own: the statement stays its client's, however it ends.
+    var isUnnamedRestored = false
     /// After "cached plan must not change result type": prepare everything anew.
     var mustDeallocate = false
     /// The session's settings or objects were changed by a client that has gone (session mode).
@@ -88,16 +91,15 @@ final class ServerSession: Connection {
     var backendKey: [UInt8] = []
     var login: ServerLogin?
     /// A cancel request has come while the client's settings were being set: it is about what follows.
-    private var cancelsWhenSet = false
+    var cancelsWhenSet = false
     /// The pool's generation when this was begun; an older one is obsolete.
     var generation: UInt64 = 0
     /// Cancel requests on their way to this backend.
-    private var cancels = 0
+    var cancels = 0
     /// Why the connection closes as soon as it is free.
     private(set) var retireReason: String?
     private(set) var idleSince: MonotonicTime = 0
-    private var hasBeenUsed = false
-    private var isChecked = true
+    var hasBeenUsed = false
     /// The server has said FATAL: what follows is the end.
     var lastWords: ErrorFields?
     /// The walsender connection of one client, which is told nothing else.
@@ -187,7 +189,6 @@ final class ServerSession: Connection {
     func becomeIdle() {
         self.state = .idle
         self.idleSince = self.now
-        self.isChecked = self.hasBeenUsed
         self.armIdleDeadline()
     }
 
@@ -214,7 +215,7 @@ final class ServerSession: Connection {
     }
 
     /// Older than `server_lifetime`.
-    private var isExpired: Bool { self.now - self.createdAt >= self.pool.rules.lifetime }
+    var isExpired: Bool { self.now - self.createdAt >= self.pool.rules.lifetime }
 
     /// Closes the connection: at once when idle, else when it is free.
     func retire(_ reason: String) {
@@ -233,209 +234,6 @@ final class ServerSession: Connection {
     }
 
     var isRetiring: Bool { self.retireReason != nil }
-
-    // MARK: Linked
-
-    /// Becomes this client's.
-    func link(_ client: ClientSession) {
-        self.state = .linked
-        self.client = client
-        self.hasBeenUsed = true
-        self.setDeadline(.max)
-        client.linked(self)
-        if self.isDedicated { return }
-        if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
-    }
-
-    /// Asks the server for the client's settings, ahead of the client's requests.
-    private func adjustSettings(to client: ClientSession) {
-        guard let wanted = client.parameters else { return }
-        if self.areExtrasUncertain {
-            // Only what the server reports is known; the rest is set back, or set again.
-            let extras = self.parameters.parameters.filter { !$0.isReported }
-            self.parameters = self.worker.parameters.withoutExtras(self.parameters)
-            self.areExtrasUncertain = false
-            let changes = wanted.changes(from: self.parameters)
-            let resets = extras.filter { wanted[$0.key] == nil }.map { ParameterChange.reset($0.name) }
-            return self.set(changes + resets, for: client)
-        }
-        self.set(wanted.changes(from: self.parameters), for: client)
-    }
-
-    private func set(_ changes: [ParameterChange], for client: ClientSession) {
-        guard !changes.isEmpty, let wanted = client.parameters else { return }
-        client.settingsPending()
-        self.run(.settings(changes), ParameterChange.statement(changes, client: wanted))
-    }
-
-    /// Sends one of the proxy's own queries.
-    func run(_ own: OwnQuery, _ text: String) {
-        self.ownQueries.append(own)
-        self.requests.append(.query, .own)
-        self.unnamedStatement = 0
-        self.send(MessageWriter.bytes { $0.query(text) })
-    }
-
-    /// The client's side of the pair has nothing more to say for now: releases the connection if nothing is owed.
-    func releaseIfFree() {
-        guard self.state == .linked, let client = self.client, self.transaction == .idle, self.requests.isQuiet,
-            !client.isInMessage, self.framer.remaining == 0
-        else { return }
-        if self.pool.mode == .session || self.isDedicated { return }
-        client.unlinked()
-        self.client = nil
-        self.settle()
-    }
-
-    /// Without a client and without obligations: cleans up, waits for cancels, and goes back to the pool.
-    private func settle() {
-        self.state = .preparing
-        // Replies may come that nobody can be given.
-        if self.requests.isUncertain { return self.end("unclear state after a failed COPY") }
-        if self.cancels > 0 { return self.armPreparing() }
-        if self.mustDeallocate {
-            self.mustDeallocate = false
-            self.statements.removeAll()
-            self.armPreparing()
-            return self.run(.deallocate, "DEALLOCATE ALL")
-        }
-        if self.mustReset || (self.pool.rules.resetsAlways && self.hasBeenUsed) {
-            self.mustReset = false
-            self.hasBeenUsed = false
-            let query = self.pool.settings.serverResetQuery
-            if !query.isEmpty {
-                self.armPreparing()
-                // Whatever it is that the query resets; DISCARD ALL is known to leave nothing.
-                self.areExtrasUncertain = true
-                return self.run(.reset, query)
-            }
-        }
-        if let reason = self.retireReason { return self.end(reason) }
-        if self.isExpired { return self.end("server lifetime over") }
-        if self.isDedicated { return self.end("replication client was closed") }
-        self.setDeadline(.max)
-        self.pool.give(self)
-    }
-
-    /// The proxy's own queries may not take for ever.
-    private func armPreparing() {
-        let timeout = max(self.pool.settings.cancelWaitTimeout, 1_000_000)
-        self.setDeadline(self.now + timeout)
-    }
-
-    /// The client is gone. `isOrderly`: it said so behind its last request, which it wants carried out.
-    func clientLeft(isOrderly: Bool) {
-        guard let client = self.client else { return }
-        let isInMessage = client.isInMessage
-        self.client = nil
-        guard self.state == .linked else { return }
-        self.state = .preparing
-        // It may have been kept from being read for the client's sake.
-        self.resumeReading()
-        if self.isDedicated { return self.end("replication client was closed") }
-        if self.pool.mode == .session { self.mustReset = true }
-        let isOwnBusiness = self.requests.head.map { $0.disposition == .own } ?? true
-        if self.requests.isQuiet && !isInMessage { return self.tidy() }
-        if !isInMessage && !self.requests.isUnsynced && !self.requests.isCopyingIn
-            && (isOrderly || (isOwnBusiness && self.requests.count == 1))
-        {
-            // What it asked for is finished first, however long it takes; the replies go nowhere.
-            let timeout = client.group.timeouts.query
-            return self.setDeadline(timeout > 0 ? self.now + timeout : .max)
-        }
-        // Something runs for nobody, or a message was cut off in the middle.
-        self.cancelRunning()
-        self.end("client disconnect while server was not ready")
-    }
-
-    /// No client, nothing outstanding: an open transaction is rolled back, then all is as at a release.
-    private func tidy() {
-        if self.transaction == .idle { return self.settle() }
-        self.armPreparing()
-        self.run(.rollback, "ROLLBACK")
-    }
-
-    /// ReadyForQuery has come.
-    func ready() {
-        switch self.state {
-        case .linked: self.releaseIfFree()
-        case .preparing: if self.requests.isQuiet { self.tidy() }
-        case .login, .idle, .leaving, .closed: return
-        }
-    }
-
-    /// Nobody's, and nothing is owed: what the server says now, it says unasked.
-    var isFree: Bool { self.state == .idle || self.state == .leaving }
-
-    /// An own query has ended.
-    ///
-    /// Returns whether the connection has to be looked after: not if its pool has got it.
-    func ownQueryEnded() -> Bool {
-        guard let own = self.ownQueries.popFirst() else { return true }
-        let error = self.ownError
-        self.ownError = nil
-        if case .settings(let changes) = own {
-            self.settingsEnded(changes, error)
-            return true
-        }
-        if case .connectQuery = own {
-            if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
-            if self.state == .preparing && self.client == nil { self.pool.loginSucceeded(self) }
-            return false
-        }
-        if let error, let reason = own.failure {
-            self.worker.log(.warning, self.prefix, "\(reason): \(error.message)")
-            self.end(reason)
-            return false
-        }
-        return true
-    }
-
-    private func settingsEnded(_ changes: [ParameterChange], _ error: ErrorFields?) {
-        let table = self.worker.parameters
-        guard let client = self.client else {
-            // It has left meanwhile. All changes hold, or none.
-            if error == nil {
-                self.parameters = table.applied(changes, client: self.parameters, server: self.parameters).server
-            }
-            return
-        }
-        if let error { return client.settingsFailed(error) }
-        if self.cancelsWhenSet {
-            self.cancelsWhenSet = false
-            self.cancelRunning()
-        }
-        let (ours, theirs) = table.applied(
-            changes, client: client.parameters ?? self.parameters, server: self.parameters)
-        self.parameters = theirs
-        client.settingsApplied(ours)
-    }
-
-    // MARK: Cancel
-
-    /// The linked client wants what it runs to be cancelled.
-    func cancelRequested() {
-        if case .settings? = self.ownQueries.first, self.requests.head?.disposition == .own {
-            self.cancelsWhenSet = true
-        } else if !self.requests.isEmpty {
-            self.cancelRunning()
-        }
-    }
-
-    /// Asks the server to cancel what runs for the linked client.
-    func cancelRunning() {
-        guard !self.backendKey.isEmpty, self.state == .linked || self.state == .preparing else { return }
-        self.cancels += 1
-        let started = CancelConnection.start(
-            worker: self.worker, address: self.address, key: self.backendKey, server: self)
-        if !started { self.cancels -= 1 }
-    }
-
-    /// A cancel request has been delivered or given up.
-    func cancelEnded() {
-        self.cancels -= 1
-        if self.state == .preparing && self.cancels == 0 && self.requests.isQuiet && self.client == nil { self.tidy() }
-    }
 
     // MARK: From one reactor to another
 

@@ -1,0 +1,213 @@
+import DequeModule
+import Logging
+import Pooling
+import Reactor
+import Settings
+import Wire
+
+// How a connection becomes a client's and is given back: the client's settings first, then its requests, then whatever
+// has to be put in order before the next one.
+extension ServerSession {
+    /// Becomes this client's.
+    func link(_ client: ClientSession) {
+        self.state = .linked
+        self.client = client
+        self.hasBeenUsed = true
+        self.setDeadline(.max)
+        client.linked(self)
+        if self.isDedicated { return }
+        if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
+    }
+
+    /// Asks the server for the client's settings, ahead of the client's requests.
+    func adjustSettings(to client: ClientSession) {
+        guard let wanted = client.parameters else { return }
+        if self.areExtrasUncertain {
+            // Only what the server reports is known; the rest is set back, or set again.
+            let extras = self.parameters.parameters.filter { !$0.isReported }
+            self.parameters = self.worker.parameters.withoutExtras(self.parameters)
+            self.areExtrasUncertain = false
+            let changes = wanted.changes(from: self.parameters)
+            let resets = extras.filter { wanted[$0.key] == nil }.map { ParameterChange.reset($0.name) }
+            return self.set(changes + resets, for: client)
+        }
+        self.set(wanted.changes(from: self.parameters), for: client)
+    }
+
+    func set(_ changes: [ParameterChange], for client: ClientSession) {
+        guard !changes.isEmpty, let wanted = client.parameters else { return }
+        client.settingsPending()
+        self.run(.settings(changes), ParameterChange.statement(changes, client: wanted))
+    }
+
+    /// Sends one of the proxy's own queries.
+    func run(_ own: OwnQuery, _ text: String) {
+        self.ownQueries.append(own)
+        self.requests.append(.query, .own)
+        self.unnamedStatement = 0
+        self.send(MessageWriter.bytes { $0.query(text) })
+    }
+
+    /// The client's side of the pair has nothing more to say for now: releases the connection if nothing is owed.
+    func releaseIfFree() {
+        guard self.state == .linked, let client = self.client, self.transaction == .idle, self.requests.isQuiet,
+            !client.isInMessage, self.framer.remaining == 0
+        else { return }
+        if self.pool.mode == .session || self.isDedicated { return }
+        client.unlinked()
+        self.client = nil
+        self.settle()
+    }
+
+    /// Without a client and without obligations: cleans up, waits for cancels, and goes back to the pool.
+    func settle() {
+        self.state = .preparing
+        // Replies may come that nobody can be given.
+        if self.requests.isUncertain { return self.end("unclear state after a failed COPY") }
+        if self.cancels > 0 { return self.armPreparing() }
+        if self.mustDeallocate {
+            self.mustDeallocate = false
+            self.statements.removeAll()
+            self.armPreparing()
+            return self.run(.deallocate, "DEALLOCATE ALL")
+        }
+        if self.mustReset || (self.pool.rules.resetsAlways && self.hasBeenUsed) {
+            self.mustReset = false
+            self.hasBeenUsed = false
+            let query = self.pool.settings.serverResetQuery
+            if !query.isEmpty {
+                self.armPreparing()
+                // Whatever it is that the query resets; DISCARD ALL is known to leave nothing.
+                self.areExtrasUncertain = true
+                return self.run(.reset, query)
+            }
+        }
+        if let reason = self.retireReason { return self.end(reason) }
+        if self.isExpired { return self.end("server lifetime over") }
+        if self.isDedicated { return self.end("replication client was closed") }
+        self.setDeadline(.max)
+        self.pool.give(self)
+    }
+
+    /// The proxy's own queries may not take for ever.
+    func armPreparing() {
+        let timeout = max(self.pool.settings.cancelWaitTimeout, 1_000_000)
+        self.setDeadline(self.now + timeout)
+    }
+
+    /// The client is gone. `isOrderly`: it said so behind its last request, which it wants carried out.
+    func clientLeft(isOrderly: Bool) {
+        guard let client = self.client else { return }
+        let isInMessage = client.isInMessage
+        self.client = nil
+        guard self.state == .linked else { return }
+        self.state = .preparing
+        // It may have been kept from being read for the client's sake.
+        self.resumeReading()
+        if self.isDedicated { return self.end("replication client was closed") }
+        if self.pool.mode == .session { self.mustReset = true }
+        let isOwnBusiness = self.requests.head.map { $0.disposition == .own } ?? true
+        if self.requests.isQuiet && !isInMessage { return self.tidy() }
+        if !isInMessage && !self.requests.isUnsynced && !self.requests.isCopyingIn
+            && (isOrderly || (isOwnBusiness && self.requests.count == 1))
+        {
+            // What it asked for is finished first, however long it takes; the replies go nowhere.
+            let timeout = client.group.timeouts.query
+            return self.setDeadline(timeout > 0 ? self.now + timeout : .max)
+        }
+        // Something runs for nobody, or a message was cut off in the middle.
+        self.cancelRunning()
+        self.end("client disconnect while server was not ready")
+    }
+
+    /// No client, nothing outstanding: an open transaction is rolled back, then all is as at a release.
+    func tidy() {
+        if self.transaction == .idle { return self.settle() }
+        self.armPreparing()
+        self.run(.rollback, "ROLLBACK")
+    }
+
+    /// ReadyForQuery has come.
+    func ready() {
+        switch self.state {
+        case .linked:
+            self.client?.repliesCame()
+            self.releaseIfFree()
+        case .preparing: if self.requests.isQuiet { self.tidy() }
+        case .login, .idle, .leaving, .closed: return
+        }
+    }
+
+    /// Nobody's, and nothing is owed: what the server says now, it says unasked.
+    var isFree: Bool { self.state == .idle || self.state == .leaving }
+
+    /// An own query has ended.
+    ///
+    /// Returns whether the connection has to be looked after: not if its pool has got it.
+    func ownQueryEnded() -> Bool {
+        guard let own = self.ownQueries.popFirst() else { return true }
+        let error = self.ownError
+        self.ownError = nil
+        if case .settings(let changes) = own {
+            self.settingsEnded(changes, error)
+            return true
+        }
+        if case .connectQuery = own {
+            if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
+            if self.state == .preparing && self.client == nil { self.pool.loginSucceeded(self) }
+            return false
+        }
+        if let error, let reason = own.failure {
+            self.worker.log(.warning, self.prefix, "\(reason): \(error.message)")
+            self.end(reason)
+            return false
+        }
+        return true
+    }
+
+    func settingsEnded(_ changes: [ParameterChange], _ error: ErrorFields?) {
+        let table = self.worker.parameters
+        let isCancelled = self.cancelsWhenSet
+        self.cancelsWhenSet = false
+        guard let client = self.client else {
+            // It has left meanwhile. All changes hold, or none.
+            if error == nil {
+                self.parameters = table.applied(changes, client: self.parameters, server: self.parameters).server
+            }
+            return
+        }
+        if let error { return client.settingsFailed(error) }
+        let (ours, theirs) = table.applied(
+            changes, client: client.parameters ?? self.parameters, server: self.parameters)
+        self.parameters = theirs
+        client.settingsApplied(ours)
+        // What waited for the settings runs now.
+        if isCancelled && self.client === client && !self.requests.isEmpty { self.cancelRunning() }
+    }
+
+    // MARK: Cancel
+
+    /// The linked client wants what it runs to be cancelled.
+    func cancelRequested() {
+        if case .settings? = self.ownQueries.first, self.requests.head?.disposition == .own {
+            self.cancelsWhenSet = true
+        } else if !self.requests.isEmpty {
+            self.cancelRunning()
+        }
+    }
+
+    /// Asks the server to cancel what runs for the linked client.
+    func cancelRunning() {
+        guard !self.backendKey.isEmpty, self.state == .linked || self.state == .preparing else { return }
+        self.cancels += 1
+        let started = CancelConnection.start(
+            worker: self.worker, address: self.address, key: self.backendKey, server: self)
+        if !started { self.cancels -= 1 }
+    }
+
+    /// A cancel request has been delivered or given up.
+    func cancelEnded() {
+        self.cancels -= 1
+        if self.state == .preparing && self.cancels == 0 && self.requests.isQuiet && self.client == nil { self.tidy() }
+    }
+}
