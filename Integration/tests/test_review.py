@@ -100,6 +100,77 @@ def test_bind_in_pieces_of_a_name_like_the_proxy_s_own(start_proxy: Callable[...
             assert answer[1].values() == [b"%d" % number]
 
 
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_failure_before_a_statement_is_prepared_and_a_batch_behind_it(
+        start_proxy: Callable[..., Proxy], database: str, name: str) -> None:
+    """The server has skipped the Parse, and the Close that made room for it; all of it was sent in one packet."""
+    proxy = start_proxy(settings={"default_pool_size": 1, "max_prepared_statements": 1}, threads=1)
+    with login(proxy, database) as client:
+        client.ask(parse("SELECT 1", "one"), parse("SELECT 2", "two"), bind("two"), execute(), SYNC)
+        answer = client.ask(
+            execute("no portal"), bind("one"), execute(), SYNC, bind(name), execute(), SYNC, ready=2)
+        assert types(answer) == "EZ2DCZ", errors(answer)
+        assert answer[-3].values() == [{"one": b"1", "two": b"2"}[name]]
+
+
+def test_names_of_a_batch_that_fails_are_free_in_the_next_one(
+        start_proxy: Callable[..., Proxy], database: str) -> None:
+    proxy = start_proxy(settings={"default_pool_size": 1}, threads=1)
+    with login(proxy, database) as client, login(proxy, database) as other:
+        other.ask(parse("SELECT 1", "known"), SYNC)
+        client.ask(parse("SELECT 3", "closed"), SYNC)
+        answer = client.ask(
+            execute("no portal"), parse("SELECT 1", "one"), close("S", "closed"), SYNC,
+            bind("closed"), execute(), parse("SELECT 2", "one"), bind("one"), execute(), SYNC, ready=2)
+        assert types(answer) == "EZ2DC12DCZ", errors(answer)
+        assert answer[-3].values() == [b"2"]
+
+
+def test_unnamed_statement_behind_a_batch_that_failed(start_proxy: Callable[..., Proxy], database: str) -> None:
+    """The server has skipped the Parse and has somebody else's unnamed statement."""
+    proxy = start_proxy(settings={"default_pool_size": 1}, threads=1)
+    with login(proxy, database) as client, login(proxy, database) as other:
+        other.ask(parse("SELECT 'secret'"), bind(), execute(), SYNC)
+        answer = client.ask(execute("no portal"), parse("SELECT 1"), SYNC, bind(), execute(), SYNC, ready=2)
+        assert types(answer) == "EZEZ"
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["34000", "26000"]
+        # What was parsed before the error stays.
+        answer = client.ask(
+            parse("SELECT $1::int"), bind(values=("x",)), execute(), SYNC, bind(values=("5",)), execute(), SYNC,
+            ready=2)
+        assert types(answer) == "1EZ2DCZ"
+
+
+def test_goodbye_behind_a_batch_that_waits(start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:
+    """What a client has sent before it leaves is carried out, though it had to wait for earlier answers."""
+    proxy = start_proxy(settings={"default_pool_size": 1}, threads=1)
+    with login(proxy, database) as client:
+        client.simple("CREATE TABLE t (i int)")
+        client.send(
+            parse("SELECT pg_sleep(0.5)", "sleep"), bind("sleep"), execute(), SYNC,
+            parse("INSERT INTO t VALUES (1)", "insert"), bind("insert"), execute(), SYNC, TERMINATE)
+    wait_until(lambda: cluster.value("SELECT count(*) FROM t", dbname=database) == 1, "it is carried out", 3)
+
+
+def test_changed_table_within_a_transaction(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:
+    """The statement is prepared anew as soon as the transaction goes on, not when the server is given back."""
+    proxy = start_proxy(settings={"default_pool_size": 1}, threads=1)
+    with login(proxy, database) as client:
+        client.simple("CREATE TABLE t AS SELECT 1 AS one")
+        client.ask(parse("SELECT * FROM t", "s"), bind("s"), execute(), SYNC)
+        with cluster.connect(database) as direct:
+            direct.execute("ALTER TABLE t ADD COLUMN two int")
+        client.simple("BEGIN; SAVEPOINT before")
+        answer = client.ask(bind("s"), execute(), SYNC)
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["0A000"]
+        client.simple("ROLLBACK TO before")
+        assert not errors(client.ask(bind("s"), execute(), SYNC))
+        assert not errors(client.ask(close("S", "s"), parse("SELECT * FROM t", "s"), bind("s"), execute(), SYNC))
+        client.simple("COMMIT")
+        assert not errors(client.ask(bind("s"), execute(), SYNC))
+
+
 # Settings
 
 def test_client_leaves_while_its_settings_are_made(
@@ -383,6 +454,22 @@ def test_pause_opens_no_server_connection(start_proxy: Callable[..., Proxy], dat
     assert "new connection to server" not in proxy.log_text()
     proxy.command("RESUME")
     attempt.result().close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("form", ["", "database"])
+def test_pause_ended_by_somebody_else_s_resume(
+        start_proxy: Callable[..., Proxy], database: str, form: str) -> None:
+    """New server connections come then: waiting until there is none would never end."""
+    proxy = start_proxy()
+    name = f" {database}" if form else ""
+    with login(proxy, database) as holder:
+        holder.simple("BEGIN")
+        paused = Background(proxy.command, f"PAUSE{name}")
+        wait_until(lambda: proxy.database(database)["paused"], "it is paused")
+        proxy.command(f"RESUME{name}")
+        assert isinstance(paused.error(5), psycopg.Error)
+        holder.simple("COMMIT")
+        assert holder.simple("SELECT 1") == [[b"1"]]
 
 
 def test_statistics_of_a_database_whose_other_pool_is_forgotten(
