@@ -322,8 +322,8 @@ final class ClientSession: Connection {
         if self.worker.configuration.settings.general.logPoolerErrors {
             self.worker.log(.warning, self.prefix, "pooler error: \(error.message)")
         }
-        // In the middle of a message from the server nothing can be said.
-        if self.server?.framer.remaining ?? 0 == 0 {
+        // In the middle of a message from the server nothing can be said, and behind its last words nothing more.
+        if self.server?.framer.remaining ?? 0 == 0 && self.server?.lastWords == nil {
             self.send(
                 MessageWriter.bytes {
                     $0.errorResponse(severity: "FATAL", sqlState: error.sqlState, message: error.message)
