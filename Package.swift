@@ -32,6 +32,8 @@ let package = Package(
         // C: declarations that the Glibc module lacks, and system libraries.
         .target(name: "CLinux"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev", "libprotobuf-c-dev"])]),
 
         // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
@@ -48,11 +50,20 @@ let package = Package(
             dependencies: ["Settings", "Wire", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: pure),
 
+        .target(name: "SQL", dependencies: ["CPGQuery"], swiftSettings: pure),
+        .target(name: "Routing", dependencies: ["Settings"], swiftSettings: pure),
+
+        // The control plane of routed databases: watches servers from threads of its own.
+        .target(
+            name: "Topology",
+            dependencies: ["CPQ", "Routing", "SQL", "Settings", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: common),
+
         // Client and server sessions on reactors.
         .target(
             name: "Proxy",
             dependencies: [
-                "Authentication", "Pooling", "Reactor", "Settings", "Wire",
+                "Authentication", "Pooling", "Reactor", "Routing", "SQL", "Settings", "Topology", "Wire",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -78,6 +89,8 @@ let package = Package(
         .testTarget(name: "AuthenticationTests", dependencies: ["Authentication"], swiftSettings: common),
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: common),
         .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
+        .testTarget(name: "SQLTests", dependencies: ["SQL"], swiftSettings: common),
+        .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: common),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),

@@ -1,0 +1,60 @@
+public import Synchronization
+
+/// One PostgreSQL server of a cluster, as all threads see it: names that never change and numbers that the control
+/// plane publishes. Readers take each number by itself, without a lock.
+public final class Node: Sendable {
+    /// What a server is, as far as it is known.
+    public enum Role: UInt8, Sendable {
+        /// It has not answered yet.
+        case unknown
+        case primary
+        case replica
+        /// Out of recovery beside a primary of a higher timeline: it takes nothing.
+        case fenced
+        /// Its system identifier is another: not of this cluster, it takes nothing.
+        case foreign
+    }
+
+    /// The name or address in the file; for a Unix socket its folder.
+    public let host: String
+    public let port: Int
+    /// One of the addresses of `host`, in numbers; nil for a Unix socket.
+    public let address: String?
+    /// Its place in the database's host list, for `weights`. Addresses of one name have the same.
+    public let index: Int
+
+    private let roleValue = Atomic<UInt8>(Role.unknown.rawValue)
+    /// Answers its monitor's questions in time.
+    public let isUp = Atomic<Bool>(false)
+    /// A replica that is up, on the primary's timeline as far as is known, and within the lag limits: it takes reads.
+    public let takesReads = Atomic<Bool>(false)
+    /// The newest sample it has caught up to; 0 is none. Samples are numbered from 1 (`Cluster.generation`).
+    public let caughtUp = Atomic<UInt64>(0)
+    /// A primary's insert position or a replica's replay position, bytes of write-ahead log.
+    public let position = Atomic<UInt64>(0)
+    /// How far a replica is behind, microseconds: the age of the newest sample it has caught up to. `.max`: unknown.
+    public let lag = Atomic<Int64>(.max)
+    /// Bytes of write-ahead log behind the newest sample.
+    public let lagBytes = Atomic<UInt64>(0)
+    /// Since when it has been up after it was down (monotonic microseconds); 0 if it never was down. Its share of
+    /// the reads grows from then on.
+    public let upSince = Atomic<Int64>(0)
+    public let timeline = Atomic<UInt32>(0)
+
+    public init(host: String, port: Int, address: String?, index: Int) {
+        self.host = host
+        self.port = port
+        self.address = address
+        self.index = index
+    }
+
+    public var role: Role { Role(rawValue: self.roleValue.load(ordering: .relaxed)) ?? .unknown }
+    /// For the control plane.
+    public func setRole(_ role: Role) { self.roleValue.store(role.rawValue, ordering: .relaxed) }
+
+    /// "pg1:5432", with the address when the name has several.
+    public var description: String {
+        if let address = self.address, address != self.host { return "\(self.host)(\(address)):\(self.port)" }
+        return "\(self.host):\(self.port)"
+    }
+}

@@ -1,0 +1,10 @@
+import Routing
+import Testing
+
+@Suite struct ClusterTests {
+    @Test func nobodyIsPrimaryAtFirst() {
+        let cluster = Cluster()
+        cluster.setNodes([Node(host: "pg1", port: 5432, address: nil, index: 0)])
+        #expect(cluster.primary == nil)
+    }
+}
