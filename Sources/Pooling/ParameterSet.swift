@@ -34,9 +34,18 @@ public final class ParameterSet: Sendable {
     /// The set without settings.
     public static let empty = ParameterSet([])
 
+    /// Whether a backslash in a plain string literal stands for itself.
+    public let hasStandardStrings: Bool
+    /// Whether transactions are READ ONLY unless they say otherwise.
+    public let isReadOnlyByDefault: Bool
+
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
         self.parameters = parameters
+        let off = Array("off".utf8)
+        let on = Array("on".utf8)
+        self.hasStandardStrings = !parameters.contains { $0.key == "standard_conforming_strings" && $0.value == off }
+        self.isReadOnlyByDefault = parameters.contains { $0.key == "default_transaction_read_only" && $0.value == on }
     }
 
     /// The setting of a name, in whatever case.

@@ -14,8 +14,14 @@ public final class PreparedStatement: Sendable {
     init(id: UInt64, tail: [UInt8]) {
         self.id = id
         self.tail = tail
+        self.textLength = tail.firstIndex(of: 0) ?? tail.count
         self.serverName = "martlet_\(id)"
     }
+
+    /// The statement's text as it came.
+    public var textBytes: [UInt8] { Array(self.tail.prefix(self.textLength)) }
+    /// Bytes of the text, at the beginning of `tail`.
+    public let textLength: Int
 
     /// The statement's text for people; what is not valid UTF-8 is replaced by U+FFFD.
     public var text: String {

@@ -47,7 +47,10 @@ extension StartupMessage {
     ///   - peer: the client's address, if it is to be told to servers (`application_name_add_host`).
     func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
         let ignored = Set(ignored.map { $0.lowercased() })
-        var settings = (options + self.parameters).filter { !ignored.contains($0.name.lowercased()) }
+        var settings = (options + self.parameters).filter {
+            let name = $0.name.lowercased()
+            return !ignored.contains(name) && !name.hasPrefix("martlet.")
+        }
         if let peer {
             let name = settings.last { $0.name.lowercased() == "application_name" }?.text ?? "app"
             settings.append(StartupParameter(name: "application_name", value: "\(name) - \(peer)"))

@@ -1,4 +1,6 @@
+import Pooling
 import Reactor
+import Routing
 import Settings
 
 /// The clients of one user in one database on one reactor: what they have in common, kept once.
@@ -12,7 +14,13 @@ final class ClientGroup {
     let sharedDatabase: SharedDatabase
     let sharedUser: SharedUser
     let statistics: DatabaseStatistics
+    /// Its connections; in a routed database those of the node that stands for all (`Router.home`).
     private(set) var pool: Pool
+    /// Nil in a database that is not routed.
+    private(set) var router: Router?
+    /// Pools of the nodes, in the order of the router's list.
+    private var nodePools: [Pool?] = []
+    private var nodesVersion = -1
     /// Clients that have been admitted and have not left.
     var clients = 0
     private(set) var timeouts = Timeouts()
@@ -29,18 +37,46 @@ final class ClientGroup {
         var whileLinked: Bool { self.query > 0 || self.idleTransaction > 0 || self.transaction > 0 }
     }
 
-    init(key: Key, pool: Pool, sharedUser: SharedUser, statistics: DatabaseStatistics, settings: Settings) {
+    init(key: Key, pool: Pool, router: Router?, sharedUser: SharedUser, statistics: DatabaseStatistics, settings: Settings) {
         self.key = key
         self.pool = pool
         self.sharedDatabase = pool.shared.database
         self.sharedUser = sharedUser
         self.statistics = statistics
-        self.apply(settings, pool: pool)
+        self.apply(settings, pool: pool, router: router)
+    }
+
+    /// The pool of a node.
+    func pool(of load: NodeLoad) -> Pool {
+        guard let router = self.router else { return self.pool }
+        if self.nodesVersion != router.version {
+            self.nodePools = Array(repeating: nil, count: router.balancer.loads.count)
+            self.nodesVersion = router.version
+        }
+        guard let index = router.balancer.loads.firstIndex(where: { $0 === load }) else { return self.pool }
+        if let known = self.nodePools[index] { return known }
+        let worker = self.pool.worker
+        let pool = worker.pool(database: self.pool.database, user: self.pool.shared.key.user, load: load)
+        self.nodePools[index] = pool
+        return pool
+    }
+
+    /// The pools that exist for this group.
+    var pools: [Pool] { self.router == nil ? [self.pool] : [self.pool] + self.nodePools.compactMap { $0 } }
+
+    /// Whether a server has accepted a statement before.
+    func hasAccepted(_ statement: PreparedStatement) -> Bool {
+        if self.router == nil { return self.pool.hasAccepted(statement) }
+        return self.nodePools.contains { $0?.hasAccepted(statement) ?? false }
     }
 
     /// Takes over changed settings.
-    func apply(_ settings: Settings, pool: Pool) {
+    func apply(_ settings: Settings, pool: Pool, router: Router?) {
         self.pool = pool
+        if self.router !== router {
+            self.router = router
+            self.nodesVersion = -1
+        }
         let user = self.key.user
         self.timeouts = Timeouts(
             queryWait: settings.effectiveQueryWaitTimeout(database: pool.database, user: user),

@@ -2,6 +2,7 @@ import Authentication
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Synchronization
 import Wire
@@ -152,7 +153,29 @@ final class ClientLogin {
                     mode: mode, client: self.client.id, parameters: self.startupSettings(message, general)),
                 self.client)
         }
-        if group.pool.awaitWelcome(self.client) { self.finish() }
+        if let router = group.router {
+            let route = ClientRoute(router: router)
+            self.client.route = route
+            self.client.joinCausality(route)
+            do {
+                for setting in self.routeSettings(message) { try self.client.set(setting.name, setting.text, route) }
+            } catch {
+                return self.client.fail(error)
+            }
+        }
+        self.awaitWelcome()
+    }
+
+    /// Waits for the settings that greet a client of this database.
+    func awaitWelcome() { if self.client.pool.awaitWelcome(self.client) { self.finish() } }
+
+    /// `martlet.…` among the startup parameters, without that word.
+    private func routeSettings(_ message: StartupMessage) -> [StartupParameter] {
+        (self.authentication.options + message.parameters).compactMap { parameter in
+            let name = parameter.name.lowercased()
+            guard name.hasPrefix("martlet.") else { return nil }
+            return StartupParameter(name: String(name.dropFirst("martlet.".count)), value: parameter.value)
+        }
     }
 
     /// Counts the client where limits are; nil, and the client told, when one is reached.
@@ -231,6 +254,11 @@ final class ClientLogin {
         var bytes = MessageWriter()
         for parameter in parameters.parameters where parameter.isReported {
             bytes.parameterStatus(name: parameter.name, value: parameter.value)
+        }
+        if let router = self.client.route?.router {
+            // Which of its servers a client talks to is not its business; the database as a whole takes writes or not.
+            bytes.parameterStatus(
+                name: "in_hot_standby", value: router.settings.routing == .replica ? "on" : "off")
         }
         let mode = self.client.pool.mode
         bytes.parameterStatus(name: "pgbouncer.version", value: "1.26.1")

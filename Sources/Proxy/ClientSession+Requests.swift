@@ -14,12 +14,19 @@ extension ClientSession {
         case drop
         /// Something else was sent in its place, up to this position in the chunk; what follows goes as it is.
         case replaced(upTo: Int)
+        /// It and what follows, up to this position in the chunk, have been answered here.
+        case consumed(upTo: Int)
         /// It is not consumed: a server connection is needed, or the session has to wait.
         case wait
         /// It is not consumed before that many bytes of it are there.
         case gather(Int)
         /// The session is over.
         case end
+
+        var isPass: Bool {
+            if case .pass = self { return true }
+            return false
+        }
     }
 
     /// The messages whose names are read, when prepared statements are followed.
@@ -29,6 +36,34 @@ extension ClientSession {
 
     /// Whether the server has got the beginning of a message and not its end.
     var isInMessage: Bool { self.framer.remaining > 0 && !self.dropsMessage }
+
+    /// Takes what has come, behind what is to be looked at again.
+    func relayAll(_ bytes: Span<UInt8>) -> Int {
+        guard let route = self.route else { return self.relay(bytes) }
+        guard self.relayReplay(route) else { return 0 }
+        var consumed = self.relay(bytes)
+        while !route.replay.isEmpty && !self.isClosed {
+            guard self.relayReplay(route) else { break }
+            consumed += self.relay(bytes.extracting(consumed..<bytes.count))
+        }
+        return consumed
+    }
+
+    /// Takes the request that is to be looked at again. False if some of it has to wait.
+    private func relayReplay(_ route: ClientRoute) -> Bool {
+        guard !route.replay.isEmpty else { return true }
+        let request = route.replay
+        route.replay = []
+        let consumed = self.relay(request.span)
+        if consumed < request.count && !self.isClosed { route.replay = Array(request[consumed...]) }
+        return route.replay.isEmpty
+    }
+
+    /// Goes on: what has waited can be taken now.
+    func proceed() {
+        if let route = self.route, !self.relayReplay(route) { return }
+        self.redeliver()
+    }
 
     func relay(_ bytes: Span<UInt8>) -> Int {
         if self.isAwaitingSettings || self.isAwaitingReplies || self.isWaiting { return 0 }
@@ -72,6 +107,13 @@ extension ClientSession {
                 self.dropsMessage = true
                 cursor = range.upperBound
                 run = cursor
+            case .consumed(let position):
+                self.pass(bytes, run..<range.lowerBound)
+                self.dropsMessage = false
+                cursor = position
+                run = position
+                // Something is to be looked at first.
+                if let route = self.route, !route.replay.isEmpty { break loop }
             case .replaced(let position):
                 self.dropsMessage = false
                 run = position
@@ -124,6 +166,12 @@ extension ClientSession {
         if self.cancelled != .none { return self.skipCancelled(type) }
         if self.server == nil {
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) { return verdict }
+        }
+        if let route = self.route, !self.isReplication {
+            if let verdict = self.routed(type, bytes, range, length: length, run: &run, route), !verdict.isPass {
+                return verdict
+            }
+        } else if self.server == nil {
             guard self.pool.acquire(self) else { return self.isWaiting ? .wait : .end }
             if self.isAwaitingSettings {
                 self.queryBegins()
@@ -178,7 +226,7 @@ extension ClientSession {
     private func answerUnlinked(_ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Verdict? {
         switch type {
         case Frontend.sync:
-            self.send(Self.readyForQuery)
+            self.sendReady()
             return .drop
         case Frontend.flush, Frontend.copyData, Frontend.copyDone, Frontend.copyFail:
             // Late data of a COPY that has failed; PostgreSQL throws it away as well.
@@ -192,6 +240,15 @@ extension ClientSession {
 
     private static let readyForQuery = MessageWriter.bytes { $0.readyForQuery(.idle) }
 
+    /// ReadyForQuery without a server connection.
+    private func sendReady() {
+        if let status = self.route?.status, status != .idle {
+            self.send(MessageWriter.bytes { $0.readyForQuery(status) })
+        } else {
+            self.send(Self.readyForQuery)
+        }
+    }
+
     /// A cancel has come while the client waited: its request is answered as a cancelled one, and what belongs to it
     /// goes nowhere.
     func cancelHeldRequest() {
@@ -201,9 +258,14 @@ extension ClientSession {
                     severity: "ERROR", sqlState: SQLState.queryCanceled,
                     message: "canceling statement due to user request")
             })
+        if let route = self.route {
+            route.isChosen = false
+            route.heldSince = nil
+            if route.isInHeldTransaction { route.transaction = .failed }
+        }
         self.cancelled = .first
         self.waitingIsOver()
-        self.redeliver()
+        self.proceed()
     }
 
     /// What of a cancelled request is still to come.
@@ -215,11 +277,11 @@ extension ClientSession {
         case upToSync
     }
 
-    private func skipCancelled(_ type: UInt8) -> Verdict {
+    func skipCancelled(_ type: UInt8) -> Verdict {
         let isWhole = self.cancelled == .first && (type == Frontend.query || type == Frontend.functionCall)
         if isWhole || type == Frontend.sync {
             self.cancelled = .none
-            self.send(Self.readyForQuery)
+            self.sendReady()
         } else {
             self.cancelled = .upToSync
         }

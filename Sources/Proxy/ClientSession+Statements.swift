@@ -45,7 +45,7 @@ extension ClientSession {
 
     /// Whether a name holds, and what the server has under it, depends on how requests before the last Sync end: with an
     /// error among them the server skips some. This one is looked at when they have been answered.
-    private func awaitReplies() -> Verdict {
+    func awaitReplies() -> Verdict {
         self.isAwaitingReplies = true
         self.pauseReading()
         return .wait
@@ -55,7 +55,7 @@ extension ClientSession {
     func repliesCame() {
         guard self.isAwaitingReplies else { return }
         self.isAwaitingReplies = false
-        self.redeliver()
+        self.proceed()
         if !self.isAwaitingReplies { self.readOn() }
     }
 
@@ -117,7 +117,7 @@ extension ClientSession {
         let copy = message.copy(parse.statement)
         _ = self.statements.add(name, statement)
         if server.statements.use(statement) && !server.mustDeallocate {
-            if server.requests.isEmpty {
+            if server.requests.isEmpty && !server.isOnTrial {
                 self.send(ServerSession.parseComplete)
             } else {
                 server.effects.append(.named(copy))
@@ -269,7 +269,7 @@ extension ClientSession {
             return .pass
         }
         let removed = self.statements.remove(name)
-        if server.requests.isEmpty {
+        if server.requests.isEmpty && !server.isOnTrial {
             self.pass(bytes, run..<range.lowerBound)
             run = range.lowerBound
             self.send(ServerSession.closeComplete)
@@ -300,7 +300,7 @@ extension ClientSession {
         let name = message.extracting(parse.statement)
         guard self.statements.find(name) == nil else { return nil }
         let statement = self.worker.statements.statement(message.extracting(parse.tail))
-        guard self.pool.hasAccepted(statement) else { return nil }
+        guard self.group.hasAccepted(statement) else { return nil }
         _ = self.statements.add(name, statement)
         self.group.statistics.counters.clientParseCount &+= 1
         self.send(ServerSession.parseComplete)

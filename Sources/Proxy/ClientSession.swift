@@ -1,6 +1,7 @@
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Wire
 
@@ -48,6 +49,8 @@ final class ClientSession: Connection {
     var unnamedStatement: UInt64 = 0
 
     var cancelled = CancelledRequest.none
+    /// Where its requests go; nil in a database that is not routed.
+    var route: ClientRoute?
     /// Walsender protocol: a connection of its own, passed through.
     var isReplication = false
 
@@ -74,6 +77,7 @@ final class ClientSession: Connection {
     }
 
     var pool: Pool { self.group.pool }
+    var hasStandardStrings: Bool { self.parameters?.hasStandardStrings ?? true }
     /// Whether admission is over.
     var hasGroup: Bool { self.group !== self.worker.nobody }
     var isLoggedIn: Bool { self.hasGroup && self.login == nil }
@@ -126,7 +130,7 @@ final class ClientSession: Connection {
 
     override func received(_ bytes: Span<UInt8>) -> Int {
         if let login = self.login { return login.received(bytes) }
-        let consumed = self.console?.received(bytes) ?? self.relay(bytes)
+        let consumed = self.console?.received(bytes) ?? self.relayAll(bytes)
         if self.isCongested || self.server?.isCongested ?? false { self.pauseReading() }
         if let server = self.server, server.requests.count > Self.mostRequests {
             self.isThrottled = true
@@ -156,22 +160,33 @@ final class ClientSession: Connection {
     /// Outstanding requests above which no more are read: each is noted until it is answered.
     private static let mostRequests = 4096
 
-    func beginWaiting(in pool: Pool) {
+    /// - Parameter until: when a request that no pool has been found for looks again.
+    func beginWaiting(in pool: Pool?, until: MonotonicTime = .max) {
         self.waitsIn = pool
+        pool?.load?.inFlight += 1
         self.isWaiting = true
         self.isNotified = false
         self.waitingSince = self.now
         let timeouts = self.group.timeouts
-        var due = MonotonicTime.max
-        if timeouts.queryWait > 0 { due = self.now + timeouts.queryWait }
+        var due = until
+        if timeouts.queryWait > 0 { due = min(due, self.now + timeouts.queryWait) }
         if timeouts.queryWaitNotify > 0 { due = min(due, self.now + timeouts.queryWaitNotify) }
         self.setDeadline(due)
     }
 
     func endWaiting() {
         self.isWaiting = false
+        self.waitsIn?.load?.inFlight -= 1
         self.waitsIn = nil
         self.group.statistics.counters.waitTime &+= UInt64(self.now - self.waitingSince)
+    }
+
+    /// Waits for a node, not for a connection.
+    var isHeld: Bool { self.isWaiting && self.waitsIn == nil }
+
+    /// Leaves the queue, whichever it is.
+    func stopWaiting() {
+        if let pool = self.waitsIn { pool.leaveQueue(self) } else { self.route?.router.release(self) }
     }
 
     /// The request that waited has been answered here.
@@ -194,6 +209,11 @@ final class ClientSession: Connection {
                         severity: "NOTICE", sqlState: SQLState.warning,
                         message: "No server connection available in postgres backend, client being queued")
                 })
+        }
+        if self.isHeld, let route = self.route {
+            // It has waited long enough for what it has been waiting for.
+            route.router.release(self)
+            return self.proceed()
         }
         if timeouts.queryWait > 0 { self.setDeadline(self.waitingSince + timeouts.queryWait) }
     }
@@ -256,6 +276,9 @@ final class ClientSession: Connection {
             _ = server
             return
         }
+        if let route = self.route, let server = self.server {
+            self.routedRequestEnded(transaction, server, route)
+        }
         self.requestTime = now
         if self.group.timeouts.whileLinked {
             let isRunning = !(self.server?.requests.isEmpty ?? true)
@@ -285,7 +308,7 @@ final class ClientSession: Connection {
         }
         guard self.isAwaitingSettings else { return }
         self.isAwaitingSettings = false
-        self.redeliver()
+        self.proceed()
     }
 
     func settingsFailed(_ error: ErrorFields) {
@@ -309,7 +332,7 @@ final class ClientSession: Connection {
         if let server = self.server {
             server.cancelRequested()
         } else if self.isWaiting {
-            self.waitsIn?.leaveQueue(self)
+            self.stopWaiting()
             self.cancelHeldRequest()
         }
     }
@@ -335,12 +358,14 @@ final class ClientSession: Connection {
     /// The server connection is gone.
     func lostServer(_ error: ServerError) {
         self.server = nil
+        if let route = self.route { self.routedServerLost(route) }
         self.fail(error)
     }
 
     /// The server connection is gone and its own last words have been passed on.
     func endAfterServer(_ reason: String) {
         self.server = nil
+        if let route = self.route { self.routedServerLost(route) }
         self.over(reason, isOrderly: false, tellsClient: true)
     }
 
@@ -362,7 +387,7 @@ final class ClientSession: Connection {
         }
         self.setDeadline(.max)
         if tellsClient { self.closeAfterFlush() } else { self.close() }
-        if self.isWaiting { self.waitsIn?.leaveQueue(self) }
+        if self.isWaiting { self.stopWaiting() }
         self.waitsIn?.leaveWelcomeQueue(self)
         self.waitsIn = nil
         self.login = nil

@@ -17,6 +17,12 @@ public final class Configuration: Sendable {
         self.prefersSCRAM = verifiers * 2 > secrets.count
     }
 
+    /// The databases of the file that are routed.
+    var routedDatabases: [DatabaseSettings] {
+        self.settings.databases.keys.compactMap { self.settings.database(named: $0) }
+            .filter { $0.name != "*" && ($0.routing ?? self.settings.general.routing) != .off }
+    }
+
     /// Reads the files that the settings name.
     ///
     /// - Parameter readFile: the bytes of a file.

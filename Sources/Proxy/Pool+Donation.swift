@@ -14,7 +14,7 @@ extension Pool {
             if self.donate(server) { return }
             if let client = self.dequeue() {
                 server.link(client)
-                client.redeliver()
+                client.proceed()
             } else {
                 self.putIdle(server)
             }

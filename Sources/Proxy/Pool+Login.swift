@@ -2,6 +2,7 @@ import Authentication
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Synchronization
 import Wire
@@ -97,6 +98,7 @@ extension Pool {
     }
 
     func nextHost() -> HostAddress {
+        if let node = self.load?.node { return HostAddress(host: node.host, port: node.port) }
         let hosts = self.database.hosts
         guard !hosts.isEmpty else { return HostAddress(host: "") }
         let host = hosts[self.hostIndex % hosts.count]
@@ -144,7 +146,7 @@ extension Pool {
             client.login?.finish(server: server)
             guard !client.isClosed else { return server.end("replication client was closed") }
             server.link(client)
-            client.redeliver()
+            client.proceed()
             return self.pump()
         }
         if server.generation != self.shared.generation.load(ordering: .relaxed) {
@@ -176,6 +178,7 @@ extension Pool {
         if self.database.loadBalanceHosts == .disable { self.hostIndex += 1 }
         self.backoff.failed(now: self.worker.now, longest: self.settings.serverLoginRetry)
         if error.isRefusal { self.loginError = error }
+        if let load = self.load, !error.isRefusal { return self.nodeFailed(load) }
         let waiting = self.welcomeQueue
         self.welcomeQueue = []
         for client in waiting { client.fail(error.forClients) }
@@ -183,6 +186,31 @@ extension Pool {
             while let client = self.dequeue() { client.fail(error.forClients) }
         }
         self.pump()
+    }
+
+    /// Connections to a node of a routed database fail: clients that wait for one find another node, or wait for it
+    /// together with all others.
+    private func nodeFailed(_ load: NodeLoad) {
+        guard let router = self.worker.routers[self.shared.key.database] else { return self.pump() }
+        router.suspect(load, until: self.backoff.nextTry)
+        if self.shared.servers.count == 0 { self.sendAway() }
+        self.pump()
+    }
+
+    /// Clients that wait here look for another node.
+    func sendAway() {
+        let welcomed = self.welcomeQueue
+        self.welcomeQueue = []
+        for client in welcomed {
+            client.waitsIn = nil
+            client.login?.awaitWelcome()
+        }
+        var clients: [ClientSession] = []
+        while let client = self.dequeue() { clients.append(client) }
+        for client in clients {
+            client.route?.isChosen = false
+            client.proceed()
+        }
     }
 
     var prefix: String { "S-pool: \(self.shared.key.database)/\(self.shared.key.user)" }

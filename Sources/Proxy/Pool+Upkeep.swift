@@ -1,5 +1,6 @@
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Synchronization
 
@@ -32,6 +33,31 @@ extension Pool {
         let waiting = self.welcomeQueue
         self.welcomeQueue = []
         for client in waiting { client.fail(error) }
+    }
+
+    // MARK: Nodes
+
+    /// Something is new about the nodes of a routed database: connections that nobody may use go.
+    func nodeChanged(_ router: Router) {
+        guard let load = self.load else { return }
+        guard router.has(self) else {
+            self.retire("the server has left the list of nodes")
+            return self.sendAway()
+        }
+        let role = load.node.role
+        if role == .fenced || role == .foreign {
+            // What is written there is lost.
+            self.closeAll("the server is \(role)")
+            self.sendAway()
+        } else if role == .replica && self.wasPrimary {
+            // Transactions that began on the primary cannot go on here.
+            self.closeAll("the server is not the primary any more")
+            self.sendAway()
+        } else if !load.node.isUp.load(ordering: .relaxed) {
+            self.sendAway()
+            for server in self.servers where server.isOnTrial { server.retry("the server does not answer") }
+        }
+        self.wasPrimary = role == .primary
     }
 
     // MARK: Upkeep, once a second

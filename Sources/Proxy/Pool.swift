@@ -3,6 +3,7 @@ import DequeModule
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Synchronization
 import Wire
@@ -15,6 +16,8 @@ import Wire
 final class Pool {
     let worker: Worker
     let shared: SharedPool
+    /// The only server of this pool, in a routed database.
+    let load: NodeLoad?
     /// The entry of `[databases]`.
     private(set) var database: DatabaseSettings
     private(set) var mode: PoolMode = .session
@@ -62,14 +65,17 @@ final class Pool {
     /// Looks at the queue again when a back-off ends or the reserve opens.
     var retry: Timer?
     private var givingDepth = 0
+    /// Its node took writes when it was looked at last.
+    var wasPrimary = false
     var unusedSince: MonotonicTime = .max
 
     /// The most logins of one shard at a time: a cold pool warms in a few round trips, and a server is not stormed.
     static let parallelLogins = 8
 
-    init(worker: Worker, shared: SharedPool, database: DatabaseSettings) {
+    init(worker: Worker, shared: SharedPool, database: DatabaseSettings, load: NodeLoad? = nil) {
         self.worker = worker
         self.shared = shared
+        self.load = load
         self.database = database
         self.apply(worker.configuration.settings, database: database)
     }
@@ -256,7 +262,7 @@ final class Pool {
             defer { self.givingDepth -= 1 }
             if let client = self.dequeue() {
                 server.link(client)
-                client.redeliver()
+                client.proceed()
                 return
             }
         }
@@ -283,7 +289,7 @@ final class Pool {
                 break
             }
             server.link(client)
-            client.redeliver()
+            client.proceed()
         }
         self.connectIfNeeded()
         if self.queued > 0 && !self.isPaused { self.askOthers() }

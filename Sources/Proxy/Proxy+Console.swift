@@ -157,7 +157,12 @@ extension Proxy: ConsoleHost {
         self.control.withLock { $0.configuration = configuration }
         let general = configuration.settings.general
         self.resolver.configure(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
+        for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }
         self.tellAll { $0.apply(configuration) }
+        self.routers.retain { name in
+            guard let database = configuration.settings.database(named: name) else { return false }
+            return (database.routing ?? general.routing) != .off
+        }
     }
 
     // MARK: Commands

@@ -16,6 +16,8 @@ public final class Proxy: Sendable {
 
     let shared: SharedState
     let reactors: [ReactorHandle]
+    /// Routed databases.
+    let routers: SharedRouters
     let resolver: Resolver
     let logger: Logger
     let derivations = KeyDerivations()
@@ -61,6 +63,7 @@ public final class Proxy: Sendable {
         let general = configuration.settings.general
         self.resolver = Resolver(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
         self.logger = logger
+        self.routers = SharedRouters(logger: logger, reactors: reactors)
         self.console = console
         self.userID = userID
         self.load = load
@@ -76,6 +79,7 @@ public final class Proxy: Sendable {
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
         self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
+        for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }
         for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
     }
 

@@ -2,6 +2,7 @@ import DequeModule
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Wire
 
@@ -12,11 +13,20 @@ extension ServerSession {
     func link(_ client: ClientSession) {
         self.state = .linked
         self.client = client
+        self.pool.load?.inFlight += 1
         self.hasBeenUsed = true
         self.setDeadline(.max)
         client.linked(self)
         if self.isDedicated { return }
         if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
+    }
+
+    /// Is nobody's any more.
+    func detachClient() {
+        guard self.client != nil else { return }
+        self.client = nil
+        self.isOnTrial = false
+        self.pool.load?.inFlight -= 1
     }
 
     /// Asks the server for the client's settings, ahead of the client's requests.
@@ -55,7 +65,7 @@ extension ServerSession {
         else { return }
         if self.pool.mode == .session || self.isDedicated { return }
         client.unlinked()
-        self.client = nil
+        self.detachClient()
         self.settle()
     }
 
@@ -99,7 +109,7 @@ extension ServerSession {
     func clientLeft(isOrderly: Bool) {
         guard let client = self.client else { return }
         let isInMessage = client.isInMessage
-        self.client = nil
+        self.detachClient()
         guard self.state == .linked else { return }
         self.state = .preparing
         // It may have been kept from being read for the client's sake.
@@ -151,6 +161,10 @@ extension ServerSession {
         if case .settings(let changes) = own {
             self.settingsEnded(changes, error)
             return true
+        }
+        if case .begin = own {
+            if let error { self.client?.fail(ServerError(message: error.message, sqlState: error.sqlState)) }
+            return self.client != nil
         }
         if case .connectQuery = own {
             if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }

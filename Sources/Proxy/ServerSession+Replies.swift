@@ -29,6 +29,19 @@ extension ServerSession {
         // What from here to the cursor goes to the client.
         var run = 0
         while cursor < bytes.count {
+            if self.isOnTrial && self.framer.remaining == 0 && self.requests.head?.disposition != .own {
+                switch self.sight(bytes, from: cursor) {
+                case .good: self.trialPassed()
+                case .failed(let error):
+                    self.pass(bytes, run..<cursor)
+                    run = cursor
+                    self.trialFailed(error)
+                case .undecided(let needed):
+                    self.pass(bytes, run..<cursor)
+                    self.holdLimit = max(needed, 512)
+                    return cursor
+                }
+            }
             let passes = self.passes
             // The end of a message in pieces is looked for by itself: an answer may be due behind it.
             let skipped =

@@ -3,6 +3,7 @@ import DequeModule
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Wire
 
@@ -27,12 +28,14 @@ final class ServerSession: Connection {
     /// What the proxy asks for itself; each is one Query whose replies nobody sees.
     enum OwnQuery {
         case settings([ParameterChange])
+        /// BEGIN, long after its client was told that it has begun.
+        case begin
         case connectQuery, check, rollback, reset, deallocate
 
         /// The reason for closing when it fails; nil if failing does not matter.
         var failure: String? {
             switch self {
-            case .settings: nil
+            case .settings, .begin: nil
             case .connectQuery: "exec_on_connect query failed"
             case .check: "test query failed"
             case .rollback: "rollback failed"
@@ -106,6 +109,9 @@ final class ServerSession: Connection {
     private(set) var replication: Replication?
     var isDedicated: Bool { self.replication != nil }
     var requestTime: MonotonicTime = 0
+    /// The request that runs may still be carried out elsewhere (`ServerSession+Trial`), and this is it.
+    var isOnTrial = false
+    var trialRequest: [UInt8] = []
 
     /// A connection that a replication client has for itself.
     struct Replication: Sendable {
@@ -299,8 +305,14 @@ final class ServerSession: Connection {
             self.pool.loginClosed(self, ServerError(message: reason, sqlState: SQLState.connectionFailure))
             return
         }
+        // A replica that is lost before its answer has begun: the client takes its request elsewhere.
+        if self.isOnTrial, clientError != nil, let route = self.client?.route, route.router.settings.retriesReads,
+            route.retries == 0
+        {
+            self.trialFailed(nil)
+        }
         let client = self.client
-        self.client = nil
+        self.detachClient()
         let isInMessage = self.framer.remaining > 0
         self.flushAndClose()
         self.pool.closed(self)

@@ -5,10 +5,12 @@ import Synchronization
 // What all reactors share: counts that limits are checked against, and marks that tell who waits and who has something
 // to give. Atomics only; everything else belongs to one reactor.
 
-/// Names a pool: which database, as which user on the server.
+/// Names a pool: which database, as which user on the server, on which of its servers.
 struct PoolKey: Hashable, Sendable {
     let database: String
     let user: String
+    /// A node of a routed database; empty without routing, where a pool's connections go to all hosts in turn.
+    var node = ""
 }
 
 /// A count with a limit. A limit of 0 is none.

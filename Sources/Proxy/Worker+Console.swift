@@ -53,7 +53,8 @@ extension Worker {
             guard let user = database.user, settings.effectiveMinPoolSize(database: database, user: user) > 0,
                 let resolved = settings.database(named: database.name)
             else { continue }
-            self.pool(database: resolved, user: user).maintain()
+            let group = self.group(database: resolved, user: user)
+            group.pool.maintain()
         }
     }
 }

@@ -3,6 +3,7 @@ import Dispatch
 import Logging
 import Pooling
 import Reactor
+import Routing
 import Settings
 import Synchronization
 
@@ -24,6 +25,8 @@ final class Worker {
     private(set) var pools: [PoolKey: Pool] = [:]
     private var groups: [ClientGroup.Key: ClientGroup] = [:]
     private var statistics: [String: DatabaseStatistics] = [:]
+    /// Routers of the databases that are routed, by name.
+    private(set) var routers: [String: Router] = [:]
     private(set) var clients: [UInt64: ClientSession] = [:]
     private var cancelKeys: [UInt64: ClientSession] = [:]
     private var listeners: [Listener] = []
@@ -34,7 +37,7 @@ final class Worker {
     private(set) lazy var nobody = ClientGroup(
         key: ClientGroup.Key(database: "", user: ""),
         pool: Pool(worker: self, shared: self.shared.unnamedPool, database: DatabaseSettings(name: "")),
-        sharedUser: SharedUser(name: ""), statistics: DatabaseStatistics(), settings: self.configuration.settings)
+        router: nil, sharedUser: SharedUser(name: ""), statistics: DatabaseStatistics(), settings: self.configuration.settings)
     private var addressIndex = 0
     private var unnamedStatements: UInt64
 
@@ -73,7 +76,9 @@ final class Worker {
     private func removeUnusedPools() {
         let general = self.configuration.settings.general
         var used: Set<PoolKey> = []
-        for group in self.groups.values where group.clients > 0 { used.insert(group.pool.shared.key) }
+        for group in self.groups.values where group.clients > 0 {
+            for pool in group.pools { used.insert(pool.shared.key) }
+        }
         // With auth_type any there may be as many users as clients can think of.
         if self.groups.count > 1000 { self.groups = self.groups.filter { $0.value.clients > 0 } }
         for (key, pool) in self.pools {
@@ -82,9 +87,10 @@ final class Worker {
             guard timeout > 0, unused >= timeout else { continue }
             pool.discard()
             self.pools[key] = nil
-            self.groups = self.groups.filter { $0.value.pool !== pool }
+            self.groups = self.groups.filter { group in !group.value.pools.contains { $0 === pool } }
             if pool.database.isAutomatic && !self.groups.keys.contains(where: { $0.database == key.database }) {
                 self.statistics[key.database] = nil
+                self.routers.removeValue(forKey: key.database)?.discard()
             }
             self.shared.removeShard(of: key)
         }
@@ -105,9 +111,30 @@ final class Worker {
                 pool.retire("database removed")
             }
         }
+        for (name, router) in self.routers {
+            guard let database = settings.database(named: name), self.router(database) != nil else {
+                router.discard()
+                self.routers[name] = nil
+                continue
+            }
+        }
         for (key, group) in self.groups {
             guard let database = settings.database(named: key.database) else { continue }
-            group.apply(settings, pool: self.pool(database: database, user: database.user ?? key.user))
+            let router = self.router(database)
+            group.apply(
+                settings, pool: self.pool(database: database, user: database.user ?? key.user, router: router),
+                router: router)
+        }
+        for pool in self.pools.values {
+            guard let router = self.routers[pool.shared.key.database] else {
+                if pool.load != nil { pool.retire("database configuration changed") }
+                continue
+            }
+            if !router.has(pool) { pool.retire("database configuration changed") }
+        }
+        for client in self.clients.values where client.hasGroup {
+            let router = client.group.router
+            if client.route?.router !== router { client.changeRouter(router) }
         }
     }
 
@@ -123,11 +150,45 @@ final class Worker {
 
     // MARK: Pools
 
+    /// The router of a database; nil if it is not routed.
+    func router(_ database: DatabaseSettings) -> Router? {
+        let general = self.configuration.settings.general
+        let settings = RoutingSettings(database: database, general: general)
+        guard settings.routing != .off else { return nil }
+        let shared = self.proxy.routers.router(database, self.configuration)
+        let functions = Router.FunctionPatterns(database, general)
+        if let known = self.routers[database.name] {
+            known.apply(settings, shared, functions)
+            return known
+        }
+        let router = Router(worker: self, shared: shared, settings: settings, functions: functions)
+        self.routers[database.name] = router
+        return router
+    }
+
+    /// The pool that a group of clients has at first.
+    private func pool(database: DatabaseSettings, user: String, router: Router?) -> Pool {
+        self.pool(database: database, user: user, load: router?.home)
+    }
+
+    /// Roles, health or the list of nodes are others.
+    func nodesChanged(of router: Router) {
+        for group in self.groups.values where group.router === router {
+            let settings = self.configuration.settings
+            guard let home = router.home else { continue }
+            group.apply(
+                settings,
+                pool: self.pool(database: group.pool.database, user: group.pool.shared.key.user, load: home),
+                router: router)
+        }
+        for pool in self.pools.values where pool.shared.key.database == router.database { pool.nodeChanged(router) }
+    }
+
     /// This reactor's shard of the pool.
-    func pool(database: DatabaseSettings, user: String) -> Pool {
-        let key = PoolKey(database: database.name, user: user)
+    func pool(database: DatabaseSettings, user: String, load: NodeLoad? = nil) -> Pool {
+        let key = PoolKey(database: database.name, user: user, node: load?.node.description ?? "")
         if let known = self.pools[key] { return known }
-        let pool = Pool(worker: self, shared: self.shared.addShard(of: key), database: database)
+        let pool = Pool(worker: self, shared: self.shared.addShard(of: key), database: database, load: load)
         self.pools[key] = pool
         return pool
     }
@@ -145,8 +206,9 @@ final class Worker {
     func group(database: DatabaseSettings, user: String) -> ClientGroup {
         let key = ClientGroup.Key(database: database.name, user: user)
         if let known = self.groups[key] { return known }
+        let router = self.router(database)
         let group = ClientGroup(
-            key: key, pool: self.pool(database: database, user: database.user ?? user),
+            key: key, pool: self.pool(database: database, user: database.user ?? user, router: router), router: router,
             sharedUser: self.shared.user(user), statistics: self.statistics(of: database.name),
             settings: self.configuration.settings)
         self.groups[key] = group
@@ -320,6 +382,9 @@ final class Worker {
             return pool.connect(host, address.map { .success([$0]) } ?? .success([]), replication)
         }
         let port = UInt16(clamping: host.port)
+        if let known = pool.load?.node.address, let address = SocketAddress(ip: known, port: port) {
+            return pool.connect(host, .success([address]), replication)
+        }
         if let address = SocketAddress(ip: host.host, port: port) {
             return pool.connect(host, .success([address]), replication)
         }

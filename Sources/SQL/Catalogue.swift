@@ -18,6 +18,10 @@ public struct Catalogue: Sendable, Equatable {
     /// Patterns of functions that write, whatever the catalogue says: `write_functions`. They win over `readFunctions`.
     public var writeFunctions: [String]
 
+    /// Sessions may begin with another isolation level than READ COMMITTED: the server's, the database's or a role's
+    /// default_transaction_isolation.
+    public var hasOtherDefaultIsolation = false
+
     /// A catalogue of which nothing is known: every function outside pg_catalog may write.
     public init(
         functions: [String: Volatility] = [:], unloggedRelations: Set<String> = [], readFunctions: [String] = [],

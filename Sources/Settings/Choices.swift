@@ -65,7 +65,7 @@ public enum EventLoopBackend: String, Sendable, CaseIterable {
 }
 
 /// How the node of a statement is found.
-public enum Routing: String, Sendable, CaseIterable {
+public enum RoutingMode: String, Sendable, CaseIterable {
     /// As PgBouncer does: by the host list alone.
     case off
     /// By statement: reads to replicas, writes to the primary.

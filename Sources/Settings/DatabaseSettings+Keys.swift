@@ -60,7 +60,7 @@ extension DatabaseSettings {
         .optionalChoice("sslmode", \.sslmode, unavailable: [.require, .verifyCA, .verifyFull]).withoutEffect,
     ]
 
-    private static let routing: [Key] = Key.withoutEffect([
+    private static let routing: [Key] = [
         .optionalChoice("routing", \.routing),
         .optionalChoice("read_after_write", \.readAfterWrite),
         .optionalTime("read_after_write_window", \.readAfterWriteWindow),
@@ -89,7 +89,7 @@ extension DatabaseSettings {
         .optionalText("check_password", \.checkPassword).secret,
         .optionalText("check_dbname", \.checkDbname),
         .optionalTime("failover_wait", \.failoverWait),
-    ])
+    ]
 }
 
 extension DatabaseSettings {

@@ -38,7 +38,7 @@ public struct DatabaseSettings: Sendable {
     /// libpq's word, for URLs that carry it.
     public var sslmode: SSLMode?
 
-    public var routing: Routing?
+    public var routing: RoutingMode?
     public var readAfterWrite: ReadAfterWrite?
     public var readAfterWriteWindow: Microseconds?
     public var readAfterWriteScope: ReadAfterWriteScope?

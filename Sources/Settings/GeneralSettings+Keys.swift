@@ -152,7 +152,7 @@ extension GeneralSettings {
         .choice("event_loop", \.eventLoop).needsRestart.withoutEffect(unless: ["auto", "epoll"]),
     ]
 
-    private static let routing: [Key] = Key.withoutEffect([
+    private static let routing: [Key] = [
         .choice("routing", \.routing),
         .choice("read_after_write", \.readAfterWrite),
         .time("read_after_write_window", \.readAfterWriteWindow),
@@ -171,5 +171,9 @@ extension GeneralSettings {
         .optionalText("check_password", \.checkPassword).secret,
         .optionalText("check_dbname", \.checkDbname),
         .time("failover_wait", \.failoverWait),
-    ])
+        .time("sample_interval", \.sampleInterval, atLeast: 1000),
+        .integer("classify_limit", \.classifyLimit, 0...(1 << 20)),
+        .flag("rerun_refused", \.rerunRefused),
+        .flag("retry_reads", \.retryReads),
+    ]
 }

@@ -175,7 +175,7 @@ public struct GeneralSettings: Sendable, Equatable {
 
     // MARK: Routing (defaults of the databases)
 
-    public var routing = Routing.off
+    public var routing = RoutingMode.off
     public var readAfterWrite = ReadAfterWrite.lsn
     public var readAfterWriteWindow: Microseconds = 0
     public var readAfterWriteScope = ReadAfterWriteScope.client
@@ -198,6 +198,14 @@ public struct GeneralSettings: Sendable, Equatable {
     public var checkDbname: String?
     /// How long writes wait for a primary before they fail.
     public var failoverWait: Microseconds = 10_000_000
+    /// How often the primary's position is asked for while clients need it.
+    public var sampleInterval: Microseconds = 25_000
+    /// Bytes; a longer request goes to the primary unseen.
+    public var classifyLimit = 64 << 10
+    /// A statement that a replica refuses is run on the primary instead.
+    public var rerunRefused = true
+    /// A read that fails together with its replica is tried once more elsewhere.
+    public var retryReads = true
 
     /// Makes settings that are all at their defaults.
     public init() {}

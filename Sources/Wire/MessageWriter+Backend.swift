@@ -175,6 +175,13 @@ extension MessageWriter {
 
     public mutating func closeComplete() { self.empty(Backend.closeComplete) }
 
+    /// ParameterDescription of a statement without parameters.
+    public mutating func noParameters() {
+        self.begin(Backend.parameterDescription)
+        self.int16(0)
+        self.end()
+    }
+
     public mutating func noData() { self.empty(Backend.noData) }
 
     public mutating func emptyQueryResponse() { self.empty(Backend.emptyQueryResponse) }

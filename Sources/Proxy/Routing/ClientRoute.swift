@@ -1,0 +1,124 @@
+import Reactor
+import Routing
+import Settings
+import SQL
+import Wire
+
+/// What routing knows of one client.
+///
+///     none ──BEGIN──► held ──first statement──► (on the primary: the server knows)
+///      ▲               │  └────a read──────────► replica ──a write, if promotable──► held ──► (on the primary)
+///      │               └──no server to be had──► failed
+///      └──────────────── ROLLBACK, COMMIT ─────────┘
+///
+/// BEGIN is answered here and held back, because the first statement tells where the transaction belongs.
+final class ClientRoute {
+    enum Transaction {
+        case none
+        /// BEGIN was answered, and no server knows of it.
+        case held(TransactionModes)
+        /// Runs on a replica. A promotable one may go on on the primary.
+        case replica(TransactionModes, isPromotable: Bool)
+        /// Nothing of it has happened, and it has failed: the client is to end it.
+        case failed
+    }
+
+    let router: Router
+    /// `SET martlet.route`.
+    var override: RouteOverride?
+    /// `SET martlet.read_after_write`.
+    var readAfterWrite: ReadAfterWrite?
+    /// `SET martlet.session_key`.
+    var sessionKey: String?
+    var causality = Causality()
+    var transaction = Transaction.none
+    /// The session is SERIALIZABLE by default, which no standby allows.
+    var isSerializable = false
+
+    /// A batch has been decided; its messages follow up to Sync.
+    var isInBatch = false
+    /// A connection has been chosen for the request that waits.
+    var isChosen = false
+    /// The chosen connection, or the linked one, is a replica's.
+    var isOnReplica = false
+    /// A request that may write is outstanding, or part of the open transaction.
+    var hasWritten = false
+    /// Its DDL may have changed the catalogue.
+    var hasChangedCatalogue = false
+    /// It is a read that the balancer has given to the primary.
+    var isBalanced = false
+    /// Why it runs on the primary.
+    var isPrimaryForced = false
+
+    /// A request to be looked at again, before anything else that the client has sent.
+    var replay: [UInt8] = []
+    /// Times that this request has been tried elsewhere.
+    var retries = 0
+    /// The node that has just failed.
+    var avoided: Node?
+    /// `transaction` as it was before the request that is on trial.
+    var transactionBeforeTrial = Transaction.none
+    /// Since when the request has been waiting for a node; nil when it is not.
+    var heldSince: MonotonicTime?
+    /// Bytes of a batch that have been looked at while the rest of it is still to come.
+    var scan: RequestSummary?
+
+    init(router: Router) { self.router = router }
+
+    /// What ReadyForQuery says of a client without a server connection.
+    var status: TransactionStatus {
+        switch self.transaction {
+        case .none, .replica: .idle
+        case .held: .inTransaction
+        case .failed: .failed
+        }
+    }
+}
+
+extension TransactionModes {
+    /// The modes that a later SET TRANSACTION has changed.
+    func merging(_ later: TransactionModes) -> TransactionModes {
+        TransactionModes(
+            isolation: later.isolation ?? self.isolation, readOnly: later.readOnly ?? self.readOnly,
+            deferrable: later.deferrable ?? self.deferrable)
+    }
+
+    /// The BEGIN that makes such a transaction.
+    var begin: String {
+        var modes: [String] = []
+        switch self.isolation {
+        case .readUncommitted: modes.append("ISOLATION LEVEL READ UNCOMMITTED")
+        case .readCommitted: modes.append("ISOLATION LEVEL READ COMMITTED")
+        case .repeatableRead: modes.append("ISOLATION LEVEL REPEATABLE READ")
+        case .serializable: modes.append("ISOLATION LEVEL SERIALIZABLE")
+        case nil: break
+        }
+        if let readOnly = self.readOnly { modes.append(readOnly ? "READ ONLY" : "READ WRITE") }
+        if let deferrable = self.deferrable { modes.append(deferrable ? "DEFERRABLE" : "NOT DEFERRABLE") }
+        return modes.isEmpty ? "BEGIN" : "BEGIN " + modes.joined(separator: ", ")
+    }
+}
+
+extension ClientSession {
+    /// The configuration has changed: its database is routed from now on, or by another router, or not any more.
+    func changeRouter(_ router: Router?) {
+        if self.isHeld { self.stopWaiting() }
+        guard let router else {
+            self.route = nil
+            return self.proceed()
+        }
+        let route = ClientRoute(router: router)
+        if let old = self.route {
+            route.override = old.override
+            route.readAfterWrite = old.readAfterWrite
+            route.sessionKey = old.sessionKey
+            route.transaction = old.transaction
+            route.isInBatch = old.isInBatch
+            route.isOnReplica = old.isOnReplica
+            route.replay = old.replay
+        }
+        self.route = route
+        self.joinCausality(route)
+        self.proceed()
+    }
+}

@@ -1,0 +1,203 @@
+import Pooling
+import Reactor
+import Routing
+import Settings
+import SQL
+import Wire
+
+// Commands to the router: SET, RESET and SHOW of martlet.*, and transaction commands that are answered here. No server
+// sees them; the answer is the one that a server would give.
+extension ClientSession {
+    /// Carries out a command that is the whole request.
+    func carryOut(
+        _ command: RouterCommand, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
+    ) -> Verdict {
+        do {
+            switch command {
+            case .set(let name, let value):
+                try self.set(name, value, route)
+                self.answer(type, bytes, whole, tag: "SET", route: route)
+            case .reset(let name):
+                try self.set(name, nil, route)
+                self.answer(type, bytes, whole, tag: "RESET", route: route)
+            case .show("lsn"):
+                route.replay = Self.replacingText(type, bytes.extracting(whole), Self.positionQuery)
+            case .show(let name):
+                let value = try self.show(name, route)
+                self.answer(type, bytes, whole, tag: "SHOW", row: (column: "martlet.\(name)", value: value), route: route)
+            }
+            return .consumed(upTo: whole.upperBound)
+        } catch {
+            return self.refuse(error, type)
+        }
+    }
+
+    /// `SHOW martlet.lsn`: what a replica must have replayed to show all that this client has written.
+    private static let positionQuery = Array("SELECT pg_current_wal_insert_lsn()::text AS \"martlet.lsn\"".utf8)
+
+    /// The same request with another text.
+    private static func replacingText(_ type: UInt8, _ request: Span<UInt8>, _ text: [UInt8]) -> [UInt8] {
+        if type == Frontend.query { return MessageWriter.bytes { $0.query(text) } }
+        var result: [UInt8] = []
+        var cursor = 0
+        while let header = MessageFramer.header(request, at: cursor), cursor + header.length < request.count {
+            let message = request.extracting(cursor..<(cursor + header.length + 1))
+            if header.type == Frontend.parse, let parse = ParseMessage(message) {
+                let tail = text + [0] + message.copy((parse.query.upperBound + 1)..<message.count)
+                result += MessageWriter.bytes { $0.parse(statement: message.text(parse.statement), tail: tail) }
+            } else {
+                result.append(message)
+            }
+            cursor += header.length + 1
+        }
+        return result
+    }
+
+    // MARK: Settings
+
+    /// Changes a setting; nil sets it back.
+    func set(_ name: String, _ value: String?, _ route: ClientRoute) throws(ServerError) {
+        switch name {
+        case "route":
+            route.override = try value.map { text throws(ServerError) in
+                try Self.choice(RouteOverride.self, name, text)
+            }
+            if route.override == .auto { route.override = nil }
+        case "read_after_write":
+            route.readAfterWrite = try value.map { text throws(ServerError) in
+                try Self.choice(ReadAfterWrite.self, name, text)
+            }
+        case "session_key":
+            guard (value ?? "").utf8.count <= 256 else {
+                throw ServerError(
+                    message: "martlet.session_key is longer than 256 bytes", sqlState: SQLState.invalidParameterValue)
+            }
+            route.sessionKey = value?.isEmpty ?? true ? nil : value
+            self.joinCausality(route)
+        case "min_lsn":
+            guard let value, !value.isEmpty else {
+                route.causality.minimumPosition = 0
+                return
+            }
+            guard let position = WALPosition.parse(value) else {
+                throw ServerError(
+                    message: "invalid value for parameter \"martlet.min_lsn\": \"\(value)\" (as in SHOW martlet.lsn)",
+                    sqlState: SQLState.invalidParameterValue)
+            }
+            route.causality.minimumPosition = WALPosition.withoutPageHeader(position)
+        default: throw Self.unknownSetting(name)
+        }
+    }
+
+    /// Which writes count for this client beside its own.
+    func joinCausality(_ route: ClientRoute) {
+        route.causality.shared = route.router.shared.causality(
+            route.router.settings.scope, user: self.group.key.user, key: route.sessionKey)
+    }
+
+    private func show(_ name: String, _ route: ClientRoute) throws(ServerError) -> String {
+        switch name {
+        case "route": (route.override ?? .auto).rawValue
+        case "read_after_write": (route.readAfterWrite ?? route.router.settings.readAfterWrite).rawValue
+        case "session_key": route.sessionKey ?? ""
+        case "min_lsn": WALPosition.text(route.causality.minimumPosition)
+        default: throw Self.unknownSetting(name)
+        }
+    }
+
+    private static func unknownSetting(_ name: String) -> ServerError {
+        ServerError(
+            message: "unrecognized configuration parameter \"martlet.\(name)\" "
+                + "(there are martlet.route, read_after_write, session_key, min_lsn, lsn)",
+            sqlState: SQLState.undefinedObject)
+    }
+
+    private static func choice<Choice: RawRepresentable & CaseIterable>(
+        _ type: Choice.Type, _ name: String, _ text: String
+    ) throws(ServerError) -> Choice where Choice.RawValue == String {
+        if let choice = Choice(rawValue: text.lowercased()) { return choice }
+        let words = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+        throw ServerError(
+            message: "invalid value for parameter \"martlet.\(name)\": \"\(text)\" (one of \(words))",
+            sqlState: SQLState.invalidParameterValue)
+    }
+
+    // MARK: Answers
+
+    /// Answers a request of one statement as a server would.
+    ///
+    /// - Parameter row: the only column and its value, for a statement that returns one row.
+    func answer(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, tag: String,
+        row: (column: String, value: String)? = nil, route: ClientRoute
+    ) {
+        let status = self.server?.transaction ?? route.status
+        let request = bytes.extracting(whole)
+        var writer = MessageWriter()
+        if type == Frontend.query {
+            if let row { writer.rowDescription([.text(row.column)]) }
+            if let row { writer.dataRow([row.value]) }
+            writer.commandComplete(tag)
+            writer.readyForQuery(status)
+            self.send(writer.bytes)
+            return
+        }
+        var cursor = 0
+        while let header = MessageFramer.header(request, at: cursor), cursor + header.length < request.count {
+            let message = request.extracting(cursor..<(cursor + header.length + 1))
+            switch header.type {
+            case Frontend.parse:
+                self.notePrepared(message)
+                writer.parseComplete()
+            case Frontend.bind: writer.bindComplete()
+            case Frontend.describe:
+                if MessageTarget(message)?.kind == MessageTarget.statement { writer.noParameters() }
+                if let row { writer.rowDescription([.text(row.column)]) } else { writer.noData() }
+            case Frontend.execute:
+                if let row { writer.dataRow([row.value]) }
+                writer.commandComplete(tag)
+            case Frontend.close: writer.closeComplete()
+            case Frontend.sync: writer.readyForQuery(status)
+            default: break
+            }
+            cursor += header.length + 1
+        }
+        self.send(writer.bytes)
+    }
+
+    /// A statement that was answered here can be bound again.
+    private func notePrepared(_ message: Span<UInt8>) {
+        guard let parse = ParseMessage(message) else { return }
+        if parse.statement.isEmpty {
+            self.unnamedParse = message.copy(parse.tail)
+            self.unnamedStatement = self.worker.nextUnnamedStatement()
+        } else {
+            let statement = self.worker.statements.statement(message.extracting(parse.tail))
+            _ = self.statements.add(message.extracting(parse.statement), statement)
+        }
+    }
+}
+
+/// Positions in the write-ahead log as PostgreSQL writes them.
+enum WALPosition {
+    /// Reads "16/B374D848"; nil when it is not one.
+    static func parse(_ text: String) -> UInt64? {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, let high = UInt32(parts[0], radix: 16), let low = UInt32(parts[1], radix: 16) else {
+            return nil
+        }
+        return UInt64(high) << 32 | UInt64(low)
+    }
+
+    static func text(_ position: UInt64) -> String {
+        "\(String(position >> 32, radix: 16, uppercase: true))/\(String(position & 0xffff_ffff, radix: 16, uppercase: true))"
+    }
+
+    /// An insert position just behind a page's header is one that no replica reaches before there is more to replay: the
+    /// page's start stands for it. Headers have 24 bytes, at the start of a segment (of 16 MB, as by default) 40.
+    static func withoutPageHeader(_ position: UInt64) -> UInt64 {
+        let offset = position % 8192
+        let isFirstPage = position % (16 << 20) < 8192
+        return offset == (isFirstPage ? 40 : 24) ? position - offset : position
+    }
+}

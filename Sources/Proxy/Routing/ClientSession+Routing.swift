@@ -1,0 +1,423 @@
+import Pooling
+import Reactor
+import Routing
+import Settings
+import SQL
+import Synchronization
+import Topology
+import Wire
+
+// Where a request of a routed client goes. A request is a Query, or a batch of the extended protocol up to its Sync: it
+// is looked at as a whole, before its first message is passed on.
+extension ClientSession {
+    /// The messages that a request begins with.
+    private static let beginning: MessageTypeSet = [
+        Frontend.query, Frontend.functionCall, Frontend.parse, Frontend.bind, Frontend.describe, Frontend.execute,
+        Frontend.close,
+    ]
+
+    /// Looks at a message of a routed client. Nil: it goes on as it would without routing, to the server that is linked.
+    func routed(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
+    ) -> Verdict? {
+        if route.isInBatch {
+            if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
+                route.isInBatch = false
+            }
+            return nil
+        }
+        guard Self.beginning.contains(type) else { return nil }
+        if self.server?.isOnTrial ?? false { return self.awaitReplies() }
+        let summary: RequestSummary
+        switch self.summarize(type, bytes, range, length: length, route) {
+        case .whole(let found): summary = found
+        case .partial(let needed): return .gather(needed)
+        case .malformed:
+            self.pass(bytes, run..<range.lowerBound)
+            self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
+            return .end
+        }
+        let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+        if let server = self.server {
+            if route.isChosen {
+                self.commence(summary, type, bytes, whole, server, route)
+                return nil
+            }
+            if let verdict = self.routeLinked(summary, type, bytes, whole, server, &run, route) { return verdict }
+            if self.server != nil { return nil }
+        }
+        return self.routeUnlinked(summary, type, bytes, whole, route)
+    }
+
+    // MARK: Looking
+
+    private enum Look {
+        case whole(RequestSummary)
+        /// It cannot be judged before that many bytes of it are there.
+        case partial(Int)
+        case malformed
+    }
+
+    private func summarize(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ route: ClientRoute
+    ) -> Look {
+        let limit = route.router.settings.classifyLimit
+        let router = route.router
+        if router.settings.routing != .split { return .whole(.notLooked(type)) }
+        switch type {
+        case Frontend.functionCall: return .whole(.unknown)
+        case Frontend.query:
+            guard length <= limit + MessageFramer.headerLength + 1 else { return .whole(.tooLong(type)) }
+            guard range.count == length else { return .partial(length) }
+            let message = bytes.extracting(range)
+            guard let text = QueryMessage.text(message) else { return .malformed }
+            return .whole(RequestSummary(query: message.extracting(text), end: length, self, router))
+        default:
+            var summary = route.scan ?? RequestSummary()
+            route.scan = nil
+            let rest = bytes.extracting(range.lowerBound..<bytes.count)
+            switch summary.scan(rest, self, router) {
+            case .whole: return .whole(summary.end <= limit ? summary : .tooLong(type))
+            case .malformed: return .malformed
+            case .partial:
+                if rest.count >= limit || length > limit { return .whole(.tooLong(type)) }
+                route.scan = summary
+                return .partial(limit)
+            }
+        }
+    }
+
+    // MARK: With a server connection
+
+    /// A request behind others, or in a transaction. Nil: it goes to the server that is linked, or there is none any
+    /// more.
+    private func routeLinked(
+        _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
+        _ run: inout Int, _ route: ClientRoute
+    ) -> Verdict? {
+        if let command = summary.command {
+            guard server.requests.isQuiet else { return self.awaitReplies() }
+            self.pass(bytes, run..<whole.lowerBound)
+            return self.carryOut(command, type, bytes, whole, route)
+        }
+        guard route.isOnReplica, route.router.settings.routing == .split else {
+            if server.transaction != .idle && summary.kind == .read {
+                route.router.counters.kept[ReadDecision.Reason.transaction.rawValue] &+= 1
+            }
+            self.commence(summary, type, bytes, whole, server, route)
+            return nil
+        }
+        guard server.requests.isQuiet else { return self.awaitReplies() }
+        self.pass(bytes, run..<whole.lowerBound)
+        run = whole.lowerBound
+        guard case .replica(let modes, let isPromotable) = route.transaction, server.transaction != .idle else {
+            // The transaction is over and the connection about to be released: this one may go elsewhere.
+            server.releaseIfFree()
+            if self.server != nil { self.commence(summary, type, bytes, whole, server, route) }
+            return nil
+        }
+        let isEnd =
+            switch summary.transaction {
+            case .commit, .rollback: true
+            case .begin, .set, nil: false
+            }
+        if !isPromotable || server.transaction == .failed || isEnd
+            || (summary.isRead && !summary.bindsTransaction && summary.begin == nil && summary.transaction == nil)
+        {
+            self.commence(summary, type, bytes, whole, server, route)
+            return nil
+        }
+        // A write, or something that only one server can go on with: from here on it is the primary's transaction.
+        route.router.counters.promotions &+= 1
+        route.transaction = .held(modes)
+        server.leaveClient()
+        return nil
+    }
+
+    // MARK: Without
+
+    private func routeUnlinked(
+        _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
+    ) -> Verdict {
+        if let command = summary.command { return self.carryOut(command, type, bytes, whole, route) }
+        if let tag = self.transactionTag(summary, route) {
+            self.answer(type, bytes, whole, tag: tag, route: route)
+            return .consumed(upTo: whole.upperBound)
+        }
+        if case .failed = route.transaction {
+            return self.refuse(
+                ServerError(
+                    message: "current transaction is aborted, commands ignored until end of transaction block",
+                    sqlState: SQLState.inFailedTransaction), type)
+        }
+        switch self.choose(summary, route) {
+        case .node(let load, let isReplica):
+            let pool = self.group.pool(of: load)
+            route.isOnReplica = isReplica
+            route.isChosen = true
+            route.heldSince = nil
+            guard pool.acquire(self) else {
+                if !self.isWaiting { route.isChosen = false }
+                return self.isWaiting ? .wait : .end
+            }
+            guard let server = self.server else { return .end }
+            if self.isAwaitingSettings {
+                self.queryBegins()
+                return .wait
+            }
+            self.commence(summary, type, bytes, whole, server, route)
+            return .pass
+        case .hold(let until):
+            if route.heldSince == nil { route.heldSince = self.now }
+            route.router.hold(self, until: until)
+            return .wait
+        case .refuse(let error): return self.refuse(error, type)
+        }
+    }
+
+    /// The tag of a transaction command that is answered here; takes note of what it does.
+    private func transactionTag(_ summary: RequestSummary, _ route: ClientRoute) -> String? {
+        guard let command = summary.transaction else { return nil }
+        switch (route.transaction, command) {
+        case (.none, .begin(let modes)):
+            guard route.router.settings.routing == .split, self.pool.mode == .transaction,
+                route.override == .replica
+                    || (route.override == nil && route.router.settings.transactionRouting != .primary)
+            else { return nil }
+            route.transaction = .held(modes)
+            return "BEGIN"
+        case (.held(let modes), .set(let more)):
+            route.transaction = .held(modes.merging(more))
+            return "SET"
+        case (.held, .commit(chain: false)):
+            route.transaction = .none
+            return "COMMIT"
+        case (.held, .rollback(chain: false)):
+            route.transaction = .none
+            return "ROLLBACK"
+        case (.failed, .commit), (.failed, .rollback):
+            route.transaction = .none
+            return "ROLLBACK"
+        default: return nil
+        }
+    }
+
+    private enum Choice {
+        case node(NodeLoad, isReplica: Bool)
+        case hold(until: MonotonicTime)
+        case refuse(ServerError)
+    }
+
+    private func choose(_ summary: RequestSummary, _ route: ClientRoute) -> Choice {
+        let router = route.router
+        let settings = router.settings
+        let override = summary.override ?? route.override
+        route.isBalanced = false
+        var reason = ReadDecision.Reason.statement
+        if self.wantsReplica(summary, override, route, &reason) {
+            let decision = router.decide(route, insists: override == .replica || settings.routing == .replica)
+            switch decision {
+            case .node(let load):
+                router.counters.replicaReads &+= 1
+                return .node(load, isReplica: true)
+            case .primary(let why):
+                reason = why
+                if let until = self.replicaWait(why, route) { return .hold(until: until) }
+                if why == .lag || why == .noReplica, settings.primaryReads == .never {
+                    return .refuse(
+                        ServerError(
+                            message: "no replica of database \"\(router.database)\" can take reads now "
+                                + "(primary_reads=never); see SHOW NODES",
+                            sqlState: SQLState.cannotConnectNow))
+                }
+            }
+        }
+        let now = self.now
+        guard let primary = router.primary(now: now) else {
+            let until = (route.heldSince ?? now) + settings.failoverWait
+            if now < until { return .hold(until: until) }
+            return .refuse(
+                ServerError(
+                    message: "no primary server for database \"\(router.database)\" (waited failover_wait); "
+                        + "see SHOW NODES",
+                    sqlState: SQLState.cannotConnectNow))
+        }
+        route.isBalanced = reason == .balance
+        router.counters.kept[reason.rawValue] &+= 1
+        if summary.mayWrite { router.counters.writes &+= 1 }
+        return .node(primary, isReplica: false)
+    }
+
+    /// Whether a request may go to a replica; else `reason` says why not.
+    private func wantsReplica(
+        _ summary: RequestSummary, _ override: RouteOverride?, _ route: ClientRoute,
+        _ reason: inout ReadDecision.Reason
+    ) -> Bool {
+        let settings = route.router.settings
+        if settings.routing != .split { return settings.routing == .replica }
+        if override == .primary {
+            reason = .override
+            return false
+        }
+        if route.isPrimaryForced || self.pool.mode == .session { return false }
+        let isReadOnlyByDefault = self.parameters?.isReadOnlyByDefault ?? false
+        switch route.transaction {
+        case .held(let modes):
+            reason = .transaction
+            if override == .replica { return modes.isolation != .serializable && !route.isSerializable }
+            return self.mayUseReplica(modes, summary, route, isReadOnlyByDefault: isReadOnlyByDefault)
+        case .none, .replica, .failed: break
+        }
+        if let modes = summary.begin {
+            reason = .transaction
+            return self.mayUseReplica(modes, summary, route, isReadOnlyByDefault: isReadOnlyByDefault)
+        }
+        if let transaction = summary.transaction, case .begin = transaction {
+            reason = .transaction
+            return false
+        }
+        if override == .replica && !summary.bindsTransaction { return true }
+        if route.isSerializable { return false }
+        return summary.isRead && !summary.bindsTransaction && summary.transaction == nil
+    }
+
+    /// Whether a transaction that begins with this request may run on a replica.
+    private func mayUseReplica(
+        _ modes: TransactionModes, _ summary: RequestSummary, _ route: ClientRoute, isReadOnlyByDefault: Bool
+    ) -> Bool {
+        if modes.isolation == .serializable || (modes.isolation == nil && route.isSerializable) { return false }
+        if modes.readOnly ?? isReadOnlyByDefault { return summary.kind != .write }
+        return self.isPromotable(modes, route) && summary.isRead && !summary.bindsTransaction
+            && summary.transaction == nil
+    }
+
+    /// Only under READ COMMITTED does each statement take a new snapshot anyway.
+    private func isPromotable(_ modes: TransactionModes, _ route: ClientRoute) -> Bool {
+        guard route.router.settings.transactionRouting == .promote, modes.readOnly == nil else { return false }
+        if self.parameters?.isReadOnlyByDefault ?? false { return false }
+        switch modes.isolation {
+        case .readCommitted, .readUncommitted: return true
+        case nil: return !route.isSerializable && !route.router.hasOtherDefaultIsolation
+        case .repeatableRead, .serializable: return false
+        }
+    }
+
+    /// Until when a read waits for a replica to catch up; nil if it has waited long enough or should not.
+    private func replicaWait(_ reason: ReadDecision.Reason, _ route: ClientRoute) -> MonotonicTime? {
+        guard reason == .ownWrite || reason == .earlierRead else { return nil }
+        route.router.needSamples()
+        let wait = route.router.settings.replicaWait
+        guard wait > 0 else { return nil }
+        let until = (route.heldSince ?? self.now) + wait
+        return self.now < until ? until : nil
+    }
+
+    // MARK: Off it goes
+
+    /// The request is about to be passed to the server that is linked.
+    private func commence(
+        _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
+        _ route: ClientRoute
+    ) {
+        route.isChosen = false
+        route.isInBatch = type != Frontend.query && type != Frontend.functionCall
+        let before = route.transaction
+        var begins: TransactionModes?
+        if case .held(let modes) = before {
+            begins = modes
+            server.begin(modes)
+            route.transaction = .none
+        } else if let modes = summary.begin {
+            begins = modes
+        }
+        guard route.isOnReplica else {
+            if summary.mayWrite { route.hasWritten = true }
+            if summary.changesCatalogue { route.hasChangedCatalogue = true }
+            return
+        }
+        if let begins, !summary.hasEnd || summary.begin == nil {
+            route.transaction = .replica(begins, isPromotable: self.isPromotable(begins, route))
+        }
+        self.beginTrial(summary, bytes, whole, server, route, before, isFirst: begins != nil)
+    }
+
+    /// Keeps the request until its answer begins, so that it can be carried out elsewhere.
+    private func beginTrial(
+        _ summary: RequestSummary, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
+        _ route: ClientRoute, _ before: ClientRoute.Transaction, isFirst: Bool
+    ) {
+        let settings = route.router.settings
+        guard settings.routing == .split, settings.rerunsRefused || settings.retriesReads, summary.end > 0,
+            whole.upperBound <= bytes.count
+        else { return }
+        switch route.transaction {
+        case .none: route.transactionBeforeTrial = .none
+        case .replica(let modes, let isPromotable):
+            guard isFirst || isPromotable else { return }
+            if isFirst { route.transactionBeforeTrial = before } else { route.transactionBeforeTrial = .held(modes) }
+        case .held, .failed: return
+        }
+        server.beginTrial(bytes.extracting(whole))
+    }
+
+    // MARK: Afterwards
+
+    /// ReadyForQuery has been passed on.
+    func routedRequestEnded(_ transaction: TransactionStatus, _ server: ServerSession, _ route: ClientRoute) {
+        let router = route.router
+        let generation = router.generation
+        let now = self.now
+        if let load = server.pool.load {
+            load.answered(after: now - self.requestTime)
+            if route.isOnReplica || route.isBalanced { route.causality.read(from: load.node, generation: generation) }
+        }
+        route.retries = 0
+        route.avoided = nil
+        route.isPrimaryForced = false
+        guard transaction == .idle else { return }
+        route.transaction = .none
+        if route.hasWritten {
+            route.causality.wrote(generation: generation, now: now)
+            if server.requests.isEmpty { route.hasWritten = false }
+        }
+        if route.hasChangedCatalogue {
+            route.hasChangedCatalogue = false
+            router.shared.monitor.refreshCatalogue(of: router.shared.serverDatabase)
+        }
+    }
+
+    /// The server connection is gone with a request that may have written.
+    func routedServerLost(_ route: ClientRoute) {
+        if route.hasWritten { route.causality.wrote(generation: route.router.generation, now: self.now) }
+    }
+
+    // MARK: Refusing
+
+    /// Answers a request with an error, without a server.
+    func refuse(_ error: ServerError, _ type: UInt8) -> Verdict {
+        if let route = self.route {
+            route.heldSince = nil
+            if route.isInHeldTransaction { route.transaction = .failed }
+        }
+        self.send(
+            MessageWriter.bytes {
+                $0.errorResponse(severity: "ERROR", sqlState: error.sqlState, message: error.message)
+            })
+        self.cancelled = .first
+        return self.skipCancelled(type)
+    }
+}
+
+extension ClientRoute {
+    var isInHeldTransaction: Bool {
+        if case .held = self.transaction { return true }
+        return false
+    }
+}
+
+extension RequestSummary {
+    /// A request whose length alone is known.
+    static func tooLong(_ type: UInt8) -> RequestSummary { Self.tooLong }
+    /// A request that goes where all go.
+    static func notLooked(_ type: UInt8) -> RequestSummary { Self.unknown }
+}

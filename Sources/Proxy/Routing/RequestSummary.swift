@@ -1,0 +1,211 @@
+import Pooling
+import Routing
+import SQL
+import Wire
+
+/// What one request asks for as a whole: a Query, or a batch of the extended protocol up to its Sync.
+struct RequestSummary {
+    /// The strictest class among its statements, transaction commands left out.
+    private(set) var kind = StatementClass.Kind.read
+    /// The class that says why.
+    private(set) var strictest: StatementClass?
+    /// The class of the only statement, when there is just one that runs.
+    private(set) var only: StatementClass?
+    private(set) var override: RouteOverride?
+    /// The only statement is one for the router.
+    private(set) var command: RouterCommand?
+    /// The first statement is a BEGIN with others behind it.
+    private(set) var begin: TransactionModes?
+    /// COMMIT or ROLLBACK among others.
+    private(set) var hasEnd = false
+    private(set) var bindsTransaction = false
+    private(set) var changesCatalogue = false
+    /// Statements that run.
+    private(set) var statements = 0
+    /// Where it ends in the bytes.
+    private(set) var end = 0
+    private var unnamed: Statement?
+    /// Statements with names that are prepared in it.
+    private var named: [(name: [UInt8], statement: Statement)] = []
+    private var bound: Statement?
+
+    private struct Statement {
+        let statementClass: StatementClass
+        let command: RouterCommand?
+
+        init(_ statementClass: StatementClass, _ text: Span<UInt8>) {
+            self.statementClass = statementClass
+            self.command = statementClass.kind == .primary ? RouterCommand(text) : nil
+        }
+    }
+
+    /// What a look at the bytes has brought.
+    enum Progress {
+        case whole
+        /// More of it has to come.
+        case partial
+        case malformed
+    }
+
+    /// A request that is not looked at.
+    static let tooLong: RequestSummary = {
+        var summary = RequestSummary()
+        summary.add(.tooLong)
+        summary.statements = 1
+        return summary
+    }()
+
+    /// A request that may do anything.
+    static let unknown: RequestSummary = {
+        var summary = RequestSummary()
+        summary.add(StatementClass(kind: .write, reason: "a function call of the protocol, which may write"))
+        summary.statements = 1
+        return summary
+    }()
+
+    private mutating func add(_ statementClass: StatementClass) {
+        if self.strictest == nil || statementClass.kind > self.kind {
+            self.kind = max(self.kind, statementClass.kind)
+            self.strictest = statementClass
+        }
+        if statementClass.bindsTransaction { self.bindsTransaction = true }
+        if statementClass.changesCatalogue { self.changesCatalogue = true }
+    }
+
+    // MARK: Query
+
+    init() {}
+
+    /// The summary of a simple Query's text.
+    init(query text: Span<UInt8>, end: Int, _ client: ClientSession, _ router: Router) {
+        let result = router.classify(text, client)
+        self.override = result.override
+        self.statements = 1
+        self.end = end
+        self.only = result.statementClass
+        if result.statementClass.transaction == nil { self.add(result.statementClass) }
+        if result.statementClass.kind == .primary { self.command = RouterCommand(text) }
+    }
+
+    // MARK: Batch
+
+    /// Looks at more of a batch.
+    ///
+    /// - Parameter bytes: what has come, from the batch's first message on.
+    mutating func scan(_ bytes: Span<UInt8>, _ client: ClientSession, _ router: Router) -> Progress {
+        while true {
+            guard let header = MessageFramer.header(bytes, at: self.end) else { return .partial }
+            let length = header.length + 1
+            guard length >= MessageFramer.headerLength else { return .malformed }
+            guard length <= bytes.count - self.end else {
+                // Only the beginning of a Bind has to be seen, but the request is kept whole for another try.
+                return .partial
+            }
+            let message = bytes.extracting(self.end..<(self.end + length))
+            switch header.type {
+            case Frontend.parse: guard self.parse(message, client, router) else { return .malformed }
+            case Frontend.bind: guard self.bind(message, client, router) else { return .malformed }
+            case Frontend.execute: guard self.execute(message) else { return .malformed }
+            case Frontend.describe, Frontend.close:
+                guard let target = MessageTarget(message) else { return .malformed }
+                if header.type == Frontend.describe && target.kind == MessageTarget.statement && !target.name.isEmpty,
+                    let statement = client.statements.find(message.extracting(target.name))
+                {
+                    self.add(router.statementClass(of: statement, client))
+                }
+            case Frontend.sync:
+                self.end += length
+                self.finish()
+                return .whole
+            default:
+                // Flush: answers are wanted before the batch is known. A Query in the middle, COPY data, anything else.
+                self.add(Self.interrupted)
+                self.end += length
+                self.statements += 1
+                self.finish()
+                return .whole
+            }
+            self.end += length
+        }
+    }
+
+    private static let interrupted = StatementClass(
+        kind: .write, reason: "in a batch with a Flush or Query before its Sync", bindsTransaction: true)
+
+    private mutating func parse(_ message: Span<UInt8>, _ client: ClientSession, _ router: Router) -> Bool {
+        guard let parse = ParseMessage(message) else { return false }
+        let text = message.extracting(parse.query)
+        let result = router.classify(text, client)
+        if let override = result.override { self.override = override }
+        let statement = Statement(result.statementClass, text)
+        if parse.statement.isEmpty {
+            self.unnamed = statement
+        } else {
+            self.named.append((message.copy(parse.statement), statement))
+        }
+        if result.statementClass.transaction == nil { self.add(result.statementClass) }
+        return true
+    }
+
+    private mutating func bind(_ message: Span<UInt8>, _ client: ClientSession, _ router: Router) -> Bool {
+        guard case .prefix(let prefix) = BindPrefix.parse(message) else { return false }
+        let name = message.extracting(prefix.statement)
+        if name.isEmpty {
+            if self.unnamed == nil {
+                let text = Array(client.unnamedParse.prefix { $0 != 0 })
+                self.unnamed = Statement(router.classify(text.span, client).statementClass, text.span)
+            }
+            self.bound = self.unnamed
+        } else if let (_, statement) = self.named.last(where: { $0.name.span.equals(name) }) {
+            self.bound = statement
+        } else if let prepared = client.statements.find(name) {
+            let statementClass = router.statementClass(of: prepared, client)
+            let tail = prepared.tail
+            self.bound = Statement(statementClass, tail.span.extracting(0..<prepared.textLength))
+        } else {
+            // An error wherever it runs.
+            self.bound = nil
+        }
+        // A portal with a name is there to be used again.
+        if !prefix.portal.isEmpty { self.bindsTransaction = true }
+        if let bound = self.bound, bound.statementClass.transaction == nil { self.add(bound.statementClass) }
+        return true
+    }
+
+    private mutating func execute(_ message: Span<UInt8>) -> Bool {
+        guard let execute = ExecuteMessage(message) else { return false }
+        // What is left of its rows is to be fetched later.
+        if execute.maximumRows != 0 { self.bindsTransaction = true }
+        self.statements += 1
+        let statementClass = self.bound?.statementClass
+        self.only = self.statements == 1 ? statementClass : nil
+        self.command = self.statements == 1 ? self.bound?.command : nil
+        switch statementClass?.transaction {
+        case nil: break
+        case .begin(let modes) where self.statements == 1: self.begin = modes
+        case .commit, .rollback: self.hasEnd = true
+        case .begin, .set: self.add(Self.nested)
+        }
+        return true
+    }
+
+    private static let nested = StatementClass(
+        kind: .primary, reason: "a transaction command in the middle of a batch", bindsTransaction: true)
+
+    private mutating func finish() {
+        guard self.statements == 1 else { return }
+        // A single BEGIN, COMMIT or SET is no batch that begins with one.
+        self.begin = nil
+        self.hasEnd = false
+    }
+
+    // MARK: What it means
+
+    /// The transaction command that it is, and nothing else.
+    var transaction: TransactionCommand? { self.only?.transaction }
+
+    /// A replica may run it, be it in a transaction or not.
+    var isRead: Bool { self.kind == .read }
+
+    var mayWrite: Bool { self.kind == .write && self.statements > 0 }
+}

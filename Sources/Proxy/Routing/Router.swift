@@ -1,0 +1,234 @@
+import Pooling
+import Reactor
+import Routing
+import Settings
+import SQL
+import Synchronization
+import Topology
+import Wire
+
+/// One reactor's part in routing one database: the classes of its statements, the choice of nodes, and the clients
+/// that wait for a node.
+final class Router {
+    private unowned let worker: Worker
+    let database: String
+    private(set) var shared: SharedRouter
+    private(set) var settings: RoutingSettings
+    private(set) var balancer: Balancer
+    var classifier: Classifier
+    /// Classes of statements that clients have prepared, by `PreparedStatement.id`.
+    private var prepared: [UInt64: StatementClass] = [:]
+    var counters = RouteCounters()
+    /// Counts lists of nodes, so that others notice a new one.
+    private(set) var version = 0
+    /// Clients whose request waits for a replica to catch up, or for a primary. One that left early is still in here.
+    private var held: [ClientSession] = []
+    private var heldCount = 0
+    private var retry: Timer?
+
+    /// Prepared statements whose class is remembered.
+    private static let mostPrepared = 50_000
+
+    init(worker: Worker, shared: SharedRouter, settings: RoutingSettings, functions: FunctionPatterns) {
+        self.worker = worker
+        self.database = shared.database
+        self.shared = shared
+        self.settings = settings
+        self.balancer = Balancer(method: settings.loadBalance, seed: UInt64.random(in: .min ... .max))
+        self.classifier = Classifier(catalogue: Catalogue(), textLimit: settings.classifyLimit)
+        self.functions = functions
+        self.catalogueChanged()
+        self.takeNodes()
+    }
+
+    /// `read_functions` and `write_functions`.
+    struct FunctionPatterns: Equatable {
+        let read: [String]
+        let write: [String]
+
+        init(_ database: DatabaseSettings, _ general: GeneralSettings) {
+            self.read = database.readFunctions ?? general.readFunctions
+            self.write = database.writeFunctions ?? general.writeFunctions
+        }
+    }
+    private var functions: FunctionPatterns
+
+    var cluster: Cluster { self.shared.cluster }
+
+    /// Takes over changed settings.
+    func apply(_ settings: RoutingSettings, _ shared: SharedRouter, _ functions: FunctionPatterns) {
+        let limitChanged = settings.classifyLimit != self.settings.classifyLimit
+        let nodesChanged = shared !== self.shared || settings.weights != self.settings.weights
+        let functionsChanged = functions != self.functions || shared !== self.shared
+        self.settings = settings
+        self.shared = shared
+        self.functions = functions
+        self.balancer.method = settings.loadBalance
+        if limitChanged { self.classifier = Classifier(catalogue: Catalogue(), textLimit: settings.classifyLimit) }
+        if limitChanged || functionsChanged { self.catalogueChanged() }
+        if nodesChanged { self.takeNodes() }
+        self.lookAgain()
+    }
+
+    // MARK: Classes
+
+    func catalogueChanged() {
+        var catalogue = self.shared.catalogue.withLock { $0 }
+        catalogue.readFunctions = self.functions.read
+        catalogue.writeFunctions = self.functions.write
+        self.classifier.catalogue = catalogue
+        self.prepared.removeAll()
+    }
+
+    func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
+        let result = self.classifier.classify(text, standardConformingStrings: client.hasStandardStrings)
+        if result.isMiss && result.statementClass.isUnparsed { self.counters.unparsed &+= 1 }
+        return result
+    }
+
+    /// The class of a statement that was prepared before.
+    func statementClass(of statement: PreparedStatement, _ client: ClientSession) -> StatementClass {
+        if let known = self.prepared[statement.id] { return known }
+        let result = self.classify(statement.textBytes.span, client)
+        if self.prepared.count >= Self.mostPrepared { self.prepared.removeAll(keepingCapacity: true) }
+        self.prepared[statement.id] = result.statementClass
+        return result.statementClass
+    }
+
+    /// A replica has refused a statement: others like it go to the primary from now on.
+    func refused(_ text: [UInt8], _ client: ClientSession, reason: String) {
+        self.classifier.refused(text.span, standardConformingStrings: client.hasStandardStrings, reason: reason)
+        self.prepared.removeAll(keepingCapacity: true)
+    }
+
+    // MARK: Nodes
+
+    private func takeNodes() {
+        self.balancer.setNodes(self.cluster.nodes, weights: self.settings.weights)
+        self.version += 1
+    }
+
+    /// The control plane has something new.
+    func clusterChanged(_ change: Cluster.Change) {
+        if case .nodes = change {
+            let nodes = self.cluster.nodes
+            let loads = self.balancer.loads
+            if nodes.count != loads.count || !zip(nodes, loads).allSatisfy({ $0 === $1.node }) { self.takeNodes() }
+            self.worker.nodesChanged(of: self)
+        }
+        self.lookAgain()
+    }
+
+    /// The node that takes writes, if there is one and connections to it do not fail.
+    func primary(now: MonotonicTime) -> NodeLoad? {
+        self.balancer.loads.first {
+            $0.node.role == .primary && $0.node.isUp.load(ordering: .relaxed) && $0.suspectUntil <= now
+        }
+    }
+
+    /// The node that stands for the database where any would do: its settings greet new clients.
+    var home: NodeLoad? {
+        let loads = self.balancer.loads
+        let now = self.worker.now
+        let fit = loads.filter { $0.node.isUp.load(ordering: .relaxed) && $0.suspectUntil <= now }
+        return fit.first { $0.node.role == .primary } ?? fit.first { $0.node.role == .replica }
+            ?? loads.first { $0.node.role == .unknown && $0.suspectUntil <= now } ?? loads.first
+    }
+
+    /// Finds a node for a read.
+    func decide(_ route: ClientRoute, insists: Bool) -> ReadDecision {
+        self.balancer.decide(
+            route.causality, mode: route.readAfterWrite ?? self.settings.readAfterWrite, settings: self.settings,
+            insists: insists, avoided: route.avoided, now: self.worker.now)
+    }
+
+    func needSamples() { self.cluster.needSamples(now: self.worker.now) }
+    var generation: UInt64 { self.cluster.generation.load(ordering: .acquiring) }
+
+    /// Connections to a node fail.
+    func suspect(_ load: NodeLoad, until: MonotonicTime) {
+        load.suspectUntil = max(load.suspectUntil, until)
+        self.cluster.suspect(load.node)
+    }
+
+    /// Whether a pool's node is one of the database's.
+    func has(_ pool: Pool) -> Bool { self.balancer.loads.contains { $0 === pool.load } }
+
+    var hasOtherDefaultIsolation: Bool { self.classifier.catalogue.hasOtherDefaultIsolation }
+
+    // MARK: Held clients
+
+    /// Keeps a client whose request no node can take now. It looks again at each change, and when `until` is reached.
+    func hold(_ client: ClientSession, until: MonotonicTime) {
+        client.beginWaiting(in: nil, until: until)
+        self.held.append(client)
+        self.heldCount += 1
+        self.cluster.waiters.add(1, ordering: .sequentiallyConsistent)
+        // A node that was suspected is looked at again without any news.
+        let now = self.worker.now
+        if let next = self.balancer.loads.map(\.suspectUntil).filter({ $0 > now }).min() {
+            self.lookAgain(after: next - now)
+        }
+    }
+
+    /// A held client leaves, whatever for.
+    func release(_ client: ClientSession) {
+        guard client.isWaiting else { return }
+        client.endWaiting()
+        self.heldCount -= 1
+        self.cluster.waiters.subtract(1, ordering: .relaxed)
+        if self.held.count > 2 * self.heldCount + 64 { self.held.removeAll { !$0.isHeld } }
+    }
+
+    private func lookAgain(after delay: MonotonicTime) {
+        if let retry = self.retry {
+            if retry.deadline > self.worker.now + delay { retry.restart(after: delay) }
+        } else {
+            self.retry = Timer(loop: self.worker.loop, after: delay) { [unowned self] _ in self.lookAgain() }
+        }
+    }
+
+    /// Lets all held clients decide anew.
+    private func lookAgain() {
+        guard self.heldCount > 0 else { return self.held.removeAll() }
+        let clients = self.held
+        self.held = []
+        for client in clients where client.isHeld && client.route?.router === self {
+            self.release(client)
+            client.proceed()
+        }
+    }
+
+    func discard() {
+        self.retry?.cancel()
+        self.retry = nil
+    }
+}
+
+/// What became of one database's requests on one reactor.
+struct RouteCounters: Sendable {
+    /// Reads that went to a replica.
+    var replicaReads: UInt64 = 0
+    /// Requests that went to the primary, by why.
+    var kept = [UInt64](repeating: 0, count: ReadDecision.Reason.allCases.count)
+    /// Of those, the ones that may write.
+    var writes: UInt64 = 0
+    /// Statements that a replica refused and the primary ran.
+    var reruns: UInt64 = 0
+    /// Reads that failed with their replica and were tried again.
+    var retries: UInt64 = 0
+    /// Texts that the parser does not understand.
+    var unparsed: UInt64 = 0
+    /// Transactions that began on a replica and went on on the primary.
+    var promotions: UInt64 = 0
+
+    static func += (total: inout RouteCounters, part: RouteCounters) {
+        total.replicaReads &+= part.replicaReads
+        for index in total.kept.indices { total.kept[index] &+= part.kept[index] }
+        total.writes &+= part.writes
+        total.reruns &+= part.reruns
+        total.retries &+= part.retries
+        total.unparsed &+= part.unparsed
+        total.promotions &+= part.promotions
+    }
+}

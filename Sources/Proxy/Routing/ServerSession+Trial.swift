@@ -1,0 +1,189 @@
+import Logging
+import Pooling
+import Reactor
+import Routing
+import SQL
+import Wire
+
+// The safety net under routing. A request that goes to a replica is on trial until its answer begins: if the replica
+// refuses it, or is lost, nobody has seen anything, and it is carried out elsewhere.
+extension ServerSession {
+    /// The request that is about to be passed on is on trial.
+    func beginTrial(_ request: Span<UInt8>) {
+        self.isOnTrial = true
+        self.trialRequest.removeAll(keepingCapacity: true)
+        self.trialRequest.append(request)
+    }
+
+    /// What the bytes at hand say about the request on trial.
+    enum Sight {
+        /// Not yet whether its answer is good: more bytes are needed.
+        case undecided(needed: Int)
+        /// The answer begins.
+        case good
+        /// The replica refuses or cannot.
+        case failed(ErrorFields)
+    }
+
+    /// Messages that come before it is known whether a request succeeds.
+    private static let preliminary: MessageTypeSet = [
+        Backend.parseComplete, Backend.bindComplete, Backend.closeComplete, Backend.parameterDescription,
+        Backend.rowDescription, Backend.noData, Backend.noticeResponse, Backend.notificationResponse,
+        Backend.parameterStatus,
+    ]
+    /// Beyond it the answer is taken for good.
+    private static let sightLimit = 128 * 1024
+
+    func sight(_ bytes: Span<UInt8>, from start: Int) -> Sight {
+        var cursor = start
+        while cursor - start < Self.sightLimit {
+            guard let header = MessageFramer.header(bytes, at: cursor) else {
+                return .undecided(needed: cursor - start + MessageFramer.headerLength)
+            }
+            if Self.preliminary.contains(header.type) {
+                cursor += max(header.length + 1, MessageFramer.headerLength)
+                continue
+            }
+            guard header.type == Backend.errorResponse else { return .good }
+            let end = cursor + header.length + 1
+            guard end - start <= Self.sightLimit else { return .good }
+            guard end <= bytes.count else { return .undecided(needed: end - start) }
+            let fields = ErrorFields(bytes.extracting(cursor..<end))
+            return self.isReplicasFault(fields) ? .failed(fields) : .good
+        }
+        return .good
+    }
+
+    /// Whether another server may do what this one could not.
+    private func isReplicasFault(_ fields: ErrorFields) -> Bool {
+        guard let client = self.client, let route = client.route else { return false }
+        let settings = route.router.settings
+        switch Refusal(fields.sqlState) {
+        case .statement: return settings.rerunsRefused
+        case .passing: return settings.retriesReads && route.retries == 0
+        case .none: return false
+        }
+    }
+
+    /// The request's answer begins: it is no business of the safety net any more.
+    func trialPassed() {
+        self.isOnTrial = false
+        if !self.requests.isEmpty { self.answerHere() }
+    }
+
+    /// The request on trial has failed here; its client takes it elsewhere. What the server still says goes nowhere.
+    func trialFailed(_ error: ErrorFields?) {
+        guard self.isOnTrial, let client = self.client else { return }
+        self.isOnTrial = false
+        let request = self.trialRequest
+        // Nothing of the request has been answered, so all effects are its own.
+        for effect in self.effects.reversed() {
+            switch effect {
+            case .parse(_, let name?), .named(let name): client.statements.remove(name.span)
+            case .closed(let name, let statement): _ = client.statements.add(name.span, statement)
+            case .parse(_, nil), .evicted, .error: break
+            }
+        }
+        let load = self.pool.load
+        self.detachClient()
+        if self.state == .linked {
+            self.state = .preparing
+            self.resumeReading()
+            self.armPreparing()
+        }
+        client.takeElsewhere(request, from: load, because: error)
+    }
+
+    /// The server hangs: the request on trial is tried elsewhere.
+    func retry(_ reason: String) {
+        guard let route = self.client?.route, route.retries == 0, route.router.settings.retriesReads else { return }
+        self.trialFailed(nil)
+        self.end(reason)
+    }
+
+    /// The client goes on elsewhere; what it has begun here is rolled back.
+    func leaveClient() {
+        guard let client = self.client, self.state == .linked else { return }
+        self.detachClient()
+        client.server = nil
+        self.state = .preparing
+        self.tidy()
+    }
+
+    /// Begins a transaction that the client believes to have begun long ago.
+    func begin(_ modes: TransactionModes) { self.run(.begin, modes.begin) }
+}
+
+/// Why a replica has not carried out a statement, by its SQLSTATE.
+enum Refusal {
+    /// It cannot, and never will: read_only_sql_transaction, feature_not_supported, object_not_in_prerequisite_state.
+    case statement
+    /// It could not this time: a conflict with recovery, a shutdown.
+    case passing
+
+    init?(_ sqlState: String) {
+        switch sqlState {
+        case "25006", "0A000", "55000": self = .statement
+        case "40001", "40P01", "57P01", "57P02", "57P03", "57P04": self = .passing
+        default: return nil
+        }
+    }
+}
+
+extension ClientSession {
+    /// A request that a replica could not carry out, and whose answer has not begun.
+    func takeElsewhere(_ request: [UInt8], from load: NodeLoad?, because error: ErrorFields?) {
+        guard let route = self.route else { return }
+        self.server = nil
+        route.isInBatch = false
+        route.isChosen = false
+        route.scan = nil
+        route.transaction = route.transactionBeforeTrial
+        route.retries += 1
+        switch error.flatMap({ Refusal($0.sqlState) }) {
+        case .statement:
+            route.isPrimaryForced = true
+            route.router.counters.reruns &+= 1
+            let reason = error?.message ?? ""
+            if error?.sqlState == "0A000" && reason.contains("serializable") {
+                route.isSerializable = true
+            } else if let text = RequestSummary.onlyText(request.span, self) {
+                route.router.refused(text, self, reason: "a replica has refused it: \(reason)")
+            }
+        case .passing, nil:
+            route.avoided = load?.node
+            route.router.counters.retries &+= 1
+            // Only so often: then the error is the client's.
+            if route.retries > 1 { route.isPrimaryForced = true }
+        }
+        let kind = error == nil ? "lost" : "failed (\(error?.sqlState ?? "") \(error?.message ?? ""))"
+        self.worker.log(.debug, self.prefix, "request \(kind) on replica \(load?.node.description ?? ""): tried again")
+        route.replay = request
+        // Not from within the callback of the server that has failed.
+        self.worker.loop.later { [self] in if !self.isClosed { self.proceed() } }
+    }
+}
+
+extension RequestSummary {
+    /// The text of a request's only statement; nil when there are several.
+    static func onlyText(_ request: Span<UInt8>, _ client: ClientSession) -> [UInt8]? {
+        var texts: [[UInt8]] = []
+        var cursor = 0
+        while let header = MessageFramer.header(request, at: cursor), cursor + header.length < request.count {
+            let message = request.extracting(cursor..<(cursor + header.length + 1))
+            switch header.type {
+            case Frontend.query: return QueryMessage.text(message).map { message.copy($0) }
+            case Frontend.parse: if let parse = ParseMessage(message) { texts.append(message.copy(parse.query)) }
+            case Frontend.bind:
+                if case .prefix(let prefix) = BindPrefix.parse(message),
+                    let statement = client.statements.find(message.extracting(prefix.statement))
+                {
+                    texts.append(statement.textBytes)
+                }
+            default: break
+            }
+            cursor += header.length + 1
+        }
+        return texts.count == 1 ? texts.first : nil
+    }
+}

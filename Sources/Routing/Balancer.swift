@@ -1,0 +1,161 @@
+public import Settings
+import Synchronization
+
+/// What one reactor knows of a node beside what the control plane publishes.
+public final class NodeLoad {
+    public let node: Node
+    public internal(set) var weight: Int
+    /// Clients that are linked to it or wait for a connection to it.
+    public var inFlight = 0
+    /// Moving average of the time to the end of an answer, microseconds; 0 before the first.
+    public private(set) var latency: Double = 0
+    /// A connection to it has failed: until then others are preferred.
+    public var suspectUntil: Int64 = 0
+    /// For `round_robin`: what it is owed.
+    var credit: Double = 0
+
+    init(node: Node, weight: Int) {
+        self.node = node
+        self.weight = weight
+    }
+
+    /// An answer has come, that long after its request.
+    public func answered(after time: Microseconds) {
+        let time = Double(time)
+        self.latency = self.latency == 0 ? time : self.latency * 0.9 + time * 0.1
+    }
+}
+
+/// Spreads reads over the nodes that may take them.
+public struct Balancer {
+    /// How long the share of a node that has come back grows, microseconds.
+    static let slowStart = 20_000_000.0
+
+    public private(set) var loads: [NodeLoad] = []
+    public var method: LoadBalance
+    private var random: UInt64
+    private var turn = 0
+
+    /// - Parameter seed: any number.
+    public init(method: LoadBalance, seed: UInt64) {
+        self.method = method
+        self.random = seed | 1
+    }
+
+    /// Takes over a list of nodes; those that stay keep what is known of them.
+    ///
+    /// - Parameter weights: one for each host of the configuration, or none, which is 1 each.
+    public mutating func setNodes(_ nodes: [Node], weights: [Int]) {
+        self.loads = nodes.map { node in
+            let weight = weights.indices.contains(node.index) ? weights[node.index] : 1
+            if let known = self.loads.first(where: { $0.node === node }) {
+                known.weight = weight
+                return known
+            }
+            return NodeLoad(node: node, weight: weight)
+        }
+    }
+
+    /// Chooses one of the nodes that fit; nil when none does. A node of weight 0 is taken only if no other fits, and so
+    /// is one whose last connection has failed.
+    public mutating func choose(now: Int64, where fits: (Node) -> Bool) -> NodeLoad? {
+        var candidates = Candidates()
+        for (index, load) in self.loads.enumerated() where fits(load.node) {
+            candidates.add(index, share: load.suspectUntil > now ? 0 : Self.share(load, now: now))
+        }
+        guard let only = candidates.first else { return nil }
+        guard candidates.count > 1 else { return self.loads[only] }
+        switch self.method {
+        case .leastConnections: return self.leastConnections(candidates, now)
+        case .roundRobin: return self.roundRobin(candidates, now)
+        case .random: return self.weighted(candidates, now)
+        case .latency:
+            let (one, other) = (self.weighted(candidates, now), self.weighted(candidates, now))
+            return one.latency <= other.latency ? one : other
+        }
+    }
+
+    /// The nodes that fit, one bit each; of more than 64 the first 64.
+    private struct Candidates {
+        private var preferred: UInt64 = 0
+        private var others: UInt64 = 0
+        var bits: UInt64 { self.preferred != 0 ? self.preferred : self.others }
+        var count: Int { self.bits.nonzeroBitCount }
+        var first: Int? { self.bits == 0 ? nil : self.bits.trailingZeroBitCount }
+
+        mutating func add(_ index: Int, share: Double) {
+            guard index < 64 else { return }
+            if share > 0 { self.preferred |= 1 << UInt64(index) } else { self.others |= 1 << UInt64(index) }
+        }
+        func contains(_ index: Int) -> Bool { index < 64 && self.bits & 1 << UInt64(index) != 0 }
+    }
+
+    /// The weight, less while a node that has come back warms up.
+    private static func share(_ load: NodeLoad, now: Int64) -> Double {
+        let since = load.node.upSince.load(ordering: .relaxed)
+        let weight = Double(load.weight)
+        guard since > 0 else { return weight }
+        return weight * min(1, max(0.1, Double(now - since) / self.slowStart))
+    }
+
+    /// A share for arithmetic: when only nodes without any are left, they are equal.
+    private static func positiveShare(_ load: NodeLoad, now: Int64) -> Double {
+        let share = Self.share(load, now: now)
+        return share > 0 ? share : 1
+    }
+
+    private mutating func leastConnections(_ candidates: Candidates, _ now: Int64) -> NodeLoad {
+        // Among equals everybody's turn comes.
+        self.turn = (self.turn + 1) % self.loads.count
+        var best = self.loads[candidates.first ?? 0]
+        var least = Double.infinity
+        for offset in 0..<self.loads.count {
+            let index = (self.turn + offset) % self.loads.count
+            guard candidates.contains(index) else { continue }
+            let load = self.loads[index]
+            let value = Double(load.inFlight + 1) / Self.positiveShare(load, now: now)
+            if value < least {
+                least = value
+                best = load
+            }
+        }
+        return best
+    }
+
+    /// Each is credited its share; who is owed most pays for all.
+    private func roundRobin(_ candidates: Candidates, _ now: Int64) -> NodeLoad {
+        var best = self.loads[candidates.first ?? 0]
+        var total = 0.0
+        for (index, load) in self.loads.enumerated() where candidates.contains(index) {
+            let share = Self.positiveShare(load, now: now)
+            load.credit += share
+            total += share
+            if load.credit > best.credit { best = load }
+        }
+        best.credit -= total
+        return best
+    }
+
+    private mutating func weighted(_ candidates: Candidates, _ now: Int64) -> NodeLoad {
+        var total = 0.0
+        for (index, load) in self.loads.enumerated() where candidates.contains(index) {
+            total += Self.positiveShare(load, now: now)
+        }
+        var rest = self.nextRandom() * total
+        var last = self.loads[candidates.first ?? 0]
+        for (index, load) in self.loads.enumerated() where candidates.contains(index) {
+            last = load
+            rest -= Self.positiveShare(load, now: now)
+            if rest < 0 { return load }
+        }
+        return last
+    }
+
+    /// 0 ..< 1 (xorshift64*).
+    private mutating func nextRandom() -> Double {
+        self.random ^= self.random >> 12
+        self.random ^= self.random << 25
+        self.random ^= self.random >> 27
+        return Double((self.random &* 0x2545_F491_4F6C_DD1D) >> 11) / Double(1 << 53)
+    }
+}
