@@ -1,3 +1,4 @@
+import Settings
 public import Synchronization
 
 /// One PostgreSQL server of a cluster, as all threads see it: names that never change and numbers that the control
@@ -48,13 +49,14 @@ public final class Node: Sendable {
         self.index = index
     }
 
-    public var role: Role { Role(rawValue: self.roleValue.load(ordering: .relaxed)) ?? .unknown }
+    /// Who sees a new role also sees `caughtUp` as it was set before it: 0 after a change of primary.
+    public var role: Role { Role(rawValue: self.roleValue.load(ordering: .acquiring)) ?? .unknown }
     /// For the control plane.
-    public func setRole(_ role: Role) { self.roleValue.store(role.rawValue, ordering: .relaxed) }
+    public func setRole(_ role: Role) { self.roleValue.store(role.rawValue, ordering: .releasing) }
 
-    /// "pg1:5432", with the address when the name has several.
+    /// "pg1:5432", with the address when `host` is a name; the socket's path for a Unix socket.
     public var description: String {
         if let address = self.address, address != self.host { return "\(self.host)(\(address)):\(self.port)" }
-        return "\(self.host):\(self.port)"
+        return HostAddress(host: self.host, port: self.port).description
     }
 }

@@ -18,15 +18,27 @@ public struct Classifier: ~Copyable {
         }
     }
 
-    /// - Parameters:
-    ///   - textLimit: bytes; a longer text is not looked at (`StatementClass.tooLong`).
-    ///   - shapeLimit: shapes that are kept; the least recently used are forgotten.
-    public init(catalogue: Catalogue, textLimit: Int = 64 << 10, shapeLimit: Int = 10_000) {
-        self.catalogue = catalogue
-    }
+    /// Bytes that a shape may have on average before the cache holds fewer of them.
+    private static let bytesPerShape = 256
 
     /// Forgets all shapes when the catalogue is another.
-    public var catalogue: Catalogue
+    public var catalogue: Catalogue {
+        didSet { if self.catalogue != oldValue { self.cache.removeAll() } }
+    }
+
+    private let textLimit: Int
+    private var cache: ShapeCache
+    /// Where shapes are written; as long as the longest text needed so far.
+    private var buffer: [UInt8] = []
+
+    /// - Parameters:
+    ///   - textLimit: bytes, at most 256 MB; a longer text is not looked at (`StatementClass.tooLong`).
+    ///   - shapeLimit: shapes that are kept, of 256 bytes on average; the least recently used are forgotten.
+    public init(catalogue: Catalogue, textLimit: Int = 64 << 10, shapeLimit: Int = 10_000) {
+        self.catalogue = catalogue
+        self.textLimit = min(textLimit, 256 << 20)
+        self.cache = ShapeCache(countLimit: shapeLimit, byteLimit: max(shapeLimit, 1) * Self.bytesPerShape)
+    }
 
     /// The class of a text.
     ///
@@ -35,33 +47,46 @@ public struct Classifier: ~Copyable {
     ///   - standardConformingStrings: whether a backslash in a plain string literal stands for itself, as the session
     ///     has it.
     public mutating func classify(_ text: Span<UInt8>, standardConformingStrings: Bool) -> Result {
-        Result(statementClass: .tooLong, override: nil, isMiss: true)
+        guard text.count <= self.textLimit else {
+            return Result(statementClass: .tooLong, override: nil, isMiss: false)
+        }
+        // Out of `self`, so that the cache may change while the shape is looked at.
+        var buffer = self.takeBuffer(for: text)
+        defer { self.buffer = buffer }
+        let (count, override) = ShapeWriter.write(
+            text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
+        let shape = buffer.span.extracting(0..<count)
+        let hash = ShapeCache.hash(shape)
+        if let known = self.cache.find(shape, hash: hash) {
+            return Result(statementClass: known, override: override, isMiss: false)
+        }
+        let statementClass = TreeClassifier.classify(shape, self.catalogue)
+        self.cache.insert(shape, hash: hash, statementClass)
+        return Result(statementClass: statementClass, override: override, isMiss: true)
     }
 
     /// A replica has refused it: statements of its shape count as writes from now on.
     ///
     /// - Parameter reason: the words of the refusal.
-    public mutating func refused(_ text: Span<UInt8>, standardConformingStrings: Bool, reason: String) {}
+    public mutating func refused(_ text: Span<UInt8>, standardConformingStrings: Bool, reason: String) {
+        guard text.count <= self.textLimit else { return }
+        var buffer = self.takeBuffer(for: text)
+        defer { self.buffer = buffer }
+        let (count, _) = ShapeWriter.write(
+            text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
+        let shape = buffer.span.extracting(0..<count)
+        let statementClass = StatementClass(kind: .write, reason: "a replica refused it: \(reason)")
+        self.cache.insert(shape, hash: ShapeCache.hash(shape), statementClass)
+    }
 
     /// Shapes known.
-    public var count: Int { 0 }
-}
+    public var count: Int { self.cache.count }
 
-/// Where a client wants a statement to run, whatever its class.
-public enum RouteOverride: String, Sendable, CaseIterable {
-    case primary, replica, auto
-}
-
-/// A command to the router itself, which no server gets to see: `SET martlet.route = 'primary'`, `RESET martlet.route`,
-/// `SHOW martlet.lsn`.
-public enum RouterCommand: Sendable, Equatable {
-    /// The name is without "martlet."; the value as written, without quotes. `SET SESSION` and `TO` are understood too.
-    case set(name: String, value: String)
-    /// RESET, and SET … TO DEFAULT.
-    case reset(name: String)
-    case show(name: String)
-
-    /// The command that a text is; nil for everything else. Cheap when it is none: most texts are decided by their
-    /// first letters.
-    public init?(_ text: Span<UInt8>) { return nil }
+    private mutating func takeBuffer(for text: Span<UInt8>) -> [UInt8] {
+        var buffer: [UInt8] = []
+        swap(&buffer, &self.buffer)
+        let capacity = ShapeWriter.capacity(for: text)
+        if buffer.count < capacity { buffer = [UInt8](repeating: 0, count: max(capacity, 1024)) }
+        return buffer
+    }
 }

@@ -41,7 +41,8 @@ public final class StatementClass: Sendable {
     }
 
     /// A statement longer than `classify_limit`, which nobody has looked at.
-    public static let tooLong = StatementClass(kind: .write, reason: "longer than classify_limit", bindsTransaction: true)
+    public static let tooLong = StatementClass(
+        kind: .write, reason: "longer than classify_limit", bindsTransaction: true)
 }
 
 /// A statement that begins, ends or describes a transaction.

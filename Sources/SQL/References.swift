@@ -1,0 +1,127 @@
+/// What a query refers to, at any depth, and so where it may run.
+struct References {
+    /// Names of common table expressions that hide relations of the same name, as a list from the innermost outwards.
+    private final class Scope {
+        let name: String
+        let outer: Scope?
+
+        init(name: String, outer: Scope?) {
+            self.name = name
+            self.outer = outer
+        }
+    }
+
+    private let catalogue: Catalogue
+    /// The strictest so far.
+    private(set) var kind = StatementClass.Kind.read
+    /// Why it is so strict.
+    private(set) var reason = "only reads"
+    /// Something binds what follows in the transaction to the server.
+    private(set) var binds = false
+    /// Nodes not looked at yet; so that a deep tree needs no stack here.
+    private var pending: [(node: ParseTree.Node, scope: Scope?)] = []
+
+    /// Looks at all that a statement consists of.
+    init(of statement: ParseTree.Node, _ catalogue: Catalogue) {
+        self.catalogue = catalogue
+        self.pending.append((statement, nil))
+        while let (node, scope) = self.pending.popLast() { self.visit(node, scope) }
+    }
+
+    /// Why INSERT, UPDATE, DELETE or MERGE writes.
+    static func reason(dataModifying name: String, _ statement: ParseTree.Node) -> String {
+        let relation = statement.node("relation")?.string("relname") ?? "a table"
+        return switch name {
+        case "InsertStmt": "inserts into \(relation)"
+        case "UpdateStmt": "updates \(relation)"
+        case "DeleteStmt": "deletes from \(relation)"
+        default: "merges into \(relation)"
+        }
+    }
+
+    private mutating func note(_ kind: StatementClass.Kind, _ reason: String, binds: Bool = false) {
+        self.binds = self.binds || binds
+        guard kind > self.kind else { return }
+        self.kind = kind
+        self.reason = reason
+    }
+
+    private mutating func visit(_ node: ParseTree.Node, _ scope: Scope?) {
+        var scope = scope
+        let name = node.name
+        switch name {
+        case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
+            self.note(.write, Self.reason(dataModifying: name, node))
+        case "IntoClause": self.note(.write, "is SELECT INTO, which creates a table")
+        case "LockingClause":
+            // Its relations are names of the FROM clause.
+            self.note(.primary, "locks rows (\(Self.strength(node)))", binds: true)
+            return
+        case "FuncCall": self.call(node)
+        case "RangeVar": self.relation(node, scope)
+        case "WithClause":
+            return
+        default: break
+        }
+        if let with = node.node("with_clause") { scope = self.with(with, scope) }
+        node.forEachChild { self.pending.append(($0, scope)) }
+    }
+
+    /// Looks at common table expressions; returns what holds behind them.
+    private mutating func with(_ clause: ParseTree.Node, _ outer: Scope?) -> Scope? {
+        let expressions = clause.nodes("ctes")
+        var scope = outer
+        for expression in expressions {
+            scope = Scope(name: expression.string("ctename") ?? "", outer: scope)
+        }
+        // Without RECURSIVE each sees only those in front of it.
+        var visible = clause.bool("recursive") ? scope : outer
+        for expression in expressions {
+            self.pending.append((expression, visible))
+            if !clause.bool("recursive") {
+                visible = Scope(name: expression.string("ctename") ?? "", outer: visible)
+            }
+        }
+        return scope
+    }
+
+    // MARK: Functions
+
+    private mutating func call(_ node: ParseTree.Node) {
+        let names = node.nodes("funcname").compactMap { $0.string("sval") ?? $0.string("str") }
+        guard let name = names.last else { return }
+        let schema = names.count > 1 ? names[names.count - 2] : nil
+        let call = self.catalogue.call(name, schema: schema)
+        self.note(call.kind, call.reason, binds: call.binds)
+    }
+
+    // MARK: Relations
+
+    private mutating func relation(_ node: ParseTree.Node, _ scope: Scope?) {
+        guard let name = node.string("relname") else { return }
+        let schema = node.string("schemaname")
+        if schema == nil {
+            var current = scope
+            while let visible = current {
+                if visible.name == name { return }
+                current = visible.outer
+            }
+        }
+        if let schema, schema == "pg_temp" || schema.hasPrefix("pg_temp_") {
+            self.note(.primary, "uses \(name), a temporary table", binds: true)
+        } else if schema == nil || schema == "pg_catalog", let reason = SystemRelations.reason(name) {
+            self.note(.primary, reason)
+        } else if self.catalogue.unloggedRelations.contains(name) {
+            self.note(.primary, "uses \(name), which is not logged and so empty on replicas")
+        }
+    }
+
+    private static func strength(_ node: ParseTree.Node) -> String {
+        switch node.enumeration("strength") {
+        case "LCS_FORKEYSHARE": "FOR KEY SHARE"
+        case "LCS_FORSHARE": "FOR SHARE"
+        case "LCS_FORNOKEYUPDATE": "FOR NO KEY UPDATE"
+        default: "FOR UPDATE"
+        }
+    }
+}

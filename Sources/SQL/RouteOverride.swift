@@ -1,0 +1,50 @@
+/// Where a client wants a statement to run, whatever its class.
+public enum RouteOverride: String, Sendable, CaseIterable {
+    case primary, replica, auto
+
+    /// What a comment asks for, `martlet: route=primary`; nil for any other comment and for words that mean nothing here.
+    ///
+    /// - Parameters:
+    ///   - comment: a text that holds the comment.
+    ///   - start: behind the comment's opening.
+    ///   - end: where the comment's content ends.
+    init?(comment text: Span<UInt8>, from start: Int, to end: Int) {
+        var start = start
+        while start < end, Lexer.isSpace(text[start]) { start &+= 1 }
+        guard text.hasWord("martlet:", at: start, before: end) else { return nil }
+        start &+= 8
+        while start < end {
+            var stop = start
+            while stop < end, !Lexer.isSpace(text[stop]), text[stop] != UInt8(ascii: ",") { stop &+= 1 }
+            if text.hasWord("route=", at: start, before: stop) {
+                for override in Self.allCases
+                where override.rawValue.utf8.count == stop &- start &- 6
+                    && text.hasWord(override.rawValue, at: start &+ 6, before: stop)
+                {
+                    self = override
+                    return
+                }
+            }
+            start = stop &+ 1
+        }
+        return nil
+    }
+}
+
+extension Span<UInt8> {
+    /// Whether an ASCII word in lower case stands at a position, in any case, and ends in front of another position.
+    func hasWord(_ word: String, at start: Int, before end: Int) -> Bool {
+        var index = start
+        for letter in word.utf8 {
+            guard index < end, index < self.count, self[index].lowercased == letter else { return false }
+            index &+= 1
+        }
+        return true
+    }
+}
+
+extension UInt8 {
+    /// An ASCII letter in lower case, anything else unchanged.
+    @inline(__always)
+    var lowercased: UInt8 { self &- UInt8(ascii: "A") < 26 ? self | 0x20 : self }
+}

@@ -1,0 +1,206 @@
+/// What is to be said about one statement.
+struct StatementVerdict {
+    var kind: StatementClass.Kind
+    var reason: String
+    var transaction: TransactionCommand?
+    var bindsTransaction = false
+    var changesCatalogue = false
+    /// A transaction command, `transaction` or one about savepoints and prepared transactions.
+    var endsOrBeginsTransaction = false
+
+    init(_ kind: StatementClass.Kind, _ reason: String, binds: Bool = false) {
+        self.kind = kind
+        self.reason = reason
+        self.bindsTransaction = binds
+    }
+
+    /// The table of statements.
+    init(of statement: ParseTree.Node, _ catalogue: Catalogue) {
+        let name = statement.name
+        switch name {
+        case "SelectStmt": self = Self.query(statement, catalogue)
+        case "CopyStmt": self = Self.copy(statement, catalogue)
+        case "ExplainStmt": self = Self.explain(statement, catalogue)
+        case "TransactionStmt": self = Self.transaction(statement)
+        case "VariableSetStmt": self = Self.set(statement)
+        case "DeclareCursorStmt":
+            self = Self(.primary, "opens a cursor", binds: true)
+            let query = statement.node("query").map { Self.query($0, catalogue) }
+            if let query, query.kind == .write { (self.kind, self.reason) = (.write, query.reason) }
+
+        // Bound to the server or the session.
+        case "VariableShowStmt": self = Self(.primary, "shows a setting of the session")
+        case "FetchStmt": self = Self(.primary, "reads from a cursor of the session", binds: true)
+        case "ClosePortalStmt": self = Self(.primary, "closes a cursor of the session", binds: true)
+        case "PrepareStmt": self = Self(.primary, "prepares a statement in the session", binds: true)
+        case "DeallocateStmt": self = Self(.primary, "deallocates a statement of the session", binds: true)
+        case "ListenStmt": self = Self(.primary, "listens to notifications", binds: true)
+        case "UnlistenStmt": self = Self(.primary, "listens to notifications no more", binds: true)
+        case "LockStmt": self = Self(.primary, "locks a table", binds: true)
+        case "ConstraintsSetStmt": self = Self(.primary, "sets when constraints are checked", binds: true)
+        case "DiscardStmt": self = Self(.primary, "discards the state of the session", binds: true)
+        case "LoadStmt": self = Self(.primary, "loads a library into the session", binds: true)
+        case "CheckPointStmt": self = Self(.primary, "makes a checkpoint")
+
+        case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
+            self = Self(.write, References.reason(dataModifying: name, statement))
+        case "ExecuteStmt": self = Self(.write, "executes a prepared statement, which may write", binds: true)
+        case "NotifyStmt": self = Self(.write, "notifies")
+        case "CallStmt": self = Self(.write, "calls a procedure")
+        case "DoStmt": self = Self(.write, "runs a block of code, which may write")
+        case "CreateTableAsStmt" where statement.bool("is_select_into"):
+            self = Self(.write, "is SELECT INTO, which creates a table")
+        default: self = Self(.write, "is \(Self.command(name)), which writes")
+        }
+        if self.kind == .write, Self.changesCatalogue(name, statement) { self.changesCatalogue = true }
+    }
+
+    private static func query(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
+        let references = References(of: statement, catalogue)
+        var verdict = Self(references.kind, references.reason, binds: references.binds)
+        verdict.changesCatalogue = statement.node("into_clause") != nil
+        return verdict
+    }
+
+    private static func copy(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
+        if statement.bool("is_from") { return Self(.write, "is COPY FROM") }
+        if statement.bool("is_program") { return Self(.write, "is COPY TO PROGRAM") }
+        if statement.string("filename") != nil { return Self(.write, "is COPY to a file of the server") }
+        return Self.query(statement, catalogue)
+    }
+
+    private static func explain(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
+        guard let explained = statement.node("query") else { return Self(.write, "explains nothing") }
+        let verdict = Self(of: explained, catalogue)
+        if verdict.kind == .read { return Self(.read, "explains a statement that only reads") }
+        // The last of equal options holds; that it may be switched off is believed only of a word.
+        let analyzes = statement.nodes("options").contains { option in
+            guard option.string("defname") == "analyze" else { return false }
+            return switch option.node("arg")?.string("sval") {
+            case "false", "off": false;
+            default: true
+            }
+        }
+        if analyzes {
+            var analyzed = Self(verdict.kind, "is EXPLAIN ANALYZE of a statement that \(verdict.reason)")
+            analyzed.bindsTransaction = verdict.bindsTransaction
+            analyzed.changesCatalogue = verdict.changesCatalogue
+            return analyzed
+        }
+        return Self(.primary, "explains a statement for the primary: \(verdict.reason)")
+    }
+
+    // MARK: Settings and transactions
+
+    private static func set(_ statement: ParseTree.Node) -> Self {
+        let name = statement.string("name") ?? ""
+        switch (statement.enumeration("kind"), name) {
+        case ("VAR_SET_MULTI", "TRANSACTION"):
+            var verdict = Self(.primary, "sets the modes of the transaction")
+            verdict.transaction = .set(Self.modes(statement.nodes("args")))
+            return verdict
+        case ("VAR_SET_MULTI", "TRANSACTION SNAPSHOT"):
+            return Self(.primary, "takes a snapshot of another session of the primary", binds: true)
+        case ("VAR_SET_MULTI", _):
+            return Self(.primary, "sets the modes of the session's transactions", binds: true)
+        case ("VAR_RESET", _), ("VAR_RESET_ALL", _), ("VAR_SET_DEFAULT", _):
+            return Self(.primary, "resets a setting of the session", binds: true)
+        default:
+            let isLocal = statement.bool("is_local")
+            return Self(.primary, "sets \(name) for the \(isLocal ? "transaction" : "session")", binds: true)
+        }
+    }
+
+    private static func transaction(_ statement: ParseTree.Node) -> Self {
+        var verdict: Self
+        switch statement.enumeration("kind") {
+        case "TRANS_STMT_BEGIN", "TRANS_STMT_START":
+            verdict = Self(.primary, "begins a transaction")
+            verdict.transaction = .begin(Self.modes(statement.nodes("options")))
+        case "TRANS_STMT_COMMIT":
+            verdict = Self(.primary, "commits a transaction")
+            verdict.transaction = .commit(chain: statement.bool("chain"))
+        case "TRANS_STMT_ROLLBACK":
+            verdict = Self(.primary, "rolls a transaction back")
+            verdict.transaction = .rollback(chain: statement.bool("chain"))
+        case "TRANS_STMT_SAVEPOINT": verdict = Self(.primary, "sets a savepoint", binds: true)
+        case "TRANS_STMT_RELEASE": verdict = Self(.primary, "releases a savepoint", binds: true)
+        case "TRANS_STMT_ROLLBACK_TO": verdict = Self(.primary, "rolls back to a savepoint", binds: true)
+        case "TRANS_STMT_PREPARE": verdict = Self(.write, "prepares a transaction for a two-phase commit", binds: true)
+        default: verdict = Self(.write, "ends a prepared transaction", binds: true)
+        }
+        verdict.endsOrBeginsTransaction = true
+        return verdict
+    }
+
+    /// Of a list of modes the last of each sort holds.
+    private static func modes(_ options: [ParseTree.Node]) -> TransactionModes {
+        var modes = TransactionModes()
+        for option in options {
+            let value = option.node("arg")
+            switch option.string("defname") {
+            case "transaction_isolation":
+                switch value?.node("sval")?.string("sval") ?? value?.node("val")?.string("str") {
+                case "read uncommitted": modes.isolation = .readUncommitted
+                case "read committed": modes.isolation = .readCommitted
+                case "repeatable read": modes.isolation = .repeatableRead
+                default: modes.isolation = .serializable
+                }
+            case "transaction_read_only": modes.readOnly = value?.constantIsTrue
+            case "transaction_deferrable": modes.deferrable = value?.constantIsTrue
+            default: break
+            }
+        }
+        return modes
+    }
+
+    // MARK: Data definition
+
+    /// Whether functions or unlogged tables may be others behind it. It costs a few queries if that was not so.
+    private static func changesCatalogue(_ name: String, _ statement: ParseTree.Node) -> Bool {
+        if ["DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt"].contains(name) {
+            return true
+        }
+        if name == "CreateStmt" { return statement.node("relation")?.string("relpersistence") != "t" }
+        if name == "CreateTableAsStmt" {
+            return statement.node("into")?.node("rel")?.string("relpersistence") != "t"
+        }
+        return ["Create", "Alter", "Drop", "Define"].contains { name.hasPrefix($0) }
+    }
+
+    /// "CreateSchemaStmt" is CREATE SCHEMA.
+    private static func command(_ name: String) -> String {
+        switch name {
+        case "CreateStmt": return "CREATE TABLE"
+        case "CreateSeqStmt": return "CREATE SEQUENCE"
+        case "CreateTrigStmt", "CreateEventTrigStmt": return "CREATE TRIGGER"
+        case "CreatePLangStmt": return "CREATE LANGUAGE"
+        case "CreatedbStmt": return "CREATE DATABASE"
+        case "DropdbStmt": return "DROP DATABASE"
+        case "DefineStmt": return "CREATE of an aggregate, operator, type or the like"
+        case "IndexStmt": return "CREATE INDEX"
+        case "ViewStmt": return "CREATE VIEW"
+        case "RuleStmt": return "CREATE RULE"
+        case "RenameStmt": return "ALTER … RENAME"
+        case "RefreshMatViewStmt": return "REFRESH MATERIALIZED VIEW"
+        case "SecLabelStmt": return "SECURITY LABEL"
+        case "GrantStmt", "GrantRoleStmt": return "GRANT or REVOKE"
+        case "VacuumStmt": return "VACUUM or ANALYZE"
+        case "DropStmt": return "DROP"
+        default: break
+        }
+        var words = ""
+        for letter in name.hasSuffix("Stmt") ? name.dropLast(4) : name[...] {
+            if letter.isUppercase && !words.isEmpty { words.append(" ") }
+            words.append(letter.uppercased())
+        }
+        return words
+    }
+}
+
+extension ParseTree.Node {
+    /// Whether a constant is an integer other than 0: so the grammar writes the values of modes.
+    fileprivate var constantIsTrue: Bool {
+        (self.node("ival") ?? self.node("val"))?.integer("ival") ?? 0 != 0
+    }
+}

@@ -1,0 +1,34 @@
+/// Finds the class of a text by parsing it.
+enum TreeClassifier {
+    /// The class of a text, by its shape.
+    static func classify(_ shape: Span<UInt8>, _ catalogue: Catalogue) -> StatementClass {
+        if shape.isEmpty { return StatementClass(kind: .read, reason: "is empty") }
+        guard !NestingDepth.exceedsLimit(shape) else {
+            return Self.unparsed("is nested deeper than \(NestingDepth.limit) levels")
+        }
+        guard let tree = ParseTree(shape) else { return Self.unparsed("is not understood by the parser") }
+        return Self.combine(tree.statements().map { StatementVerdict(of: $0, catalogue) })
+    }
+
+    private static func unparsed(_ reason: String) -> StatementClass {
+        StatementClass(kind: .write, reason: reason, bindsTransaction: true, changesCatalogue: true, isUnparsed: true)
+    }
+
+    /// The strictest of several statements decides.
+    private static func combine(_ verdicts: [StatementVerdict]) -> StatementClass {
+        guard var strictest = verdicts.first else { return StatementClass(kind: .read, reason: "is empty") }
+        for verdict in verdicts.dropFirst() where verdict.kind > strictest.kind { strictest = verdict }
+        if verdicts.count > 1 {
+            if verdicts.contains(where: \.endsOrBeginsTransaction) {
+                strictest.kind = .write
+                strictest.reason = "has a transaction command among other statements"
+                strictest.bindsTransaction = true
+            }
+            strictest.transaction = nil
+        }
+        return StatementClass(
+            kind: strictest.kind, reason: strictest.reason, transaction: strictest.transaction,
+            bindsTransaction: verdicts.contains(where: \.bindsTransaction) || strictest.bindsTransaction,
+            changesCatalogue: verdicts.contains(where: \.changesCatalogue))
+    }
+}

@@ -1,0 +1,82 @@
+import CLinux
+import Glibc
+import Logging
+
+/// Looks a host name up again and again, on a thread of its own: a name service that hangs delays nothing else.
+final class NameWatcher {
+    private let core: MonitorCore
+    private let host: String
+    private let port: Int
+    private let index: Int
+    private let waker: Waker
+    private var lastError: String?
+
+    /// Between two look-ups, microseconds.
+    private static let interval: Int64 = 15_000_000
+    /// Between two look-ups that failing nodes ask for, microseconds.
+    private static let shortestInterval: Int64 = 1_000_000
+    /// Further addresses of one name are left out.
+    private static let maximumAddresses = 16
+
+    init(core: MonitorCore, host: String, port: Int, index: Int, waker: Waker) {
+        self.core = core
+        self.host = host
+        self.port = port
+        self.index = index
+        self.waker = waker
+    }
+
+    func run() {
+        while !self.core.isStopped {
+            let begun = monotonicNow()
+            switch Self.addresses(of: self.host) {
+            case .addresses(let found):
+                self.lastError = nil
+                self.core.setAddresses(found, host: self.host, port: self.port, index: self.index)
+            case .failed(let reason):
+                // The addresses of before are the best there is.
+                if self.lastError != reason {
+                    self.core.log(.error, "host name \"\(self.host)\" cannot be resolved: \(reason)")
+                }
+                self.lastError = reason
+                let index = self.index
+                self.core.update { state in
+                    state.unresolved.remove(index)
+                    state.decide(monotonicNow())
+                }
+            }
+            // A name that is not known is looked up more often: nothing works without it.
+            let interval = self.lastError == nil ? Self.interval : 2 * Self.shortestInterval
+            self.waker.wait(until: begun + interval)
+            while !self.core.isStopped, monotonicNow() < begun + Self.shortestInterval {
+                self.waker.wait(until: begun + Self.shortestInterval)
+            }
+        }
+    }
+
+    enum Answer: Equatable {
+        case addresses([String])
+        case failed(String)
+    }
+
+    /// The addresses of a name in numbers, sorted, so that the order in which a name server tells them changes nothing.
+    static func addresses(of host: String) -> Answer {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var list: UnsafeMutablePointer<addrinfo>?
+        let code = getaddrinfo(host, nil, &hints, &list)
+        defer { if let list { freeaddrinfo(list) } }
+        guard code == 0 else { return .failed(String(cString: gai_strerror(code))) }
+        var found: Set<String> = []
+        var entry = list
+        while let info = entry {
+            var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+            let length = socklen_t(text.count)
+            if getnameinfo(info.pointee.ai_addr, info.pointee.ai_addrlen, &text, length, nil, 0, NI_NUMERICHOST) == 0 {
+                found.insert(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+            }
+            entry = info.pointee.ai_next
+        }
+        return .addresses(Array(found.sorted().prefix(Self.maximumAddresses)))
+    }
+}
