@@ -174,7 +174,8 @@ class Cluster:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.installation.command("postgres", "-D", str(self.data)),
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd="/")
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd="/",
+                start_new_session=True)  # Ctrl-c in a terminal is for us alone.
         if wait:
             self.wait_ready()
         return self

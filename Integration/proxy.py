@@ -178,7 +178,7 @@ class Proxy:
             self.process = subprocess.Popen(
                 as_service_user([*self.program.command, *arguments, str(self.config)]),
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(**(env or {})), cwd="/",
-                preexec_fn=limits)
+                preexec_fn=limits, start_new_session=True)
         if wait:
             self.wait_ready()
         return self
@@ -259,13 +259,13 @@ class Proxy:
         deadline = time.monotonic() + 5
         while True:
             try:
-                servers = len(self.show("SERVERS"))
+                servers = len(self.show("SERVERS")) + 2 * self._watched_servers()
             except (psycopg.Error, AssertionError):
                 servers = -1
             if servers < 0:
                 return ""  # The console may be closed to us by the test's own settings or a shutdown.
             extra = self.figures.open_files() - self.start_files - servers
-            if extra <= 4 + 2 * self._watched_servers():
+            if extra <= 4:
                 return ""
             if time.monotonic() > deadline:
                 return f"{extra} files stayed open ({servers} server connections not counted)"

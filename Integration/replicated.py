@@ -136,8 +136,9 @@ class ReplicatedCluster:
         node.value("SELECT pg_wal_replay_pause()::text")
         # While it holds a commit back it says "requested", and will not replay it either.
         wait_until(
-            lambda: node.value("SELECT pg_get_wal_replay_pause_state() = 'paused' "
-                               "OR current_setting('recovery_min_apply_delay') <> '0'"), f"{name} has paused")
+            lambda: node.value(
+                "SELECT pg_get_wal_replay_pause_state() = 'paused' "
+                "OR current_setting('recovery_min_apply_delay') <> '0'"), f"{name} has paused")
 
     def resume(self, name: str) -> None:
         self._running_replica(name).value("SELECT pg_wal_replay_resume()::text")
@@ -151,7 +152,8 @@ class ReplicatedCluster:
     def reconnect(self, name: str) -> None:
         self._running_replica(name)
         self._follow(name)
-        self._wait_streaming(name)
+        if not self._is_held_back(name):
+            self._wait_streaming(name)
 
     def wait_caught_up(self, *names: str, timeout: float = 20) -> None:
         """Waits until these replicas, or all of them, have replayed what the primary has committed by now."""
@@ -180,6 +182,9 @@ class ReplicatedCluster:
         for name in followers:
             self._follow(name)
         for name in followers:
+            if self._is_held_back(name):
+                self.say(f"{name} follows {self.primary_name} when its replay goes on")
+                continue
             try:
                 self._wait_streaming(name, timeout=5)
                 self.say(f"{name} follows {self.primary_name}")
@@ -233,7 +238,7 @@ class ReplicatedCluster:
         if self.primary.is_alive:
             try:
                 with self.primary.connect(dbname="postgres", connect_timeout=2) as connection:
-                    position = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()[0]
+                    position = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()[0]
             except psycopg.Error:
                 pass
         return [self._status(name, node, position) for name, node in self.nodes.items()]
@@ -275,6 +280,12 @@ class ReplicatedCluster:
     def _is_running_replica(self, name: str) -> bool:
         node = self.nodes[name]
         return node.is_alive and bool(node.value("SELECT pg_is_in_recovery()"))
+
+    def _is_held_back(self, name: str) -> bool:
+        """Whether its replay is delayed or paused: until it goes on, a replica notices nothing of a new primary."""
+        return bool(self.nodes[name].value(
+            "SELECT pg_get_wal_replay_pause_state() <> 'not paused' "
+            "OR current_setting('recovery_min_apply_delay') <> '0'"))
 
     def _follow(self, name: str) -> None:
         self.nodes[name].alter("primary_conninfo", self.primary.conninfo(name))
