@@ -206,7 +206,8 @@ def psql_command(host: str, port: str | int, user: str, dbname: str) -> list[str
 
 
 def run_psql(address: tuple[str, int, str, str]) -> None:
-    """psql in this terminal, whose ctrl-c is psql's meanwhile. (A signal that is ignored would be ignored there too.)"""
+    """psql in this terminal, whose ctrl-c is psql's meanwhile."""
+    # Not SIG_IGN, which psql would inherit.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         subprocess.run(psql_command(*address), env=environment())
