@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL: initdb once, then a copy for each cluster; streaming replicas by one call.
+"""A throw-away PostgreSQL: initdb once, then a copy for each cluster. With replicas: replicated.py.
 
 PostgreSQL 15 of the machine is taken, or another version by environment:
 MARTLET_PG_BIN names a folder with PostgreSQL's programs, MARTLET_PG_ROOT a folder made by `testing-suite`, whose
@@ -17,8 +17,11 @@ import time
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
-from common import CACHE, as_service_user, environment, free_port, own, remove, service_directory, wait_until
+from common import (
+    CACHE, as_service_user, child_processes, environment, free_port, is_running, own, remove, service_directory,
+    wait_until)
 
 # Users of every cluster: name -> (password, how the password is stored, method in pg_hba.conf).
 USERS = {
@@ -117,7 +120,6 @@ class Cluster:
         self.hba = hba
         self.host = "127.0.0.1"
         self.process: subprocess.Popen[bytes] | None = None
-        self.replicas: list[Cluster] = []
         self._temporary = directory is None
         self.directory = directory or service_directory("mp-")
         self.data = data or self.directory / "data"
@@ -172,7 +174,8 @@ class Cluster:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.installation.command("postgres", "-D", str(self.data)),
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd="/")
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd="/",
+                start_new_session=True)  # Ctrl-c in a terminal is for us alone.
         if wait:
             self.wait_ready()
         return self
@@ -205,38 +208,66 @@ class Cluster:
         self.stop(mode)
         self.start()
 
+    def processes(self) -> list[int]:
+        """The postmaster and its children."""
+        return [self.process.pid, *child_processes(self.process.pid)] if self.process else []
+
+    def kill(self) -> None:
+        """Ends all its processes at once and leaves the files as they are, as a power failure does."""
+        if self.process is None:
+            return
+        everybody = self.processes()
+        for pid in everybody:  # The postmaster first, so that it starts no others.
+            _send(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+        wait_until(lambda: not any(is_running(pid) for pid in everybody), "all processes have ended")
+
+    def freeze(self) -> None:
+        """Stops all its processes without a word to anybody: connections stay open, and no answer comes."""
+        for pid in self.processes():
+            _send(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self.processes():
+            _send(pid, signal.SIGCONT)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def remove(self) -> None:
-        for replica in self.replicas:
-            replica.remove()
+        self.thaw()
         self.stop("immediate")
         if self._temporary:
             remove(self.directory)
 
-    def replica(self, name: str = "replica", **settings: str) -> Cluster:
-        """A streaming replica of this cluster, running and connected."""
-        replica = Cluster(
-            self.installation, max_connections=self.max_connections,
-            settings=self.settings | {"primary_slot_name": f"'{name}'"} | settings,
-            directory=service_directory("mr-"), data=Path("/nonexistent"))
-        replica._temporary = True
-        replica.data = replica.directory / "data"
-        replica.hba = self.hba
+    # Replication: each as a step of its own; replicated.py has them in their order
+
+    def become_replica(self, of: Cluster, name: str) -> None:
+        """From its next start on this stopped server is a replica of the other, if its data go together with those."""
+        (self.data / "standby.signal").touch()
+        (self.data / "postgresql.auto.conf").write_text("")
+        self.settings["primary_conninfo"] = f"'{of.conninfo(name)}'"
+
+    def copy_data_from(self, primary: Cluster) -> None:
+        """Replaces the data of this stopped server by a base backup of the other."""
+        remove(self.data)
         subprocess.run(
             self.installation.command(
-                "pg_basebackup", "--pgdata", str(replica.data), "--host", self.host, "--port", str(self.port),
-                "--username=postgres", "--no-sync", "--checkpoint=fast", "--wal-method=stream", "--create-slot",
-                f"--slot={name}"),
+                "pg_basebackup", "--pgdata", str(self.data), "--host", primary.host, "--port", str(primary.port),
+                "--username=postgres", "--no-sync", "--checkpoint=fast", "--wal-method=stream"),
             check=True, env=environment(), cwd="/", stdout=subprocess.DEVNULL)
-        (replica.data / "standby.signal").touch()
-        replica.settings["primary_conninfo"] = \
-            f"'host={self.host} port={self.port} user=postgres application_name={name}'"
-        replica.start()
-        self.replicas.append(replica)
-        wait_until(
-            lambda: self.value(
-                "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s AND state = 'streaming'", name),
-            f"{name} streams")
-        return replica
+
+    def conninfo(self, application_name: str) -> str:
+        """For a replica's primary_conninfo."""
+        return f"host={self.host} port={self.port} user=postgres application_name={application_name}"
+
+    def alter(self, setting: str, value: str) -> None:
+        """Sets a setting for good and has it read; works in a replica too, however far it is behind."""
+        with self.connect(dbname="postgres") as connection:
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(setting), sql.Literal(value)))
+            connection.execute("SELECT pg_reload_conf()")
 
     # Use
 
@@ -274,6 +305,13 @@ class Cluster:
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 class BackendSampler:

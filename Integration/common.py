@@ -92,6 +92,27 @@ def environment(**more: str) -> dict[str, str]:
     return kept
 
 
+def is_running(pid: int) -> bool:
+    """Whether the process is there and is more than an entry that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def child_processes(parent: int) -> list[int]:
+    """The direct children of a process that run just now."""
+    children = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, ppid = path.read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(ppid) == parent and state not in "ZX":
+            children.append(int(path.parent.name))
+    return children
+
+
 class ProcessFigures:
     """What /proc tells about a process."""
 

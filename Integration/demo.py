@@ -1,129 +1,132 @@
-"""The demonstration's account: called by the script beside it."""
+"""The demonstration of routing: called by the script beside it."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 import time
 
 import psycopg
 
-from cluster import BackendSampler, Cluster
-from common import AS_ROOT, Background, own, remove, service_directory
-from measure import Run, pgbench, raise_file_limit, table
-from proxy import Program, Proxy
+from lab import Laboratory, shown
+from measure import table
+from proxy import Program
+from replicated import Mistake
+from shop import ACTIONS, OWN_READS, SCHEMA, STOCK, Shop
 
-CLIENTS = 500
-POOL = 10
-MAX_CONNECTIONS = 50
-SECONDS = 8
+CUSTOMERS = 20
+SECONDS = 8.0
 
 
 def say(text: str = "") -> None:
     print(text, flush=True)
 
 
-def account(run: Run, sampler: BackendSampler) -> None:
-    refused = run.output.count("too many clients already") + run.output.count("remaining connection slots")
-    say(f"   the server saw {sampler.highest} connections at most")
-    if run.transactions:
-        say(f"   {int(run.transactions)} transactions, {run.tps:.0f} per second, {run.latency:.1f} ms each")
-    else:
-        say("   not one transaction: pgbench gives up when a connection is refused")
-    say(f"   {run.errors} errors" + (f", {refused} of them \"too many clients already\"" if refused else ""))
+def indented(text: str) -> str:
+    return "".join(f"   {line}\n" for line in text.splitlines())
 
 
-def refused_directly(cluster: Cluster) -> int:
-    """How many of the clients the server turns away when each opens a connection."""
-    connections, refused = [], 0
-    for _ in range(CLIENTS):
-        try:
-            connections.append(cluster.connect("app", user="app"))
-        except psycopg.OperationalError:
-            refused += 1
-    for connection in connections:
-        connection.close()
-    return refused
+def account(laboratory: Laboratory, shop: Shop) -> str:
+    """A line for each thing that customers do: how often on which server, and how often they did not see their own."""
+    nodes = laboratory.cluster.nodes
+    rows: list[list[object]] = [["", *nodes, "not there yet"]]
+    for action in ACTIONS:
+        counts = [shop.ran[action, node.port] for node in nodes.values()]
+        rows.append([action, *(count or "" for count in counts), shop.stale[action] if action in OWN_READS else ""])
+    return table(rows)
+
+
+def routes(laboratory: Laboratory, database: str) -> str:
+    """What SHOW ROUTES counts for a database, the zeros left out."""
+    for row in laboratory.proxy.show("ROUTES"):
+        if row["database"] == database:
+            counted = [pair for pair in row.items() if pair[0] != "database" and pair[1] not in (None, "", 0)]
+            return table([("counted", database), *counted])
+    raise Mistake(f"SHOW ROUTES does not know {database}")
+
+
+def explanations(laboratory: Laboratory) -> str:
+    """What EXPLAIN ROUTE says about statements of the shop."""
+    parts = []
+    with laboratory.proxy.console() as console:
+        for statement in (*ACTIONS.values(), STOCK):
+            text = statement
+            for number in range(1, statement.count("%s") + 1):
+                text = text.replace("%s", f"${number}", 1)
+            row = console.execute(f"EXPLAIN ROUTE {text}".encode()).fetchone()
+            answers = (f"{name}: {value}" for name, value in row.items() if value not in (None, ""))
+            parts.append(f"{text}\n   {', '.join(answers)}")
+    return "\n".join(parts)
+
+
+def run(laboratory: Laboratory, database: str) -> Shop:
+    shop = Shop(laboratory.proxy.dsn(database), CUSTOMERS, SECONDS)
+    if shop.errors:
+        raise Mistake(f"{len(shop.errors)} customers met an error, the first: {shop.errors[0]}")
+    say(indented(account(laboratory, shop)))
+    return shop
+
+
+def wait_for_ctrl_c(laboratory: Laboratory) -> None:
+    say(f"Left running until ctrl-c:\n{laboratory.how_to_connect()}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while laboratory.proxy.alive():
+            time.sleep(1)
+    except KeyboardInterrupt:
+        say()
+
+
+def show(program: Program, late: str, keep: bool) -> bool:
+    say("Starting a primary and two streaming replicas, and Martlet in front ...")
+    laboratory = Laboratory(program)
+    cluster = laboratory.cluster
+    laboratory.proxy.databases = {
+        "shop": cluster.entry(dbname="app"),
+        "careless": cluster.entry(dbname="app", read_after_write="off")}
+    try:
+        laboratory.start()
+        with cluster.primary.connect("app", user="app") as connection:
+            connection.execute(SCHEMA)
+        cluster.wait_caught_up()
+        cluster.lag("replica2", late)
+
+        say(f"\n1. A shop with {CUSTOMERS} customers at a time; replica2 replays {late} late\n")
+        careful = run(laboratory, "shop")
+        say("   Why, on Martlet's console: SHOW ROUTES and SHOW NODES\n")
+        say(indented(routes(laboratory, "shop")))
+        say(indented(shown(laboratory.proxy, "NODES")))
+        say("   and EXPLAIN ROUTE for the statements of the shop\n")
+        say(indented(explanations(laboratory)))
+
+        say("2. The same with read_after_write=off: balanced, and nobody takes care\n")
+        careless = run(laboratory, "careless")
+
+        say(f"Reads of what the same customer had just written, and did not find:\n"
+            f"   {sum(careful.stale.values()):6} of {careful.own_reads} with read_after_write=lsn, the default\n"
+            f"   {sum(careless.stale.values()):6} of {careless.own_reads} with read_after_write=off\n")
+        if keep:
+            wait_for_ctrl_c(laboratory)
+        return not careful.stale and bool(careless.stale)
+    finally:
+        laboratory.stop()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--late", default="300ms")
     parser.add_argument("--proxy", default="martlet")
     options = parser.parse_args()
-    raise_file_limit()
-
-    program = Program.find(options.proxy)
-    copied = None
-    if program.kind == "martlet" and AS_ROOT:
-        copied = service_directory("md-")
-        shutil.copy(program.command[-1], copied / "martlet")
-        own(copied)
-        program = Program("martlet", (str(copied / "martlet"),))
-
-    say(f"Starting a PostgreSQL with max_connections={MAX_CONNECTIONS} ...")
-    cluster = Cluster(max_connections=MAX_CONNECTIONS).start()
-    proxy = Proxy(program, cluster, settings={
-        "default_pool_size": POOL, "max_client_conn": 5000, "query_wait_timeout": 60})
     try:
-        pgbench(cluster.host, cluster.port, "app", "-i", "-q", "-s", "2")
-        load = ("-n", "-S", "-c", str(CLIENTS), "-j", "2", "-T", str(SECONDS))
-
-        say(f"\n1. {CLIENTS} clients straight to the server")
-        refused = refused_directly(cluster)
-        say(f"   {CLIENTS - refused} get in, {refused} are told \"too many clients already\"")
-        with BackendSampler(cluster, "app") as sampler:
-            account(pgbench(cluster.host, cluster.port, "app", *load), sampler)
-        say("   as many as fit, 40 clients:")
-        with BackendSampler(cluster, "app") as sampler:
-            account(pgbench(
-                cluster.host, cluster.port, "app", "-n", "-S", "-c", "40", "-j", "2", "-T", str(SECONDS // 2)), sampler)
-
-        say(f"\n2. {CLIENTS} clients through {program.version()}, {POOL} server connections, transaction pooling")
-        proxy.start()
-        before = proxy.figures.cpu_seconds()
-        with BackendSampler(cluster, "app") as sampler:
-            load_run = Background(pgbench, proxy.host, proxy.port, "app", *load)
-            time.sleep(SECONDS / 2)
-            rows = proxy.show("POOLS")
-            run = load_run.result(120)
-        account(run, sampler)
-        if run.transactions:
-            spent = (proxy.figures.cpu_seconds() - before) / run.transactions
-            memory = proxy.figures.rss() / 2**20
-            say(f"   the proxy took {spent * 1e6:.1f} us of CPU for each, and has {memory:.1f} MB of memory")
-        stats = {row["database"]: row for row in proxy.show("STATS_TOTALS")}["app"]
-        say(f"   by its own count: {stats['xact_count']} transactions, {stats['query_count']} queries, "
-            f"{stats['server_assignment_count']} times a server connection was lent to a client")
-        names = ["database", "user", "cl_active", "cl_waiting", "sv_active", "sv_idle", "maxwait", "pool_mode"]
-        say("\n   SHOW POOLS on its console said in the middle of it:")
-        for line in table([names, *([row[name] for name in names] for row in rows)]).splitlines():
-            say("   " + line)
-
-        if options.keep:
-            say(f"""
-Left running until ctrl-c:
-   psql -h {proxy.host} -p {proxy.port} -U app app                  through the proxy
-   psql -h {cluster.host} -p {cluster.port} -U app app                  straight to the server
-   psql -h {proxy.host} -p {proxy.port} -U admin pgbouncer           the console (SHOW HELP)
-   configuration: {proxy.config}
-   log:           {proxy.log}""")
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            try:
-                while proxy.alive():
-                    time.sleep(1)
-            except KeyboardInterrupt:
-                say()
-        worked = run.status == 0 and not run.errors and sampler.highest <= POOL
-        say("\nDone, and everything is cleaned up." if worked else "\nSomething went wrong:\n" + run.output[-2000:])
-        return 0 if worked else 1
-    finally:
-        proxy.stop()
-        cluster.remove()
-        if copied:
-            remove(copied)
+        with Program.find(options.proxy).for_service_user() as program:
+            worked = show(program, options.late, options.keep)
+    except (Mistake, psycopg.Error) as error:
+        say(f"\nSomething went wrong: {str(error).strip()}")
+        return 1
+    say("Done, and everything is cleaned up." if worked else "That is not as it should be.")
+    return 0 if worked else 1
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from psycopg.rows import dict_row
 
 from cluster import USERS, Cluster
 from common import (
-    REPOSITORY, TESTING_SUITE, ProcessFigures, as_service_user, environment, free_port, own, remove, service_directory,
-    wait_until)
+    AS_ROOT, REPOSITORY, TESTING_SUITE, ProcessFigures, as_service_user, environment, free_port, own, remove,
+    service_directory, wait_until)
 
 # Text in a log that no run may leave behind, whatever the test did.
 TROUBLE = re.compile(
@@ -56,6 +56,20 @@ class Program:
             which = os.environ.get("MARTLET", str(REPOSITORY / ".build/release/martlet"))
         path = Path(which).resolve()
         return Program("pgbouncer" if "pgbouncer" in path.name else "martlet", (str(path),))
+
+    @contextmanager
+    def for_service_user(self) -> Iterator[Program]:
+        """The same program where the service user can read it: Martlet does not run as root."""
+        if self.kind != "martlet" or not AS_ROOT:
+            yield self
+            return
+        folder = service_directory("mb-")
+        try:
+            shutil.copy(self.command[-1], folder / "martlet")
+            own(folder)
+            yield Program("martlet", (str(folder / "martlet"),))
+        finally:
+            remove(folder)
 
     def exists(self) -> bool:
         return Path(self.command[-1]).exists()
@@ -164,7 +178,7 @@ class Proxy:
             self.process = subprocess.Popen(
                 as_service_user([*self.program.command, *arguments, str(self.config)]),
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(**(env or {})), cwd="/",
-                preexec_fn=limits)
+                preexec_fn=limits, start_new_session=True)
         if wait:
             self.wait_ready()
         return self
@@ -245,7 +259,7 @@ class Proxy:
         deadline = time.monotonic() + 5
         while True:
             try:
-                servers = len(self.show("SERVERS"))
+                servers = len(self.show("SERVERS")) + 2 * self._watched_servers()
             except (psycopg.Error, AssertionError):
                 servers = -1
             if servers < 0:
@@ -256,6 +270,12 @@ class Proxy:
             if time.monotonic() > deadline:
                 return f"{extra} files stayed open ({servers} server connections not counted)"
             time.sleep(0.1)
+
+    def _watched_servers(self) -> int:
+        """How many servers its router keeps connections of its own to."""
+        if not any("routing=" in str(value) for value in self.databases.values()):
+            return 0
+        return len(self.show("NODES"))
 
     # Use
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cluster import Cluster
-from common import AS_ROOT, own, remove, service_directory
+from common import remove, service_directory
 from proxy import Program, Proxy
+from replicated import ReplicatedCluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,15 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
     """The proxy's program; Martlet's is copied to a folder that the service user can read."""
-    found = request.config.stash[PROGRAM]
-    if found.kind != "martlet" or not AS_ROOT:
+    with request.config.stash[PROGRAM].for_service_user() as found:
         yield found
-        return
-    folder = service_directory("mb-")
-    shutil.copy(found.command[-1], folder / "martlet")
-    own(folder)
-    yield Program("martlet", (str(folder / "martlet"),))
-    remove(folder)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +70,34 @@ def own_cluster() -> Iterator[Callable[..., Cluster]]:
 
     def make(**options: object) -> Cluster:
         made.append(Cluster(**options))  # type: ignore[arg-type]
+        return made[-1].start()
+
+    yield make
+    for each in made:
+        each.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_replicas() -> Iterator[ReplicatedCluster]:
+    cluster = ReplicatedCluster().start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def replicas(shared_replicas: ReplicatedCluster) -> Iterator[ReplicatedCluster]:
+    """A primary and two replicas that have caught up. A test may delay, pause and cut them; roles stay as they are."""
+    yield shared_replicas
+    shared_replicas.settle()
+
+
+@pytest.fixture
+def own_replicas() -> Iterator[Callable[..., ReplicatedCluster]]:
+    """Makes replicated clusters that a test may kill and promote servers of."""
+    made: list[ReplicatedCluster] = []
+
+    def make(replicas: int = 2, **options: object) -> ReplicatedCluster:
+        made.append(ReplicatedCluster(replicas, **options))  # type: ignore[arg-type]
         return made[-1].start()
 
     yield make
