@@ -9,6 +9,8 @@ extension Console {
             "SHOW CLIENTS|SERVERS|SOCKETS|ACTIVE_SOCKETS",
             "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
             "SHOW DNS_HOSTS|DNS_ZONES",
+            "SHOW NODES|ROUTES",
+            "EXPLAIN ROUTE [FOR <database>] <statement>",
             "SHOW <setting>",
             "SET <setting> = <value>",
             "RELOAD",

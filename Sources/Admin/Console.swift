@@ -112,6 +112,8 @@ public struct Console: ConsoleService {
                 answer.noticeResponse(severity: "NOTICE", sqlState: SQLState.successfulCompletion, message: change)
             }
             answer.commandComplete("RELOAD")
+        case .explainRoute(let statement, let database):
+            Table.explanation(try await host.explainRoute(statement, database: database)).write(to: &answer)
         case .shutdown(let mode):
             try self.requireAdmin(role)
             self.logger.info("SHUTDOWN\(mode.argument) command issued")
@@ -231,6 +233,10 @@ extension Console {
         case .databases:
             return .databases(
                 await host.databases(), consoleClients: await host.counts().consoleClients, await host.settings())
+        case .nodes: return .nodes(await host.nodes())
+        case .routes:
+            let routes = await host.routes()
+            return .routes(routes, reasons: RouteStatus.reasons)
         case .users: return .users(await host.users(), await host.settings())
         case .peers: return .peers(await host.settings())
         case .peerPools: return .peerPools()

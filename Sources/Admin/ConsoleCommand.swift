@@ -23,6 +23,8 @@ enum ConsoleCommand: Equatable {
     case killClient(id: String)
     case waitClose(database: String?)
     case shutdown(ShutdownMode)
+    /// EXPLAIN ROUTE [FOR database] statement.
+    case explainRoute([UInt8], database: String?)
 
     /// The tables.
     enum Show: String, CaseIterable {
@@ -35,9 +37,11 @@ enum ConsoleCommand: Equatable {
         case help
         case lists
         case mem
+        case nodes
         case peerPools = "peer_pools"
         case peers
         case pools
+        case routes
         case servers
         case sockets
         case state
@@ -72,6 +76,10 @@ enum ConsoleCommand: Equatable {
 
     /// Parses the text of one Query.
     init(parsing query: [UInt8]) throws(SyntaxError) {
+        if let explain = try Self.parseExplain(query) {
+            self = explain
+            return
+        }
         var tokens = try ConsoleToken.tokens(of: query)
         while tokens.last == .semicolon { tokens.removeLast() }
         while tokens.first == .semicolon { tokens.removeFirst() }
@@ -107,6 +115,25 @@ enum ConsoleCommand: Equatable {
         case .disable: return .disable(database: try Self.requiredName(arguments))
         case .enable: return .enable(database: try Self.requiredName(arguments))
         }
+    }
+
+    /// EXPLAIN ROUTE, whose statement is SQL and none of the console's business; nil for everything else.
+    private static func parseExplain(_ query: [UInt8]) throws(SyntaxError) -> ConsoleCommand? {
+        var rest = query[...]
+        func word() -> String {
+            rest = rest.drop { $0 <= UInt8(ascii: " ") }
+            let word = rest.prefix { $0 > UInt8(ascii: " ") }
+            rest = rest.dropFirst(word.count)
+            return String(decoding: word, as: UTF8.self)
+        }
+        guard word().lowercased() == "explain" else { return nil }
+        guard word().lowercased() == "route" else { throw SyntaxError(nearest: "EXPLAIN ROUTE") }
+        let statement = rest
+        guard word().lowercased() == "for" else { return .explainRoute(Array(statement), database: nil) }
+        let name = word()
+        guard !name.isEmpty else { throw SyntaxError(reason: .databaseRequired) }
+        let isQuoted = name.count > 1 && name.hasPrefix("\"") && name.hasSuffix("\"")
+        return .explainRoute(Array(rest), database: isQuoted ? String(name.dropFirst().dropLast()) : name)
     }
 
     private static func name(_ arguments: [ConsoleToken]) throws(SyntaxError) -> String? {

@@ -42,6 +42,13 @@ public protocol ConsoleHost: Sendable {
     /// Totals since start by database name; a pool that has gone keeps its share in here.
     func statistics() async -> [String: StatisticsCounters]
     func counts() async -> ProxyCounts
+    /// Servers of the routed databases.
+    func nodes() async -> [NodeStatus]
+    func routes() async -> [RouteStatus]
+    /// Where a statement would go.
+    ///
+    /// - Parameter database: nil for the only one that is routed.
+    func explainRoute(_ statement: [UInt8], database: String?) async throws(ConsoleError) -> RouteExplanation
     func dnsHosts() async -> [DNSHostStatus]
     func memory() async -> [MemoryStatus]
     func state() async -> ProxyState

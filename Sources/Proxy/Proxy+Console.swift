@@ -6,7 +6,7 @@ import Synchronization
 // The proxy as the console and the signals see it: reads are gathered from all reactors, commands are messages to all.
 extension Proxy: ConsoleHost {
     /// Asks every reactor.
-    private func gather<Part: Sendable>(_ body: @escaping @Sendable (Worker) -> Part) async -> [Part] {
+    func gather<Part: Sendable>(_ body: @escaping @Sendable (Worker) -> Part) async -> [Part] {
         var parts: [Part] = []
         for reactor in self.reactors { parts.append(await reactor.run(body)) }
         return parts
@@ -16,7 +16,7 @@ extension Proxy: ConsoleHost {
         for reactor in self.reactors { reactor.mailbox.post(message) }
     }
 
-    private var configuration: Configuration { self.control.withLock { $0.configuration } }
+    var configuration: Configuration { self.control.withLock { $0.configuration } }
 
     // MARK: Looking
 

@@ -50,11 +50,18 @@ extension ServerSession {
         case .derive(let derivation): self.derive(derivation)
         case .succeeded(let outcome):
             self.backendKey = outcome.backendKey
-            self.parameters = self.worker.parameters.reported(outcome.parameters)
+            // Which node of a routed database it is makes no difference to a client's settings.
+            let reported =
+                self.pool.load == nil
+                ? outcome.parameters : outcome.parameters.filter { !Self.isNodesOwn($0.name) }
+            self.parameters = self.worker.parameters.reported(reported)
             self.loggedIn()
         case .failed(let error): self.loginFailed(error)
         }
     }
+
+    /// Whether a setting tells the node and not the session.
+    static func isNodesOwn(_ name: String) -> Bool { name == "in_hot_standby" }
 
     private func derive(_ derivation: SCRAMDerivation) {
         let worker = self.worker

@@ -315,6 +315,11 @@ extension ServerSession {
 
     private func parameterStatus(_ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
         guard let status = ParameterStatus(bytes.extracting(range)) else { return self.end("bad packet from server") }
+        if self.pool.load != nil && Self.isNodesOwn(status.name) {
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.upperBound
+            return
+        }
         self.parameters = self.worker.parameters.setting(status.name, status.value, in: self.parameters)
         let isOwn = self.requests.head?.disposition == .own
         if let client = self.client, !isOwn {

@@ -15,6 +15,9 @@ actor FakeHost: ConsoleHost {
         var memory: [MemoryStatus] = []
         var state = ProxyState()
         var settings = Settings()
+        var nodes: [NodeStatus] = []
+        var routes: [RouteStatus] = []
+        var explanation = RouteExplanation(statementClass: "read", reason: "", node: "", because: "")
         var reload: Result<[String], ReloadError> = .success([])
     }
 
@@ -34,6 +37,12 @@ actor FakeHost: ConsoleHost {
     func users() -> [UserStatus] { self.content.users }
     func statistics() -> [String: StatisticsCounters] { self.content.statistics }
     func counts() -> ProxyCounts { self.content.counts }
+    func nodes() -> [NodeStatus] { self.content.nodes }
+    func routes() -> [RouteStatus] { self.content.routes }
+    func explainRoute(_ statement: [UInt8], database: String?) -> RouteExplanation {
+        self.calls.append("explain \(database ?? "-") \(String(decoding: statement, as: UTF8.self))")
+        return self.content.explanation
+    }
     func dnsHosts() -> [DNSHostStatus] { self.content.dnsHosts }
     func memory() -> [MemoryStatus] { self.content.memory }
     func state() -> ProxyState { self.content.state }
