@@ -58,13 +58,16 @@ RULES = [
     (r"query_to_xml.*|cursor_to_xml.*|ts_stat|ts_rewrite", ANY_QUERY),
     (r"set_config", SETTING),
     (r"setseed", SEED),
-    (r"current_setting|pg_backend_pid|pg_listening_channels|pg_cursor|pg_prepared_statement|pg_my_temp_schema|"
+    # Of the server that happens to run it: with a pooler in between nobody may rely on which one that is.
+    (r"current_setting|pg_backend_pid|inet_server_.*|pg_is_in_recovery|pg_last_wal_.*|pg_last_xact_replay_timestamp|"
+     r"pg_postmaster_start_time|pg_conf_load_time", READ),
+    (r"pg_listening_channels|pg_cursor|pg_prepared_statement|pg_my_temp_schema|"
      r"pg_is_other_temp_schema|pg_event_trigger_.*", SESSION),
     (r"pg_(try_)?advisory_.*", LOCK),
     (r"pg_export_snapshot", SNAPSHOT),
     (r"pg_stat_(reset.*|clear_snapshot|force_next_flush)", STATISTICS),
     (r"pg_stat_file|pg_ls_.*|pg_read_.*", NODE_FILES),
-    (r"pg_current_wal_.*|pg_walfile_.*|pg_last_wal_.*|pg_last_xact_replay_timestamp", WAL_POSITION),
+    (r"pg_current_wal_.*|pg_walfile_.*", WAL_POSITION),
     (r"pg_switch_wal|pg_create_restore_point|pg_logical_emit_message|pg_log_standby_snapshot", WAL),
     (r"pg_backup_.*", BACKUP),
     (r"pg_(copy|create|drop)_(logical_|physical_)?replication_slot|pg_replication_(slot|origin)_(?!oid).*|pg_logical_slot_.*|"
@@ -75,10 +78,10 @@ RULES = [
      r"pg_log_backend_memory_contexts", CONTROL),
     (r"pg_stat_.*|pg_show_.*|pg_control_.*|pg_lock_status|pg_prepared_xact|pg_(safe_snapshot_)?blocking_pids|"
      r"pg_isolation_test_.*|pg_(hba_file_rules|ident_file_mappings)|pg_notification_queue_usage|pg_current_logfile|"
-     r"pg_is_(in_recovery|wal_replay_paused)|pg_get_wal_replay_pause_state|pg_get_(replication_slots|shmem_allocations.*)|"
+     r"pg_is_wal_replay_paused|pg_get_wal_replay_pause_state|pg_get_(replication_slots|shmem_allocations.*)|"
      r"pg_get_(backend_memory_contexts|aios|loaded_modules|wait_events|wal_summarizer_state)|pg_config|"
      r"pg_(available_wal_summaries|wal_summary_contents)|pg_available_extension.*|pg_extension_update_paths|"
-     r"pg_(postmaster_start_time|conf_load_time)|inet_server_.*|pg_settings_get_flags", NODE),
+     r"pg_settings_get_flags", NODE),
     # Volatile or of the system, and yet the same everywhere and without effect.
     (r"random|random_normal|setseed|gen_random_uuid|uuidv[47]|clock_timestamp|timeofday|current_query|array_(sample|shuffle)",
      READ),

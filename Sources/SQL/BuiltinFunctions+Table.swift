@@ -13,8 +13,8 @@ extension BuiltinFunctions {
         Group(
             kind: .primary, binds: false, reason: "asks for a WAL position of the primary",
             names: """
-                pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn pg_last_wal_receive_lsn \
-                pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_walfile_name pg_walfile_name_offset
+                pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn pg_walfile_name \
+                pg_walfile_name_offset
                 """),
         Group(
             kind: .primary, binds: false, reason: "changes the statistics of its own node",
@@ -44,14 +44,13 @@ extension BuiltinFunctions {
         Group(
             kind: .primary, binds: false, reason: "tells about its own node",
             names: """
-                inet_server_addr inet_server_port pg_available_extension_versions pg_available_extensions \
-                pg_available_wal_summaries pg_blocking_pids pg_conf_load_time pg_config pg_control_checkpoint \
-                pg_control_init pg_control_recovery pg_control_system pg_current_logfile pg_extension_update_paths \
-                pg_get_aios pg_get_backend_memory_contexts pg_get_loaded_modules pg_get_replication_slots \
-                pg_get_shmem_allocations pg_get_shmem_allocations_numa pg_get_wait_events pg_get_wal_replay_pause_state \
-                pg_get_wal_summarizer_state pg_hba_file_rules pg_ident_file_mappings pg_is_in_recovery \
-                pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_lock_status pg_notification_queue_usage \
-                pg_postmaster_start_time pg_prepared_xact pg_safe_snapshot_blocking_pids pg_settings_get_flags \
+                pg_available_extension_versions pg_available_extensions pg_available_wal_summaries pg_blocking_pids \
+                pg_config pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system \
+                pg_current_logfile pg_extension_update_paths pg_get_aios pg_get_backend_memory_contexts \
+                pg_get_loaded_modules pg_get_replication_slots pg_get_shmem_allocations pg_get_shmem_allocations_numa \
+                pg_get_wait_events pg_get_wal_replay_pause_state pg_get_wal_summarizer_state pg_hba_file_rules \
+                pg_ident_file_mappings pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_lock_status \
+                pg_notification_queue_usage pg_prepared_xact pg_safe_snapshot_blocking_pids pg_settings_get_flags \
                 pg_show_all_file_settings pg_show_all_settings pg_show_replication_origin_status pg_stat_get_activity \
                 pg_stat_get_analyze_count pg_stat_get_archiver pg_stat_get_autoanalyze_count \
                 pg_stat_get_autovacuum_count pg_stat_get_backend_activity pg_stat_get_backend_activity_start \
@@ -102,7 +101,7 @@ extension BuiltinFunctions {
         Group(
             kind: .primary, binds: false, reason: "tells about its session",
             names: """
-                current_setting pg_backend_pid pg_cursor pg_event_trigger_ddl_commands pg_event_trigger_dropped_objects \
+                pg_cursor pg_event_trigger_ddl_commands pg_event_trigger_dropped_objects \
                 pg_event_trigger_table_rewrite_oid pg_event_trigger_table_rewrite_reason pg_is_other_temp_schema \
                 pg_listening_channels pg_my_temp_schema pg_prepared_statement
                 """),
@@ -202,7 +201,7 @@ extension BuiltinFunctions {
             kind: .write, binds: true, reason: "writes large objects or files",
             names: """
                 lo_creat lo_create lo_export lo_from_bytea lo_import lo_put lo_truncate lo_truncate64 lo_unlink lowrite
-                """),
+                """)
     ]
 
     /// All other functions and types, in the order of their bytes, divided by single blanks.
@@ -268,8 +267,8 @@ extension BuiltinFunctions {
         circle_same circle_send circle_sub_pt clock_timestamp close_ls close_lseg close_pb close_pl close_ps close_sb \
         col_description concat concat_ws contjoinsel contsel convert convert_from convert_to corr cos cosd cosh cot \
         cotd count covar_pop covar_samp crc32 crc32c cstring_in cstring_out cstring_recv cstring_send cume_dist \
-        cume_dist_final current_database current_query current_schema current_schemas current_user currtid2 \
-        database_to_xml database_to_xml_and_xmlschema database_to_xmlschema date date_add date_bin date_cmp \
+        cume_dist_final current_database current_query current_schema current_schemas current_setting current_user \
+        currtid2 database_to_xml database_to_xml_and_xmlschema database_to_xmlschema date date_add date_bin date_cmp \
         date_cmp_timestamp date_cmp_timestamptz date_eq date_eq_timestamp date_eq_timestamptz date_ge date_ge_timestamp \
         date_ge_timestamptz date_gt date_gt_timestamp date_gt_timestamptz date_in date_larger date_le date_le_timestamp \
         date_le_timestamptz date_lt date_lt_timestamp date_lt_timestamptz date_mi date_mi_interval date_mii date_ne \
@@ -324,47 +323,48 @@ extension BuiltinFunctions {
         icnlikejoinsel icnlikesel icregexeqjoinsel icregexeqsel icregexnejoinsel icregexnesel icu_unicode_version \
         in_range index_am_handler_in index_am_handler_out inet inet_client_addr inet_client_port inet_gist_compress \
         inet_gist_consistent inet_gist_fetch inet_gist_penalty inet_gist_picksplit inet_gist_same inet_gist_union \
-        inet_in inet_merge inet_out inet_recv inet_same_family inet_send inet_spg_choose inet_spg_config \
-        inet_spg_inner_consistent inet_spg_leaf_consistent inet_spg_picksplit inetand inetmi inetmi_int8 inetnot inetor \
-        inetpl initcap int2 int24div int24eq int24ge int24gt int24le int24lt int24mi int24mul int24ne int24pl int28div \
-        int28eq int28ge int28gt int28le int28lt int28mi int28mul int28ne int28pl int2_accum int2_accum_inv \
-        int2_avg_accum int2_avg_accum_inv int2_mul_cash int2_sum int2abs int2and int2div int2eq int2ge int2gt int2in \
-        int2int4_sum int2larger int2le int2lt int2mi int2mod int2mul int2ne int2not int2or int2out int2pl int2recv \
-        int2send int2shl int2shr int2smaller int2um int2up int2vectorin int2vectorout int2vectorrecv int2vectorsend \
-        int2xor int4 int42div int42eq int42ge int42gt int42le int42lt int42mi int42mul int42ne int42pl int48div int48eq \
-        int48ge int48gt int48le int48lt int48mi int48mul int48ne int48pl int4_accum int4_accum_inv int4_avg_accum \
-        int4_avg_accum_inv int4_avg_combine int4_mul_cash int4_sum int4abs int4and int4div int4eq int4ge int4gt int4in \
-        int4inc int4larger int4le int4lt int4mi int4mod int4mul int4multirange int4ne int4not int4or int4out int4pl \
-        int4range int4range_canonical int4range_subdiff int4recv int4send int4shl int4shr int4smaller int4um int4up \
-        int4xor int8 int82div int82eq int82ge int82gt int82le int82lt int82mi int82mul int82ne int82pl int84div int84eq \
-        int84ge int84gt int84le int84lt int84mi int84mul int84ne int84pl int8_accum int8_accum_inv int8_avg \
-        int8_avg_accum int8_avg_accum_inv int8_avg_combine int8_avg_deserialize int8_avg_serialize int8_mul_cash \
-        int8_sum int8abs int8and int8dec int8dec_any int8div int8eq int8ge int8gt int8in int8inc int8inc_any \
-        int8inc_float8_float8 int8inc_support int8larger int8le int8lt int8mi int8mod int8mul int8multirange int8ne \
-        int8not int8or int8out int8pl int8pl_inet int8range int8range_canonical int8range_subdiff int8recv int8send \
-        int8shl int8shr int8smaller int8um int8up int8xor integer_pl_date inter_lb inter_sb inter_sl internal_in \
-        internal_out interval interval_accum interval_accum_inv interval_avg interval_avg_accum interval_avg_accum_inv \
-        interval_avg_combine interval_avg_deserialize interval_avg_serialize interval_cmp interval_combine interval_div \
-        interval_eq interval_ge interval_gt interval_hash interval_hash_extended interval_in interval_larger \
-        interval_le interval_lt interval_mi interval_mul interval_ne interval_out interval_pl interval_pl_date \
-        interval_pl_time interval_pl_timestamp interval_pl_timestamptz interval_pl_timetz interval_recv interval_send \
-        interval_smaller interval_sum interval_support interval_um intervaltypmodin intervaltypmodout is_normalized \
-        isclosed isempty isfinite ishorizontal iso8859_1_to_utf8 iso8859_to_utf8 iso_to_koi8r iso_to_mic iso_to_win1251 \
-        iso_to_win866 isopen isparallel isperp isvertical johab_to_utf8 json json_agg json_agg_finalfn json_agg_strict \
-        json_agg_strict_transfn json_agg_transfn json_array_element json_array_element_text json_array_elements \
-        json_array_elements_text json_array_length json_build_array json_build_object json_each json_each_text \
-        json_extract_path json_extract_path_text json_in json_object json_object_agg json_object_agg_finalfn \
-        json_object_agg_strict json_object_agg_strict_transfn json_object_agg_transfn json_object_agg_unique \
-        json_object_agg_unique_strict json_object_agg_unique_strict_transfn json_object_agg_unique_transfn \
-        json_object_field json_object_field_text json_object_keys json_out json_populate_record json_populate_recordset \
-        json_recv json_send json_strip_nulls json_to_record json_to_recordset json_to_tsvector json_typeof jsonb \
-        jsonb_agg jsonb_agg_finalfn jsonb_agg_strict jsonb_agg_strict_transfn jsonb_agg_transfn jsonb_array_element \
-        jsonb_array_element_text jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array \
-        jsonb_build_object jsonb_cmp jsonb_concat jsonb_contained jsonb_contains jsonb_delete jsonb_delete_path \
-        jsonb_each jsonb_each_text jsonb_eq jsonb_exists jsonb_exists_all jsonb_exists_any jsonb_extract_path \
-        jsonb_extract_path_text jsonb_ge jsonb_gt jsonb_hash jsonb_hash_extended jsonb_in jsonb_insert jsonb_le \
-        jsonb_lt jsonb_ne jsonb_object jsonb_object_agg jsonb_object_agg_finalfn jsonb_object_agg_strict \
-        jsonb_object_agg_strict_transfn jsonb_object_agg_transfn jsonb_object_agg_unique jsonb_object_agg_unique_strict \
+        inet_in inet_merge inet_out inet_recv inet_same_family inet_send inet_server_addr inet_server_port \
+        inet_spg_choose inet_spg_config inet_spg_inner_consistent inet_spg_leaf_consistent inet_spg_picksplit inetand \
+        inetmi inetmi_int8 inetnot inetor inetpl initcap int2 int24div int24eq int24ge int24gt int24le int24lt int24mi \
+        int24mul int24ne int24pl int28div int28eq int28ge int28gt int28le int28lt int28mi int28mul int28ne int28pl \
+        int2_accum int2_accum_inv int2_avg_accum int2_avg_accum_inv int2_mul_cash int2_sum int2abs int2and int2div \
+        int2eq int2ge int2gt int2in int2int4_sum int2larger int2le int2lt int2mi int2mod int2mul int2ne int2not int2or \
+        int2out int2pl int2recv int2send int2shl int2shr int2smaller int2um int2up int2vectorin int2vectorout \
+        int2vectorrecv int2vectorsend int2xor int4 int42div int42eq int42ge int42gt int42le int42lt int42mi int42mul \
+        int42ne int42pl int48div int48eq int48ge int48gt int48le int48lt int48mi int48mul int48ne int48pl int4_accum \
+        int4_accum_inv int4_avg_accum int4_avg_accum_inv int4_avg_combine int4_mul_cash int4_sum int4abs int4and \
+        int4div int4eq int4ge int4gt int4in int4inc int4larger int4le int4lt int4mi int4mod int4mul int4multirange \
+        int4ne int4not int4or int4out int4pl int4range int4range_canonical int4range_subdiff int4recv int4send int4shl \
+        int4shr int4smaller int4um int4up int4xor int8 int82div int82eq int82ge int82gt int82le int82lt int82mi \
+        int82mul int82ne int82pl int84div int84eq int84ge int84gt int84le int84lt int84mi int84mul int84ne int84pl \
+        int8_accum int8_accum_inv int8_avg int8_avg_accum int8_avg_accum_inv int8_avg_combine int8_avg_deserialize \
+        int8_avg_serialize int8_mul_cash int8_sum int8abs int8and int8dec int8dec_any int8div int8eq int8ge int8gt \
+        int8in int8inc int8inc_any int8inc_float8_float8 int8inc_support int8larger int8le int8lt int8mi int8mod \
+        int8mul int8multirange int8ne int8not int8or int8out int8pl int8pl_inet int8range int8range_canonical \
+        int8range_subdiff int8recv int8send int8shl int8shr int8smaller int8um int8up int8xor integer_pl_date inter_lb \
+        inter_sb inter_sl internal_in internal_out interval interval_accum interval_accum_inv interval_avg \
+        interval_avg_accum interval_avg_accum_inv interval_avg_combine interval_avg_deserialize interval_avg_serialize \
+        interval_cmp interval_combine interval_div interval_eq interval_ge interval_gt interval_hash \
+        interval_hash_extended interval_in interval_larger interval_le interval_lt interval_mi interval_mul interval_ne \
+        interval_out interval_pl interval_pl_date interval_pl_time interval_pl_timestamp interval_pl_timestamptz \
+        interval_pl_timetz interval_recv interval_send interval_smaller interval_sum interval_support interval_um \
+        intervaltypmodin intervaltypmodout is_normalized isclosed isempty isfinite ishorizontal iso8859_1_to_utf8 \
+        iso8859_to_utf8 iso_to_koi8r iso_to_mic iso_to_win1251 iso_to_win866 isopen isparallel isperp isvertical \
+        johab_to_utf8 json json_agg json_agg_finalfn json_agg_strict json_agg_strict_transfn json_agg_transfn \
+        json_array_element json_array_element_text json_array_elements json_array_elements_text json_array_length \
+        json_build_array json_build_object json_each json_each_text json_extract_path json_extract_path_text json_in \
+        json_object json_object_agg json_object_agg_finalfn json_object_agg_strict json_object_agg_strict_transfn \
+        json_object_agg_transfn json_object_agg_unique json_object_agg_unique_strict \
+        json_object_agg_unique_strict_transfn json_object_agg_unique_transfn json_object_field json_object_field_text \
+        json_object_keys json_out json_populate_record json_populate_recordset json_recv json_send json_strip_nulls \
+        json_to_record json_to_recordset json_to_tsvector json_typeof jsonb jsonb_agg jsonb_agg_finalfn \
+        jsonb_agg_strict jsonb_agg_strict_transfn jsonb_agg_transfn jsonb_array_element jsonb_array_element_text \
+        jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array jsonb_build_object \
+        jsonb_cmp jsonb_concat jsonb_contained jsonb_contains jsonb_delete jsonb_delete_path jsonb_each jsonb_each_text \
+        jsonb_eq jsonb_exists jsonb_exists_all jsonb_exists_any jsonb_extract_path jsonb_extract_path_text jsonb_ge \
+        jsonb_gt jsonb_hash jsonb_hash_extended jsonb_in jsonb_insert jsonb_le jsonb_lt jsonb_ne jsonb_object \
+        jsonb_object_agg jsonb_object_agg_finalfn jsonb_object_agg_strict jsonb_object_agg_strict_transfn \
+        jsonb_object_agg_transfn jsonb_object_agg_unique jsonb_object_agg_unique_strict \
         jsonb_object_agg_unique_strict_transfn jsonb_object_agg_unique_transfn jsonb_object_field \
         jsonb_object_field_text jsonb_object_keys jsonb_out jsonb_path_exists jsonb_path_exists_opr \
         jsonb_path_exists_tz jsonb_path_match jsonb_path_match_opr jsonb_path_match_tz jsonb_path_query \
@@ -418,9 +418,9 @@ extension BuiltinFunctions {
         path_n_lt path_npoints path_out path_recv path_send path_sub_pt pclose percent_rank percent_rank_final \
         percentile_cont percentile_cont_float8_final percentile_cont_float8_multi_final percentile_cont_interval_final \
         percentile_cont_interval_multi_final percentile_disc percentile_disc_final percentile_disc_multi_final \
-        pg_basetype pg_brin_bloom_summary pg_brin_minmax_multi_summary pg_char_to_encoding pg_client_encoding \
-        pg_collation_actual_version pg_collation_for pg_collation_is_visible pg_column_compression \
-        pg_column_is_updatable pg_column_size pg_column_toast_chunk_id pg_conversion_is_visible \
+        pg_backend_pid pg_basetype pg_brin_bloom_summary pg_brin_minmax_multi_summary pg_char_to_encoding \
+        pg_client_encoding pg_collation_actual_version pg_collation_for pg_collation_is_visible pg_column_compression \
+        pg_column_is_updatable pg_column_size pg_column_toast_chunk_id pg_conf_load_time pg_conversion_is_visible \
         pg_database_collation_actual_version pg_database_size pg_ddl_command_in pg_ddl_command_out pg_ddl_command_recv \
         pg_ddl_command_send pg_dependencies pg_dependencies_in pg_dependencies_out pg_dependencies_recv \
         pg_dependencies_send pg_describe_object pg_encoding_max_length pg_encoding_to_char pg_filenode_relation \
@@ -432,64 +432,66 @@ extension BuiltinFunctions {
         pg_get_statisticsobjdef_expressions pg_get_triggerdef pg_get_userbyid pg_get_viewdef \
         pg_get_wal_resource_managers pg_has_role pg_identify_object pg_identify_object_as_address \
         pg_index_column_has_property pg_index_has_property pg_indexam_has_property pg_indexam_progress_phasename \
-        pg_indexes_size pg_input_error_info pg_input_is_valid pg_jit_available pg_lsn pg_lsn_cmp pg_lsn_eq pg_lsn_ge \
-        pg_lsn_gt pg_lsn_hash pg_lsn_hash_extended pg_lsn_in pg_lsn_larger pg_lsn_le pg_lsn_lt pg_lsn_mi pg_lsn_mii \
-        pg_lsn_ne pg_lsn_out pg_lsn_pli pg_lsn_recv pg_lsn_send pg_lsn_smaller pg_mcv_list pg_mcv_list_in \
+        pg_indexes_size pg_input_error_info pg_input_is_valid pg_is_in_recovery pg_jit_available \
+        pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_lsn pg_lsn_cmp pg_lsn_eq \
+        pg_lsn_ge pg_lsn_gt pg_lsn_hash pg_lsn_hash_extended pg_lsn_in pg_lsn_larger pg_lsn_le pg_lsn_lt pg_lsn_mi \
+        pg_lsn_mii pg_lsn_ne pg_lsn_out pg_lsn_pli pg_lsn_recv pg_lsn_send pg_lsn_smaller pg_mcv_list pg_mcv_list_in \
         pg_mcv_list_items pg_mcv_list_out pg_mcv_list_recv pg_mcv_list_send pg_ndistinct pg_ndistinct_in \
         pg_ndistinct_out pg_ndistinct_recv pg_ndistinct_send pg_node_tree pg_node_tree_in pg_node_tree_out \
         pg_node_tree_recv pg_node_tree_send pg_numa_available pg_opclass_is_visible pg_operator_is_visible \
         pg_opfamily_is_visible pg_options_to_table pg_partition_ancestors pg_partition_root pg_partition_tree \
-        pg_relation_filenode pg_relation_filepath pg_relation_is_publishable pg_relation_is_updatable pg_relation_size \
-        pg_replication_origin_oid pg_sequence_parameters pg_size_bytes pg_size_pretty pg_sleep pg_sleep_for \
-        pg_sleep_until pg_snapshot pg_snapshot_in pg_snapshot_out pg_snapshot_recv pg_snapshot_send pg_snapshot_xip \
-        pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name pg_statistics_obj_is_visible pg_table_is_visible \
-        pg_table_size pg_tablespace_databases pg_tablespace_location pg_tablespace_size pg_timezone_abbrevs \
-        pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone pg_timezone_names pg_total_relation_size pg_trigger_depth \
-        pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible \
-        pg_type_is_visible pg_typeof pg_visible_in_snapshot pg_wal_lsn_diff phraseto_tsquery pi plainto_tsquery \
-        plpgsql_call_handler plpgsql_inline_handler plpgsql_validator point point_above point_add point_below \
-        point_distance point_div point_eq point_horiz point_in point_left point_mul point_ne point_out point_recv \
-        point_right point_send point_sub point_vert poly_above poly_below poly_center poly_contain poly_contain_pt \
-        poly_contained poly_distance poly_in poly_left poly_npoints poly_out poly_overabove poly_overbelow poly_overlap \
-        poly_overleft poly_overright poly_recv poly_right poly_same poly_send polygon popen position positionjoinsel \
-        positionsel postgresql_fdw_validator pow power prefixjoinsel prefixsel prsd_end prsd_headline prsd_lextype \
-        prsd_nexttoken prsd_start pt_contained_circle pt_contained_poly querytree quote_ident quote_literal \
-        quote_nullable radians radius random random_normal range_adjacent range_adjacent_multirange range_after \
-        range_after_multirange range_agg range_agg_finalfn range_agg_transfn range_before range_before_multirange \
-        range_cmp range_contained_by range_contained_by_multirange range_contains range_contains_elem \
-        range_contains_elem_support range_contains_multirange range_eq range_ge range_gist_consistent \
-        range_gist_penalty range_gist_picksplit range_gist_same range_gist_union range_gt range_in range_intersect \
-        range_intersect_agg range_intersect_agg_transfn range_le range_lt range_merge range_minus range_ne range_out \
-        range_overlaps range_overlaps_multirange range_overleft range_overleft_multirange range_overright \
-        range_overright_multirange range_recv range_send range_sortsupport range_typanalyze range_union rangesel rank \
-        rank_final raw_array_subscript_handler record_eq record_ge record_gt record_image_eq record_image_ge \
-        record_image_gt record_image_le record_image_lt record_image_ne record_in record_larger record_le record_lt \
-        record_ne record_out record_recv record_send record_smaller refcursor regclass regclassin regclassout \
-        regclassrecv regclasssend regcollation regcollationin regcollationout regcollationrecv regcollationsend \
-        regconfig regconfigin regconfigout regconfigrecv regconfigsend regdictionary regdictionaryin regdictionaryout \
-        regdictionaryrecv regdictionarysend regexeqjoinsel regexeqsel regexnejoinsel regexnesel regexp_count \
-        regexp_instr regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table \
-        regexp_substr regnamespace regnamespacein regnamespaceout regnamespacerecv regnamespacesend regoper regoperator \
-        regoperatorin regoperatorout regoperatorrecv regoperatorsend regoperin regoperout regoperrecv regopersend \
-        regproc regprocedure regprocedurein regprocedureout regprocedurerecv regproceduresend regprocin regprocout \
-        regprocrecv regprocsend regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy \
-        regr_syy regrole regrolein regroleout regrolerecv regrolesend regtype regtypein regtypeout regtyperecv \
-        regtypesend repeat replace reverse right round row_number row_security_active row_to_json rpad rtrim \
-        satisfies_hash_partition scalargejoinsel scalargesel scalargtjoinsel scalargtsel scalarlejoinsel scalarlesel \
-        scalarltjoinsel scalarltsel scale schema_to_xml schema_to_xml_and_xmlschema schema_to_xmlschema session_user \
-        set_bit set_byte set_masklen setweight sha224 sha256 sha384 sha512 shell_in shell_out \
-        shift_jis_2004_to_euc_jis_2004 shift_jis_2004_to_utf8 shobj_description sign similar_escape similar_to_escape \
-        sin sind sinh sjis_to_euc_jp sjis_to_mic sjis_to_utf8 slope spg_bbox_quad_config spg_box_quad_choose \
-        spg_box_quad_config spg_box_quad_inner_consistent spg_box_quad_leaf_consistent spg_box_quad_picksplit \
-        spg_kd_choose spg_kd_config spg_kd_inner_consistent spg_kd_picksplit spg_poly_quad_compress spg_quad_choose \
-        spg_quad_config spg_quad_inner_consistent spg_quad_leaf_consistent spg_quad_picksplit spg_range_quad_choose \
-        spg_range_quad_config spg_range_quad_inner_consistent spg_range_quad_leaf_consistent spg_range_quad_picksplit \
-        spg_text_choose spg_text_config spg_text_inner_consistent spg_text_leaf_consistent spg_text_picksplit \
-        spghandler split_part sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg \
-        string_agg_combine string_agg_deserialize string_agg_finalfn string_agg_serialize string_agg_transfn \
-        string_to_array string_to_table strip strpos substr substring sum suppress_redundant_updates_trigger system \
-        system_user table_am_handler_in table_am_handler_out table_to_xml table_to_xml_and_xmlschema table_to_xmlschema \
-        tan tand tanh text text_ge text_gt text_larger text_le text_lt text_pattern_ge text_pattern_gt text_pattern_le \
+        pg_postmaster_start_time pg_relation_filenode pg_relation_filepath pg_relation_is_publishable \
+        pg_relation_is_updatable pg_relation_size pg_replication_origin_oid pg_sequence_parameters pg_size_bytes \
+        pg_size_pretty pg_sleep pg_sleep_for pg_sleep_until pg_snapshot pg_snapshot_in pg_snapshot_out pg_snapshot_recv \
+        pg_snapshot_send pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name \
+        pg_statistics_obj_is_visible pg_table_is_visible pg_table_size pg_tablespace_databases pg_tablespace_location \
+        pg_tablespace_size pg_timezone_abbrevs pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone pg_timezone_names \
+        pg_total_relation_size pg_trigger_depth pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible \
+        pg_ts_template_is_visible pg_type_is_visible pg_typeof pg_visible_in_snapshot pg_wal_lsn_diff phraseto_tsquery \
+        pi plainto_tsquery plpgsql_call_handler plpgsql_inline_handler plpgsql_validator point point_above point_add \
+        point_below point_distance point_div point_eq point_horiz point_in point_left point_mul point_ne point_out \
+        point_recv point_right point_send point_sub point_vert poly_above poly_below poly_center poly_contain \
+        poly_contain_pt poly_contained poly_distance poly_in poly_left poly_npoints poly_out poly_overabove \
+        poly_overbelow poly_overlap poly_overleft poly_overright poly_recv poly_right poly_same poly_send polygon popen \
+        position positionjoinsel positionsel postgresql_fdw_validator pow power prefixjoinsel prefixsel prsd_end \
+        prsd_headline prsd_lextype prsd_nexttoken prsd_start pt_contained_circle pt_contained_poly querytree \
+        quote_ident quote_literal quote_nullable radians radius random random_normal range_adjacent \
+        range_adjacent_multirange range_after range_after_multirange range_agg range_agg_finalfn range_agg_transfn \
+        range_before range_before_multirange range_cmp range_contained_by range_contained_by_multirange range_contains \
+        range_contains_elem range_contains_elem_support range_contains_multirange range_eq range_ge \
+        range_gist_consistent range_gist_penalty range_gist_picksplit range_gist_same range_gist_union range_gt \
+        range_in range_intersect range_intersect_agg range_intersect_agg_transfn range_le range_lt range_merge \
+        range_minus range_ne range_out range_overlaps range_overlaps_multirange range_overleft \
+        range_overleft_multirange range_overright range_overright_multirange range_recv range_send range_sortsupport \
+        range_typanalyze range_union rangesel rank rank_final raw_array_subscript_handler record_eq record_ge record_gt \
+        record_image_eq record_image_ge record_image_gt record_image_le record_image_lt record_image_ne record_in \
+        record_larger record_le record_lt record_ne record_out record_recv record_send record_smaller refcursor \
+        regclass regclassin regclassout regclassrecv regclasssend regcollation regcollationin regcollationout \
+        regcollationrecv regcollationsend regconfig regconfigin regconfigout regconfigrecv regconfigsend regdictionary \
+        regdictionaryin regdictionaryout regdictionaryrecv regdictionarysend regexeqjoinsel regexeqsel regexnejoinsel \
+        regexnesel regexp_count regexp_instr regexp_like regexp_match regexp_matches regexp_replace \
+        regexp_split_to_array regexp_split_to_table regexp_substr regnamespace regnamespacein regnamespaceout \
+        regnamespacerecv regnamespacesend regoper regoperator regoperatorin regoperatorout regoperatorrecv \
+        regoperatorsend regoperin regoperout regoperrecv regopersend regproc regprocedure regprocedurein \
+        regprocedureout regprocedurerecv regproceduresend regprocin regprocout regprocrecv regprocsend regr_avgx \
+        regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy regrole regrolein regroleout \
+        regrolerecv regrolesend regtype regtypein regtypeout regtyperecv regtypesend repeat replace reverse right round \
+        row_number row_security_active row_to_json rpad rtrim satisfies_hash_partition scalargejoinsel scalargesel \
+        scalargtjoinsel scalargtsel scalarlejoinsel scalarlesel scalarltjoinsel scalarltsel scale schema_to_xml \
+        schema_to_xml_and_xmlschema schema_to_xmlschema session_user set_bit set_byte set_masklen setweight sha224 \
+        sha256 sha384 sha512 shell_in shell_out shift_jis_2004_to_euc_jis_2004 shift_jis_2004_to_utf8 shobj_description \
+        sign similar_escape similar_to_escape sin sind sinh sjis_to_euc_jp sjis_to_mic sjis_to_utf8 slope \
+        spg_bbox_quad_config spg_box_quad_choose spg_box_quad_config spg_box_quad_inner_consistent \
+        spg_box_quad_leaf_consistent spg_box_quad_picksplit spg_kd_choose spg_kd_config spg_kd_inner_consistent \
+        spg_kd_picksplit spg_poly_quad_compress spg_quad_choose spg_quad_config spg_quad_inner_consistent \
+        spg_quad_leaf_consistent spg_quad_picksplit spg_range_quad_choose spg_range_quad_config \
+        spg_range_quad_inner_consistent spg_range_quad_leaf_consistent spg_range_quad_picksplit spg_text_choose \
+        spg_text_config spg_text_inner_consistent spg_text_leaf_consistent spg_text_picksplit spghandler split_part \
+        sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_agg_combine \
+        string_agg_deserialize string_agg_finalfn string_agg_serialize string_agg_transfn string_to_array \
+        string_to_table strip strpos substr substring sum suppress_redundant_updates_trigger system system_user \
+        table_am_handler_in table_am_handler_out table_to_xml table_to_xml_and_xmlschema table_to_xmlschema tan tand \
+        tanh text text_ge text_gt text_larger text_le text_lt text_pattern_ge text_pattern_gt text_pattern_le \
         text_pattern_lt text_smaller text_starts_with_support textanycat textcat texteq texteqname textgename \
         textgtname texticlike texticlike_support texticnlike texticregexeq texticregexeq_support texticregexne textin \
         textlen textlename textlike textlike_support textltname textne textnename textnlike textout textrecv \
