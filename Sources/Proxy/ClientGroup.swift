@@ -37,7 +37,10 @@ final class ClientGroup {
         var whileLinked: Bool { self.query > 0 || self.idleTransaction > 0 || self.transaction > 0 }
     }
 
-    init(key: Key, pool: Pool, router: Router?, sharedUser: SharedUser, statistics: DatabaseStatistics, settings: Settings) {
+    init(
+        key: Key, pool: Pool, router: Router?, sharedUser: SharedUser, statistics: DatabaseStatistics,
+        settings: Settings
+    ) {
         self.key = key
         self.pool = pool
         self.sharedDatabase = pool.shared.database

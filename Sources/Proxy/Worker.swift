@@ -37,7 +37,8 @@ final class Worker {
     private(set) lazy var nobody = ClientGroup(
         key: ClientGroup.Key(database: "", user: ""),
         pool: Pool(worker: self, shared: self.shared.unnamedPool, database: DatabaseSettings(name: "")),
-        router: nil, sharedUser: SharedUser(name: ""), statistics: DatabaseStatistics(), settings: self.configuration.settings)
+        router: nil, sharedUser: SharedUser(name: ""), statistics: DatabaseStatistics(),
+        settings: self.configuration.settings)
     private var addressIndex = 0
     private var unnamedStatements: UInt64
 

@@ -1,7 +1,7 @@
 import Reactor
 import Routing
-import Settings
 import SQL
+import Settings
 import Wire
 
 /// What routing knows of one client.

@@ -1,30 +1,39 @@
 import Pooling
 import Reactor
 import Routing
-import Settings
 import SQL
+import Settings
 import Wire
 
 // Commands to the router: SET, RESET and SHOW of martlet.*, and transaction commands that are answered here. No server
 // sees them; the answer is the one that a server would give.
 extension ClientSession {
+    /// Replaces a request that asks for the position by one that a server understands.
+    func askForPosition(_ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute) -> Verdict {
+        route.replay = Self.replacingText(type, bytes.extracting(whole), Self.positionQuery)
+        return .consumed(upTo: whole.upperBound)
+    }
+
     /// Carries out a command that is the whole request.
+    ///
+    /// - Parameter runs: false when it is only prepared.
     func carryOut(
-        _ command: RouterCommand, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
+        _ command: RouterCommand, runs: Bool, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>,
+        _ route: ClientRoute
     ) -> Verdict {
         do {
             switch command {
+            case .set where !runs, .reset where !runs: self.answer(type, bytes, whole, tag: "SET", route: route)
             case .set(let name, let value):
                 try self.set(name, value, route)
                 self.answer(type, bytes, whole, tag: "SET", route: route)
             case .reset(let name):
                 try self.set(name, nil, route)
                 self.answer(type, bytes, whole, tag: "RESET", route: route)
-            case .show("lsn"):
-                route.replay = Self.replacingText(type, bytes.extracting(whole), Self.positionQuery)
             case .show(let name):
                 let value = try self.show(name, route)
-                self.answer(type, bytes, whole, tag: "SHOW", row: (column: "martlet.\(name)", value: value), route: route)
+                self.answer(
+                    type, bytes, whole, tag: "SHOW", row: (column: "martlet.\(name)", value: value), route: route)
             }
             return .consumed(upTo: whole.upperBound)
         } catch {
@@ -42,7 +51,9 @@ extension ClientSession {
         var cursor = 0
         while let header = MessageFramer.header(request, at: cursor), cursor + header.length < request.count {
             let message = request.extracting(cursor..<(cursor + header.length + 1))
-            if header.type == Frontend.parse, let parse = ParseMessage(message) {
+            if header.type == Frontend.parse, let parse = ParseMessage(message),
+                case .show(name: "lsn")? = RouterCommand(message.extracting(parse.query))
+            {
                 let tail = text + [0] + message.copy((parse.query.upperBound + 1)..<message.count)
                 result += MessageWriter.bytes { $0.parse(statement: message.text(parse.statement), tail: tail) }
             } else {

@@ -1,8 +1,8 @@
 import Pooling
 import Reactor
 import Routing
-import Settings
 import SQL
+import Settings
 import Synchronization
 import Topology
 import Wire
@@ -38,6 +38,10 @@ extension ClientSession {
             return .end
         }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+        if summary.asksForPosition {
+            self.pass(bytes, run..<range.lowerBound)
+            return self.askForPosition(type, bytes, whole, route)
+        }
         if let server = self.server {
             if route.isChosen {
                 self.commence(summary, type, bytes, whole, server, route)
@@ -98,7 +102,7 @@ extension ClientSession {
         if let command = summary.command {
             guard server.requests.isQuiet else { return self.awaitReplies() }
             self.pass(bytes, run..<whole.lowerBound)
-            return self.carryOut(command, type, bytes, whole, route)
+            return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
         }
         guard route.isOnReplica, route.router.settings.routing == .split else {
             if server.transaction != .idle && summary.kind == .read {
@@ -139,7 +143,9 @@ extension ClientSession {
     private func routeUnlinked(
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
     ) -> Verdict {
-        if let command = summary.command { return self.carryOut(command, type, bytes, whole, route) }
+        if let command = summary.command {
+            return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
+        }
         if let tag = self.transactionTag(summary, route) {
             self.answer(type, bytes, whole, tag: tag, route: route)
             return .consumed(upTo: whole.upperBound)

@@ -145,7 +145,8 @@ extension NodeStatus {
         let isUp = node.isUp.load(ordering: .relaxed)
         self.address = node.address ?? ""
         self.role = "\(node.role)"
-        self.state = !isUp ? "down" : node.role == .replica && !node.takesReads.load(ordering: .relaxed) ? "lagging" : "up"
+        self.state =
+            !isUp ? "down" : node.role == .replica && !node.takesReads.load(ordering: .relaxed) ? "lagging" : "up"
         self.timeline = node.timeline.load(ordering: .relaxed)
         self.position = node.position.load(ordering: .relaxed)
         let lag = node.lag.load(ordering: .relaxed)

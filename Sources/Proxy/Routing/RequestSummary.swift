@@ -12,8 +12,10 @@ struct RequestSummary {
     /// The class of the only statement, when there is just one that runs.
     private(set) var only: StatementClass?
     private(set) var override: RouteOverride?
-    /// The only statement is one for the router.
+    /// The only statement is one for the router. It may be prepared only, and not run.
     private(set) var command: RouterCommand?
+    /// It prepares or runs `SHOW martlet.lsn`, which becomes a query.
+    private(set) var asksForPosition = false
     /// The first statement is a BEGIN with others behind it.
     private(set) var begin: TransactionModes?
     /// COMMIT or ROLLBACK among others.
@@ -28,6 +30,7 @@ struct RequestSummary {
     /// Statements with names that are prepared in it.
     private var named: [(name: [UInt8], statement: Statement)] = []
     private var bound: Statement?
+    private var parses = 0
 
     private struct Statement {
         let statementClass: StatementClass
@@ -85,6 +88,7 @@ struct RequestSummary {
         self.only = result.statementClass
         if result.statementClass.transaction == nil { self.add(result.statementClass) }
         if result.statementClass.kind == .primary { self.command = RouterCommand(text) }
+        self.asksForPosition = self.command == .show(name: "lsn")
     }
 
     // MARK: Batch
@@ -138,6 +142,9 @@ struct RequestSummary {
         let result = router.classify(text, client)
         if let override = result.override { self.override = override }
         let statement = Statement(result.statementClass, text)
+        if statement.command == .show(name: "lsn") { self.asksForPosition = true }
+        if self.statements == 0 { self.command = self.parses == 0 ? statement.command : nil }
+        self.parses += 1
         if parse.statement.isEmpty {
             self.unnamed = statement
         } else {

@@ -1,8 +1,8 @@
 import Pooling
 import Reactor
 import Routing
-import Settings
 import SQL
+import Settings
 import Synchronization
 import Topology
 import Wire

@@ -2,8 +2,8 @@ import Authentication
 import Logging
 import Reactor
 import Routing
-import Settings
 import SQL
+import Settings
 import Synchronization
 import Topology
 import Wire
