@@ -18,6 +18,8 @@ struct References {
     private(set) var reason = "only reads"
     /// Something binds what follows in the transaction to the server.
     private(set) var binds = false
+    /// It is SELECT INTO.
+    private(set) var createsTable = false
     /// Nodes not looked at yet; so that a deep tree needs no stack here.
     private var pending: [(node: ParseTree.Node, scope: Scope?)] = []
 
@@ -52,7 +54,9 @@ struct References {
         switch name {
         case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
             self.note(.write, Self.reason(dataModifying: name, node))
-        case "IntoClause": self.note(.write, "is SELECT INTO, which creates a table")
+        case "IntoClause":
+            self.note(.write, "is SELECT INTO, which creates a table")
+            self.createsTable = true
         case "LockingClause":
             // Its relations are names of the FROM clause.
             self.note(.primary, "locks rows (\(Self.strength(node)))", binds: true)
@@ -64,7 +68,10 @@ struct References {
         default: break
         }
         if let with = node.node("with_clause") { scope = self.with(with, scope) }
+        let first = self.pending.count
         node.forEachChild { self.pending.append(($0, scope)) }
+        // In the order of the text, so that the first reason of several is the one that is told.
+        self.pending[first...].reverse()
     }
 
     /// Looks at common table expressions; returns what holds behind them.

@@ -1,8 +1,8 @@
 /// Writes the shape of a text: what is left of it for statements that differ only in their literals.
 ///
 /// The shape is SQL itself, so that it can be parsed in the text's place: comments are gone, white space is one blank
-/// where two tokens would grow together, each string is `''`, each number `1`, each parameter `$1`. Of equal neighbours in a
-/// list (`1,1,1`, `(1,''),(1,'')`) two are kept, so that lists of any length have few shapes. None of this has a say in
+/// where two tokens would grow together, each string is `'x'`, each number `1`, each parameter `$1`. Of equal neighbours in a
+/// list (`1,1,1`, `(1,'x'),(1,'x')`) two are kept, so that lists of any length have few shapes. None of this has a say in
 /// the class of a statement: that depends on the kinds of nodes and on the names in its tree.
 struct ShapeWriter: ~Copyable, ~Escapable {
     /// A list whose elements are compared: between brackets, or the statement itself.
@@ -120,7 +120,9 @@ struct ShapeWriter: ~Copyable, ~Escapable {
             self.put(UInt8(ascii: "U"))
             self.put(UInt8(ascii: "&"))
         }
+        // Not empty: in the tree an empty text looks like none, and COPY TO '' like COPY TO STDOUT.
         self.put(UInt8(ascii: "'"))
+        self.put(UInt8(ascii: "x"))
         self.put(UInt8(ascii: "'"))
     }
 

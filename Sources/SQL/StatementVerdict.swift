@@ -58,7 +58,7 @@ struct StatementVerdict {
     private static func query(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
         let references = References(of: statement, catalogue)
         var verdict = Self(references.kind, references.reason, binds: references.binds)
-        verdict.changesCatalogue = statement.node("into_clause") != nil
+        verdict.changesCatalogue = references.createsTable
         return verdict
     }
 
