@@ -56,7 +56,9 @@ let package = Package(
         // The control plane of routed databases: watches servers from threads of its own.
         .target(
             name: "Topology",
-            dependencies: ["CLinux", "CPQ", "Routing", "SQL", "Settings", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "CLinux", "CPQ", "Routing", "SQL", "Settings", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: common),
 
         // Client and server sessions on reactors.
