@@ -56,7 +56,9 @@ let package = Package(
         // The control plane of routed databases: watches servers from threads of its own.
         .target(
             name: "Topology",
-            dependencies: ["CLinux", "CPQ", "Routing", "SQL", "Settings", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "CLinux", "CPQ", "Routing", "SQL", "Settings", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: common),
 
         // Client and server sessions on reactors.
@@ -91,6 +93,10 @@ let package = Package(
         .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
         .testTarget(name: "SQLTests", dependencies: ["SQL"], swiftSettings: common),
         .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: common),
+        .testTarget(
+            name: "TopologyTests",
+            dependencies: ["Routing", "SQL", "Settings", "Topology", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: common),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),

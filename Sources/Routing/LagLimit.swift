@@ -1,5 +1,5 @@
-/// Whether a replica's lag allows it to take reads: out above the limit, in again at 80 % of it, so that a replica at the
-/// limit does not come and go.
+/// Whether a replica's lag allows it to take reads: out above the limit, in again at 80 % of it, so that a replica at
+/// the limit does not come and go.
 public struct LagLimit: Sendable, Equatable {
     /// What the lag says.
     public enum Verdict: Sendable, Equatable {

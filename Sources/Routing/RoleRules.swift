@@ -1,7 +1,8 @@
 /// Which server of a cluster is what, from what each has said: keeps two servers from being written to.
 ///
 /// A server out of recovery is the primary if no server of the cluster was ever seen on a higher timeline; one on a
-/// lower timeline is fenced, even while nobody is primary. Of two on the same timeline the one that was primary stays so.
+/// lower timeline is fenced, even while nobody is primary. Of two on the same timeline the one that was primary stays
+/// so.
 /// A fenced server stays fenced until it is in recovery again, or has been promoted to a timeline that nobody was on.
 public struct RoleRules: Sendable {
     /// What a server said last.

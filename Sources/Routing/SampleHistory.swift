@@ -1,8 +1,8 @@
 /// The samples of the current primary's position, newest last: tells how far a replica has caught up, in samples, in
 /// time and in bytes.
 ///
-/// Bounded to `capacity` samples. The last seconds are kept whole; of older ones so many that an age can be told to
-/// 1/256 of itself, for a week.
+/// Bounded to `capacity` samples. The last seconds are kept whole; of older ones so many that a lag can be told to about
+/// a percent, for a week.
 public struct SampleHistory: Sendable {
     /// One position of the primary.
     struct Sample: Sendable, Equatable {

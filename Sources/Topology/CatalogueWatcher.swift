@@ -68,7 +68,7 @@ final class CatalogueWatcher: Sendable {
         while !self.core.isStopped {
             let now = monotonicNow()
             let primary = self.core.cluster.primary
-            var next = Int64.max
+            var next = now + Self.retryInterval
             if let primary {
                 let times = self.entries.withLock { entries in
                     entries.map { name, entry in

@@ -8,7 +8,7 @@ public final class ClusterMonitor: Sendable {
     public let settings: ClusterSettings
     /// What is known; published while the monitor runs.
     public let cluster: Cluster
-    private let core: MonitorCore
+    let core: MonitorCore
     private let catalogues: CatalogueWatcher
 
     /// A monitor that does nothing yet.

@@ -23,15 +23,17 @@ extension ClusterState {
         }
         if self.rules.primary != before, let index = self.primaryIndex {
             self.effects.primaryChanged = true
-            self.log(
-                .notice, "primary is now \(self.entries[index].node.description) (timeline \(timeline ?? 0))")
+            self.log(.notice, "primary is now \(self.entries[index].node.description) (timeline \(timeline ?? 0))")
         } else if self.rules.primary == nil, before != nil {
-            self.log(.error, "there is no primary: no node is out of recovery on timeline \(self.rules.highestTimeline)")
+            let timeline = self.rules.highestTimeline
+            self.log(.warning, "there is no primary: no node is out of recovery on timeline \(timeline)")
+            // A replica may be on the new one's timeline already.
+            for index in self.entries.indices where self.entries[index].isUp { self.hurry(index, now) }
         }
     }
 
-    /// At the start roles are decided when each node has been tried, or after a while: a primary of old that answers first
-    /// must not be taken for the primary.
+    /// At the start roles are decided when each node has been tried, or after a while: a primary of old that answers
+    /// first must not be taken for the primary.
     private mutating func isSettled(_ now: Int64) -> Bool {
         guard let limit = self.settleBy else { return true }
         guard now >= limit || (self.unresolved.isEmpty && self.entries.allSatisfy(\.wasTried)) else { return false }
@@ -42,28 +44,29 @@ extension ClusterState {
     }
 
     private mutating func tellRole(_ index: Int, _ role: Node.Role) {
+        // Of a node that is down it is told when it comes up.
+        guard self.entries[index].isUpLogged, let answer = self.entries[index].answer else { return }
         let name = self.entries[index].node.description
-        guard let answer = self.entries[index].answer else { return }
         switch role {
-        case .fenced:
-            let primary = self.primaryIndex.map { index in
-                "the primary \(self.entries[index].node.description) is on timeline "
-                    + "\(self.entries[index].answer?.timeline ?? 0)"
-            }
-            self.log(
-                .error,
-                "node \(name) is fenced: out of recovery on timeline \(answer.timeline), "
-                    + (primary ?? "the cluster has reached timeline \(self.rules.highestTimeline)")
-                    + "; writes to it would be lost: make it a replica again (pg_rewind)")
-        case .foreign:
-            self.log(
-                .error,
-                "node \(name) is of another cluster: its system identifier is \(answer.systemIdentifier ?? 0), not "
-                    + "\(self.rules.systemIdentifier ?? 0); it takes nothing: check the database's host list")
-        case .replica where self.entries[index].isUpLogged:
-            self.log(.notice, "node \(name) is a replica now")
-        case .replica, .primary, .unknown: break
+        case .fenced, .foreign: self.log(.error, "node \(name) is \(self.reasonToKeepOff(answer, role))")
+        case .replica: self.log(.notice, "node \(name) is a replica now")
+        case .primary, .unknown: break
         }
+    }
+
+    /// Why a node takes nothing, and what to do about it.
+    private func reasonToKeepOff(_ answer: RoleRules.Answer, _ role: Node.Role) -> String {
+        guard role == .fenced else {
+            return "of another cluster: its system identifier is \(answer.systemIdentifier ?? 0), not "
+                + "\(self.rules.systemIdentifier ?? 0); it takes nothing: check the database's host list"
+        }
+        let other = self.primaryIndex.map { index in
+            "the primary \(self.entries[index].node.description) is on timeline "
+                + "\(self.entries[index].answer?.timeline ?? 0)"
+        }
+        return "fenced: out of recovery on timeline \(answer.timeline), "
+            + (other ?? "the cluster has reached timeline \(self.rules.highestTimeline)")
+            + "; writes to it would be lost: make it a replica again (pg_rewind)"
     }
 
     // MARK: Publishing
@@ -74,7 +77,8 @@ extension ClusterState {
             let entry = self.entries[index]
             let node = entry.node
             let takesReads =
-                entry.isUp && node.role == .replica && self.isOnTimeline(index) && entry.limit.allowsReads
+                entry.isUp && node.role == .replica && self.isOnTimeline(index) && !entry.isAhead
+                && entry.limit.allowsReads
             if node.isUp.exchange(entry.isUp, ordering: .relaxed) != entry.isUp { self.effects.nodesChanged = true }
             if node.takesReads.exchange(takesReads, ordering: .relaxed) != takesReads {
                 self.effects.nodesChanged = true
@@ -82,11 +86,19 @@ extension ClusterState {
             guard entry.isUp, !entry.isUpLogged, node.role != .unknown else { continue }
             self.entries[index].isUpLogged = true
             self.entries[index].isDownLogged = false
+            self.tellUp(node, entry.answer)
+        }
+    }
+
+    private mutating func tellUp(_ node: Node, _ answer: RoleRules.Answer?) {
+        guard let answer else { return }
+        let name = node.description
+        switch node.role {
+        case .fenced, .foreign: self.log(.error, "node \(name) is \(self.reasonToKeepOff(answer, node.role))")
+        case .replica, .primary, .unknown:
             let lag = node.lag.load(ordering: .relaxed)
             let tail = node.role == .replica && lag != .max ? ", lag \(Self.seconds(lag)) s" : ""
-            self.log(
-                .notice,
-                "node \(node.description) is up: \(node.role), timeline \(entry.answer?.timeline ?? 0)\(tail)")
+            self.log(.notice, "node \(name) is up: \(node.role), timeline \(answer.timeline)\(tail)")
         }
     }
 

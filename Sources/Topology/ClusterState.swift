@@ -48,6 +48,10 @@ struct ClusterState {
         var limit: LagLimit
         /// Replay position; nil when it is not known now.
         var position: UInt64?
+        /// When it was told.
+        var positionTime: Int64 = 0
+        /// It has replayed what the primary has not written: it has followed another server.
+        var isAhead = false
         /// When the last check ended.
         var lastCheck: Int64?
         /// A check is to be made then, whatever the interval says.
@@ -171,6 +175,7 @@ struct ClusterState {
             isInRecovery: answer.isInRecovery, timeline: answer.timeline, systemIdentifier: identity.systemIdentifier,
             startTime: identity.startTime)
         self.entries[index].position = answer.isInRecovery ? answer.position : nil
+        self.entries[index].positionTime = now
         node.timeline.store(answer.timeline, ordering: .relaxed)
         if let position = answer.position { node.position.store(position, ordering: .relaxed) }
         if work.isCheck { self.entries[index].lastCheck = now }
@@ -219,6 +224,7 @@ struct ClusterState {
 
     private mutating func forgetPosition(_ index: Int) {
         self.entries[index].position = nil
+        self.entries[index].isAhead = false
         self.entries[index].node.caughtUp.store(0, ordering: .sequentiallyConsistent)
         self.entries[index].node.lag.store(.max, ordering: .relaxed)
     }
@@ -228,10 +234,15 @@ struct ClusterState {
         guard let index = self.entries.firstIndex(where: { $0.node === node }) else { return }
         let all = self.entries[index].id == self.rules.primary
         for other in self.entries.indices where all || other == index {
-            guard self.entries[other].urgentAt == nil, let last = self.entries[other].lastCheck else { continue }
-            self.entries[other].urgentAt = max(now, last + Self.suspicionInterval)
-            self.effects.wake.append(self.entries[other].waker)
+            self.hurry(other, now)
         }
+    }
+
+    /// Has a node checked as soon as may be.
+    mutating func hurry(_ index: Int, _ now: Int64) {
+        guard self.entries[index].urgentAt == nil, let last = self.entries[index].lastCheck else { return }
+        self.entries[index].urgentAt = max(now, last + Self.suspicionInterval)
+        self.effects.wake.append(self.entries[index].waker)
     }
 
     /// Samples are needed often from now on.
@@ -253,7 +264,9 @@ struct ClusterState {
             return
         }
         if previous == nil { self.effects.progressed = true }
+        self.entries.first { $0.id == self.sampled }?.node.lag.store(0, ordering: .relaxed)
         for index in self.entries.indices where self.entries[index].node.role == .replica {
+            self.compare(index, primary: position, begun: work.begun)
             let hadCaughtUp = self.entries[index].node.caughtUp.load(ordering: .relaxed) >= previous ?? 0
             // A position told earlier may be far enough already: nothing was written since.
             self.measure(index, now)
@@ -265,10 +278,30 @@ struct ClusterState {
         }
     }
 
+    /// A replica cannot have replayed more than its primary had written later. One that has is on another timeline,
+    /// even if it does not show that (without `pg_monitor`, or after the primary has lost log in a crash).
+    private mutating func compare(_ index: Int, primary position: UInt64, begun: Int64) {
+        let entry = self.entries[index]
+        guard let replayed = entry.position, entry.positionTime <= begun, replayed > position, !entry.isAhead,
+            self.isOnTimeline(index)
+        else { return }
+        self.entries[index].isAhead = true
+        entry.node.caughtUp.store(0, ordering: .sequentiallyConsistent)
+        self.log(
+            .error,
+            "node \(entry.node.description) has replayed \(replayed - position) bytes more than the primary has "
+                + "written: it follows or has followed another server, and takes no reads until it is restarted")
+    }
+
     /// Compares a replica's position with the samples.
     private mutating func measure(_ index: Int, _ now: Int64) {
         let node = self.entries[index].node
-        guard self.entries[index].isUp, let position = self.entries[index].position, self.isOnTimeline(index) else {
+        guard let position = self.entries[index].position else {
+            // It is being connected to anew; the verdict on its lag waits for that.
+            node.lag.store(.max, ordering: .relaxed)
+            return
+        }
+        guard self.isOnTimeline(index), !self.entries[index].isAhead else {
             node.lag.store(.max, ordering: .relaxed)
             self.limit(index, lag: .max, lagBytes: 0)
             return
@@ -303,6 +336,7 @@ struct ClusterState {
             node.caughtUp.store(0, ordering: .sequentiallyConsistent)
             node.lag.store(.max, ordering: .relaxed)
             self.entries[index].limit.reset()
+            self.entries[index].isAhead = false
             self.entries[index].pollDelay = 0
         }
         self.sampled = self.rules.primary

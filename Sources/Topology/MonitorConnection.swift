@@ -110,7 +110,8 @@ final class MonitorConnection {
         let columns = PQnfields(result)
         return (0..<PQntuples(result)).map { row in
             (0..<columns).map { column in
-                PQgetisnull(result, row, column) == 1 ? nil : PQgetvalue(result, row, column).map { String(cString: $0) }
+                guard PQgetisnull(result, row, column) == 0 else { return nil }
+                return PQgetvalue(result, row, column).map { String(cString: $0) }
             }
         }
     }

@@ -14,7 +14,7 @@ final class NameWatcher {
     /// Between two look-ups, microseconds.
     private static let interval: Int64 = 15_000_000
     /// Between two look-ups that failing nodes ask for, microseconds.
-    private static let shortestInterval: Int64 = 1_000_000
+    private static let shortestInterval: Int64 = 2_000_000
     /// Further addresses of one name are left out.
     private static let maximumAddresses = 16
 
@@ -46,7 +46,7 @@ final class NameWatcher {
                 }
             }
             // A name that is not known is looked up more often: nothing works without it.
-            let interval = self.lastError == nil ? Self.interval : 2 * Self.shortestInterval
+            let interval = self.lastError == nil ? Self.interval : Self.shortestInterval
             self.waker.wait(until: begun + interval)
             while !self.core.isStopped, monotonicNow() < begun + Self.shortestInterval {
                 self.waker.wait(until: begun + Self.shortestInterval)

@@ -10,6 +10,8 @@ final class ServerProbe {
         var segmentSize: UInt64
         /// Whether the timeline that a replica receives may be seen (`pg_monitor`).
         var seesReceiver: Bool
+        /// The highest timeline of which a replica has log; 0 is unknown.
+        var timeline: UInt32
     }
 
     /// What one question has brought.
@@ -25,17 +27,20 @@ final class ServerProbe {
     let identity: Identity
     private let connection: MonitorConnection
     /// The highest timeline that was seen on this connection. A running server never goes back to an older one.
-    private var timeline: UInt32 = 0
+    private var timeline: UInt32
 
     /// Connects and finds out who it is.
     init(connection: MonitorConnection, timeout: Int64, deadline: Int64) throws(MonitorConnection.Failure) {
         self.connection = connection
+        let identity: Identity
         do {
-            self.identity = try Self.prepare(connection, timeout, deadline, controlData: true)
+            identity = try Self.prepare(connection, timeout, deadline, controlData: true)
         } catch .refused(state: "42501", _) {
             // Some providers keep pg_control_*() from their users. What a replica's receiver says is enough mostly.
-            self.identity = try Self.prepare(connection, timeout, deadline, controlData: false)
+            identity = try Self.prepare(connection, timeout, deadline, controlData: false)
         }
+        self.identity = identity
+        self.timeline = identity.timeline
     }
 
     private static func prepare(
@@ -53,10 +58,32 @@ final class ServerProbe {
                 pg_catalog.pg_has_role('pg_read_all_stats', 'usage')
             """, deadline: deadline)
         guard let row = rows.first, row.count == 5 else { throw .lost("an answer of unexpected form") }
+        let timeline = try Self.timelineOfLog(connection, deadline)
         return Identity(
             systemIdentifier: row[0].flatMap { UInt64($0) }, startTime: row[1] ?? "",
             blockSize: row[2].flatMap { UInt64($0) } ?? 8192, segmentSize: row[3].flatMap { UInt64($0) } ?? 16 << 20,
-            seesReceiver: row[4] == "t")
+            seesReceiver: row[4] == "t", timeline: timeline)
+    }
+
+    /// The highest timeline of the segments that a replica has.
+    ///
+    /// A replica that has followed a new primary and lost it again shows neither in its control file, until the next
+    /// restartpoint, nor by a receiver what it has replayed; its segments do. Without this a Martlet that is started
+    /// while the new primary is down could take the old one for the primary.
+    private static func timelineOfLog(
+        _ connection: MonitorConnection, _ deadline: Int64
+    ) throws(MonitorConnection.Failure) -> UInt32 {
+        do {
+            let rows = try connection.query(
+                """
+                SELECT pg_catalog.max(pg_catalog.left(name, 24)) FROM pg_catalog.pg_ls_waldir()
+                WHERE name ~ '^[0-9A-F]{24}(\\.partial)?$' AND pg_catalog.pg_is_in_recovery()
+                """, deadline: deadline)
+            return rows.first?.first?.flatMap { $0 }.flatMap { WALPosition.timeline(ofSegment: $0) } ?? 0
+        } catch .refused {
+            // Not a member of pg_monitor.
+            return 0
+        }
     }
 
     private static let received = "(SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver)"
