@@ -67,6 +67,14 @@ class Installation:
         text = subprocess.run(self.command("postgres", "--version"), capture_output=True, text=True, check=True).stdout
         return text.split()[2]
 
+    def initdb(self, data: Path) -> None:
+        """Makes a data directory of its own history: a cluster that belongs to no other."""
+        subprocess.run(
+            self.command(
+                "initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
+                "--pgdata", str(data)),
+            check=True, stdout=subprocess.DEVNULL, env=environment(), cwd="/")
+
     def template(self) -> Path:
         """A data directory with the users and databases above, made once for each version."""
         CACHE.mkdir(exist_ok=True)
@@ -80,11 +88,7 @@ class Installation:
             template.mkdir(mode=0o700)
             own(template)
             data = template / "data"
-            subprocess.run(
-                self.command(
-                    "initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
-                    "--pgdata", str(data)),
-                check=True, stdout=subprocess.DEVNULL, env=environment(), cwd="/")
+            self.initdb(data)
             cluster = Cluster(self, directory=template, data=data)
             cluster.start()
             with cluster.connect(dbname="postgres") as connection:

@@ -12,6 +12,7 @@ from cluster import Cluster
 from common import remove, service_directory
 from proxy import Program, Proxy
 from replicated import ReplicatedCluster
+from routing import Routed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -154,3 +155,31 @@ def scratch(tmp_path: Path) -> Path:
     folder = service_directory("ms-")
     yield folder
     remove(folder)
+
+
+@pytest.fixture
+def routed(start_proxy: Callable[..., Proxy], request: pytest.FixtureRequest) -> Callable[..., Routed]:
+    """Starts a proxy that routes between servers, by default those of `replicas`, in a database of the test's own.
+
+    `schema` is run in it first; `settings` are the proxy's; `others` are further databases of the proxy, each with
+    its keys; all else are keys of the entry "app".
+    """
+    def start(
+        cluster: ReplicatedCluster | None = None, *, schema: str = "", settings: dict[str, object] | None = None,
+        others: dict[str, dict[str, object]] | None = None, **entry: object,
+    ) -> Routed:
+        cluster = cluster or request.getfixturevalue("replicas")
+        database = cluster.primary.create_database(f"db_{uuid.uuid4().hex[:10]}")
+        with cluster.primary.connect(database, user="app") as connection:
+            connection.execute(schema)
+        cluster.wait_caught_up()
+        # A replica is out for being late only where a test says so.
+        keys = {"dbname": database, "check_dbname": "postgres", "max_replica_lag": "1h"}
+        databases = {name: cluster.entry(**(keys | more)) for name, more in ({"app": entry} | (others or {})).items()}
+        proxy = start_proxy(
+            cluster.primary, settings={"check_interval": "200ms"} | (settings or {}), databases=databases)
+        made = Routed(cluster, proxy, database)
+        made.wait_known()
+        return made
+
+    return start
