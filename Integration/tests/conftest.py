@@ -179,7 +179,10 @@ def routed(start_proxy: Callable[..., Proxy], request: pytest.FixtureRequest) ->
         proxy = start_proxy(
             cluster.primary, settings={"check_interval": "200ms"} | (settings or {}), databases=databases)
         made = Routed(cluster, proxy, database)
-        made.wait_known()
+        if entry.get("pool_mode") == "session":
+            made.wait_roles()
+        else:
+            made.wait_known()
         return made
 
     return start

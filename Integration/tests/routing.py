@@ -61,11 +61,15 @@ class Routed:
         """What the proxy takes each server for, from SHOW NODES."""
         return {self.cluster.name_of(int(row["port"])): row["role"] for row in self.proxy.show("NODES")}
 
-    def wait_known(self, timeout: float = 10) -> None:
-        """Waits until the proxy has found out all roles, and reads go to replicas."""
+    def wait_roles(self, timeout: float = 10) -> None:
+        """Waits until the proxy has found out all roles."""
         expected = {
             name: "primary" if name == self.cluster.primary_name else "replica" for name in self.cluster.nodes}
         wait_until(lambda: self.roles() == expected, f"the roles are {expected}", timeout)
+
+    def wait_known(self, timeout: float = 10) -> None:
+        """Waits until the proxy has found out all roles, and reads go to replicas."""
+        self.wait_roles(timeout)
         with self.connect() as connection:
             self.wait_replica(connection, timeout)
 

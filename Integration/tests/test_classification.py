@@ -15,6 +15,7 @@ import pytest
 from psycopg import pq
 
 from cluster import Cluster
+from replicated import ReplicatedCluster
 
 CORPUS = Path(__file__).parent / "corpus.sql"
 READ_ONLY_SQL_TRANSACTION = "25006"
@@ -41,17 +42,17 @@ def corpus() -> list[Line]:
 
 @pytest.fixture(scope="module")
 def standby() -> Iterator[Cluster]:
-    primary = Cluster()
-    primary.start()
+    cluster = ReplicatedCluster(1)
     try:
-        with primary.connect(dbname="app") as connection:
+        cluster.start()
+        with cluster.primary.connect(dbname="app") as connection:
             for line in corpus():
                 if line.kind == "setup":
                     connection.execute(line.statement)
-        # Made from a backup behind the set-up, the replica has all of it.
-        yield primary.replica()
+        cluster.wait_caught_up()
+        yield cluster.nodes["replica1"]
     finally:
-        primary.remove()
+        cluster.remove()
 
 
 def run(connection: psycopg.Connection, statement: str) -> str | None:

@@ -70,13 +70,13 @@ def test_reads_leave_the_primary_soon_after_the_replica_has_caught_up(routed: Ca
 
 
 def test_the_primary_takes_its_share_if_told_so(routed: Callable[..., Routed]) -> None:
-    route = routed(primary_reads="always", load_balance="round_robin")
+    route = routed(primary_reads="always", load_balance="round_robin", read_after_write="off")
     with route.connect() as connection:
         assert {route.where(connection) for _ in range(30)} == set(route.cluster.nodes)
 
 
 def test_weights(routed: Callable[..., Routed]) -> None:
-    route = routed(load_balance="random", weights="1,1,4")
+    route = routed(load_balance="random", weights="1,1,4", read_after_write="off")
     with route.connect() as connection:
         where = Counter(route.where(connection) for _ in range(1000))
     print(dict(where))
@@ -87,7 +87,7 @@ def test_weights(routed: Callable[..., Routed]) -> None:
 @pytest.mark.parametrize("mode, expected", [("primary", {"primary"}), ("replica", {"replica1", "replica2"})])
 def test_a_role_for_all_statements(routed: Callable[..., Routed], mode: str, expected: set[str]) -> None:
     """routing=primary and routing=replica: always that role, whatever the statement."""
-    route = routed(others={"fixed": {"routing": mode, "load_balance": "round_robin"}})
+    route = routed(others={"fixed": {"routing": mode, "load_balance": "round_robin", "read_after_write": "off"}})
     with route.connect("fixed") as connection:
         wait_until(lambda: route.where(connection) in expected, "the role is found")
         assert {route.where(connection) for _ in range(10)} == expected

@@ -39,12 +39,18 @@ public final class ParameterSet: Sendable {
     /// Whether transactions are READ ONLY unless they say otherwise.
     public let isReadOnlyByDefault: Bool
 
+    /// Whether transactions are SERIALIZABLE unless they say otherwise, as far as the client has said so at startup.
+    public let isSerializableByDefault: Bool
+
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
         self.parameters = parameters
         let off = Array("off".utf8)
         let on = Array("on".utf8)
         self.hasStandardStrings = !parameters.contains { $0.key == "standard_conforming_strings" && $0.value == off }
+        self.isSerializableByDefault = parameters.contains {
+            $0.key == "default_transaction_isolation" && String(decoding: $0.value, as: UTF8.self) == "serializable"
+        }
         self.isReadOnlyByDefault = parameters.contains { $0.key == "default_transaction_read_only" && $0.value == on }
     }
 

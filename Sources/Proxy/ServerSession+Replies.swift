@@ -215,6 +215,7 @@ extension ServerSession {
     private func readyForQuery(
         _ reply: OutstandingRequests.Reply, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int
     ) {
+        if reply.disposition == .own && reply.completed == .sync { return self.ready() }
         if reply.disposition == .own {
             if self.ownQueryEnded() && self.state == .preparing { self.ready() }
             return
@@ -353,6 +354,7 @@ extension ServerSession {
         self.statements.removeAll()
         self.unnamedStatement = 0
         if all {
+            if self.requests.head?.disposition != .own { self.client?.resetRoute() }
             self.areExtrasUncertain = false
             self.parameters = self.worker.parameters.withoutExtras(self.parameters)
         }

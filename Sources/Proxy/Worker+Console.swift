@@ -7,6 +7,9 @@ import Wire
 extension Worker {
     func poolStatuses() -> [PoolStatus] {
         var statuses = self.pools.mapValues { $0.status() }
+        for client in self.clients.values where client.isHeld {
+            statuses[client.pool.shared.key]?.clientsWaiting += 1
+        }
         for client in self.clients.values where client.isLoggedIn && !client.isWaiting && client.console == nil {
             statuses[client.pool.shared.key]?.clientsActive += 1
         }

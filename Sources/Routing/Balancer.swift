@@ -35,6 +35,8 @@ public struct Balancer {
     public var method: LoadBalance
     private var random: UInt64
     private var turn = 0
+    /// Reads that could not go to every node because of what their client has read before.
+    var confinements = 0
 
     /// - Parameter seed: any number.
     public init(method: LoadBalance, seed: UInt64) {

@@ -31,17 +31,35 @@ extension Balancer {
     /// - Parameters:
     ///   - insists: the client asked for a replica: one that has not caught up to its writes is better than the primary.
     ///   - avoided: a node that has just failed this read.
+    /// - Returns: the decision, and whether there is a better node that has not caught up to what the client has read
+    ///   (looked at now and then).
     public mutating func decide(
         _ causality: Causality, mode: ReadAfterWrite, settings: RoutingSettings, insists: Bool, avoided: Node?,
         now: Int64
+    ) -> (ReadDecision, isConfined: Bool) {
+        var obstacle: Causality.Obstacle?
+        let decision = self.decide(causality, mode, settings, insists, avoided, now, &obstacle)
+        guard obstacle == .read, case .node(let chosen) = decision else { return (decision, false) }
+        self.confinements &+= 1
+        guard self.confinements % 16 == 0 else { return (decision, false) }
+        let free = self.choose(now: now) {
+            $0 !== avoided && $0.role == .replica && $0.takesReads.load(ordering: .relaxed)
+                && causality.obstacle($0, mode: mode) != .write
+        }
+        return (decision, free !== chosen)
+    }
+
+    private mutating func decide(
+        _ causality: Causality, _ mode: ReadAfterWrite, _ settings: RoutingSettings, _ insists: Bool,
+        _ avoided: Node?, _ now: Int64, _ obstacle: inout Causality.Obstacle?
     ) -> ReadDecision {
         if !insists && mode != .off && causality.isWithinWindow(settings.window, now: now) {
             return .primary(.ownWrite)
         }
         let alwaysPrimary = settings.primaryReads == .always && !insists
-        var obstacle: Causality.Obstacle?
         var isBehind = false
         var hasReplica = false
+        var found: Causality.Obstacle?
         let chosen = self.choose(now: now) { node in
             guard node !== avoided else { return false }
             switch node.role {
@@ -54,10 +72,11 @@ extension Balancer {
                 return false
             }
             hasReplica = true
-            guard let found = causality.obstacle(node, mode: mode) else { return true }
-            if obstacle != .write { obstacle = found }
+            guard let its = causality.obstacle(node, mode: mode) else { return true }
+            if found != .write { found = its }
             return false
         }
+        obstacle = found
         if let chosen {
             return chosen.node.role == .primary ? .primary(.balance) : .node(chosen)
         }

@@ -37,6 +37,10 @@ final class ClientRoute {
 
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
+    /// What the batch was up to its Flush, as long as it has run nothing.
+    var openBatch: RequestSummary?
+    /// The request is the ROLLBACK of what has been written.
+    var endsByRollback = false
     /// A connection has been chosen for the request that waits.
     var isChosen = false
     /// The chosen connection, or the linked one, is a replica's.

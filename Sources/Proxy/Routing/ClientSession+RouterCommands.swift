@@ -100,6 +100,16 @@ extension ClientSession {
         }
     }
 
+    /// DISCARD ALL.
+    func resetRoute() {
+        guard let route = self.route else { return }
+        route.override = nil
+        route.readAfterWrite = nil
+        route.sessionKey = nil
+        route.causality.minimumPosition = 0
+        self.joinCausality(route)
+    }
+
     /// Which writes count for this client beside its own.
     func joinCausality(_ route: ClientRoute) {
         route.causality.shared = route.router.shared.causality(

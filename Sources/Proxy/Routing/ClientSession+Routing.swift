@@ -21,6 +21,9 @@ extension ClientSession {
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         if route.isInBatch {
+            if let open = route.openBatch, type != Frontend.flush {
+                return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+            }
             if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
                 route.isInBatch = false
             }
@@ -53,6 +56,51 @@ extension ClientSession {
         return self.routeUnlinked(summary, type, bytes, whole, route)
     }
 
+    /// The rest of a batch whose first part, up to a Flush, was looked at by itself and has run nothing.
+    private func continueBatch(
+        _ open: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
+        run: inout Int, _ route: ClientRoute
+    ) -> Verdict? {
+        guard route.isOnReplica, type != Frontend.sync, let server = self.server else {
+            if type == Frontend.sync { route.isInBatch = false }
+            if !route.isOnReplica, type == Frontend.parse || type == Frontend.bind || type == Frontend.query {
+                // On the primary there is nothing to decide; it may write.
+                route.hasWritten = true
+            }
+            route.openBatch = nil
+            return nil
+        }
+        var summary = open
+        switch self.summarize(type, bytes, range, length: length, route, continuing: &summary) {
+        case .whole(let found): summary = found
+        case .partial(let needed): return .gather(needed)
+        case .malformed:
+            self.pass(bytes, run..<range.lowerBound)
+            self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
+            return .end
+        }
+        guard server.requests.isEmpty else { return self.awaitReplies() }
+        route.openBatch = summary.isOpen ? summary : nil
+        let isFixed: Bool
+        if case .replica(_, false) = route.transaction { isFixed = true } else { isFixed = false }
+        if isFixed || server.requests.isSkipping || (summary.isRead && !summary.bindsTransaction) {
+            if !summary.isOpen {
+                let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+                self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
+            }
+            return nil
+        }
+        // It goes on on the primary: only the replica's Sync is owed, and what is prepared is prepared anew.
+        self.pass(bytes, run..<range.lowerBound)
+        run = range.lowerBound
+        route.isInBatch = false
+        route.openBatch = nil
+        if case .replica(let modes, _) = route.transaction { route.transaction = .held(modes) }
+        server.leaveClient()
+        let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+        return self.routeUnlinked(summary, type, bytes, whole, route)
+    }
+
     // MARK: Looking
 
     private enum Look {
@@ -64,6 +112,14 @@ extension ClientSession {
 
     private func summarize(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ route: ClientRoute
+    ) -> Look {
+        var fresh = RequestSummary()
+        return self.summarize(type, bytes, range, length: length, route, continuing: &fresh)
+    }
+
+    private func summarize(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ route: ClientRoute,
+        continuing fresh: inout RequestSummary
     ) -> Look {
         let limit = route.router.settings.classifyLimit
         let router = route.router
@@ -77,7 +133,7 @@ extension ClientSession {
             guard let text = QueryMessage.text(message) else { return .malformed }
             return .whole(RequestSummary(query: message.extracting(text), end: length, self, router))
         default:
-            var summary = route.scan ?? RequestSummary()
+            var summary = route.scan ?? fresh.continued()
             route.scan = nil
             let rest = bytes.extracting(range.lowerBound..<bytes.count)
             switch summary.scan(rest, self, router) {
@@ -270,7 +326,7 @@ extension ClientSession {
         switch route.transaction {
         case .held(let modes):
             reason = .transaction
-            if override == .replica { return modes.isolation != .serializable && !route.isSerializable }
+            if override == .replica { return modes.isolation != .serializable && !self.isSerializable(route) }
             return self.mayUseReplica(modes, summary, route, isReadOnlyByDefault: isReadOnlyByDefault)
         case .none, .replica, .failed: break
         }
@@ -283,7 +339,7 @@ extension ClientSession {
             return false
         }
         if override == .replica && !summary.bindsTransaction { return true }
-        if route.isSerializable { return false }
+        if self.isSerializable(route) { return false }
         return summary.isRead && !summary.bindsTransaction && summary.transaction == nil
     }
 
@@ -291,7 +347,7 @@ extension ClientSession {
     private func mayUseReplica(
         _ modes: TransactionModes, _ summary: RequestSummary, _ route: ClientRoute, isReadOnlyByDefault: Bool
     ) -> Bool {
-        if modes.isolation == .serializable || (modes.isolation == nil && route.isSerializable) { return false }
+        if modes.isolation == .serializable || (modes.isolation == nil && self.isSerializable(route)) { return false }
         if modes.readOnly ?? isReadOnlyByDefault { return summary.kind != .write }
         return self.isPromotable(modes, route) && summary.isRead && !summary.bindsTransaction
             && summary.transaction == nil
@@ -303,9 +359,13 @@ extension ClientSession {
         if self.parameters?.isReadOnlyByDefault ?? false { return false }
         switch modes.isolation {
         case .readCommitted, .readUncommitted: return true
-        case nil: return !route.isSerializable && !route.router.hasOtherDefaultIsolation
+        case nil: return !self.isSerializable(route) && !route.router.hasOtherDefaultIsolation
         case .repeatableRead, .serializable: return false
         }
+    }
+
+    private func isSerializable(_ route: ClientRoute) -> Bool {
+        route.isSerializable || self.parameters?.isSerializableByDefault ?? false
     }
 
     /// Until when a read waits for a replica to catch up; nil if it has waited long enough or should not.
@@ -327,6 +387,9 @@ extension ClientSession {
     ) {
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
+        route.openBatch = summary.isOpen ? summary : nil
+        route.endsByRollback =
+            if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction
         var begins: TransactionModes?
         if case .held(let modes) = before {
@@ -353,7 +416,7 @@ extension ClientSession {
         _ route: ClientRoute, _ before: ClientRoute.Transaction, isFirst: Bool
     ) {
         let settings = route.router.settings
-        guard settings.routing == .split, settings.rerunsRefused || settings.retriesReads, summary.end > 0,
+        guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads, summary.end > 0,
             whole.upperBound <= bytes.count
         else { return }
         switch route.transaction {
@@ -382,6 +445,10 @@ extension ClientSession {
         route.isPrimaryForced = false
         guard transaction == .idle else { return }
         route.transaction = .none
+        if route.endsByRollback {
+            route.endsByRollback = false
+            route.hasWritten = false
+        }
         if route.hasWritten {
             route.causality.wrote(generation: generation, now: now)
             if server.requests.isEmpty { route.hasWritten = false }

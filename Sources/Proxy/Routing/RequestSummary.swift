@@ -31,14 +31,21 @@ struct RequestSummary {
     private var named: [(name: [UInt8], statement: Statement)] = []
     private var bound: Statement?
     private var parses = 0
+    private(set) var binds = 0
+    /// It ends with a Flush in the place of Sync, and has run nothing.
+    private(set) var isOpen = false
 
-    private struct Statement {
+    /// What is known of a prepared statement's text.
+    struct Statement {
         let statementClass: StatementClass
+        let override: RouteOverride?
         let command: RouterCommand?
 
-        init(_ statementClass: StatementClass, _ text: Span<UInt8>) {
-            self.statementClass = statementClass
-            self.command = statementClass.kind == .primary ? RouterCommand(text) : nil
+        init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>) {
+            self.statementClass = result.statementClass
+            self.override = result.override
+            // A text that is a command may be one that the parser does not understand.
+            self.command = result.statementClass.kind == .read ? nil : RouterCommand(text)
         }
     }
 
@@ -87,11 +94,19 @@ struct RequestSummary {
         self.end = end
         self.only = result.statementClass
         if result.statementClass.transaction == nil { self.add(result.statementClass) }
-        if result.statementClass.kind == .primary { self.command = RouterCommand(text) }
+        if result.statementClass.kind != .read { self.command = RouterCommand(text) }
         self.asksForPosition = self.command == .show(name: "lsn")
     }
 
     // MARK: Batch
+
+    /// The same, for what comes behind a Flush.
+    func continued() -> RequestSummary {
+        var rest = self
+        rest.end = 0
+        rest.isOpen = false
+        return rest
+    }
 
     /// Looks at more of a batch.
     ///
@@ -115,11 +130,16 @@ struct RequestSummary {
                 if header.type == Frontend.describe && target.kind == MessageTarget.statement && !target.name.isEmpty,
                     let statement = client.statements.find(message.extracting(target.name))
                 {
-                    self.add(router.statementClass(of: statement, client))
+                    self.add(router.known(statement, client).statementClass)
                 }
             case Frontend.sync:
                 self.end += length
                 self.finish()
+                return .whole
+            case Frontend.flush where self.binds == 0:
+                // Drivers that ask what a statement is before they bind it; the Sync comes with the rest.
+                self.end += length
+                self.isOpen = true
                 return .whole
             default:
                 // Flush: answers are wanted before the batch is known. A Query in the middle, COPY data, anything else.
@@ -140,8 +160,8 @@ struct RequestSummary {
         guard let parse = ParseMessage(message) else { return false }
         let text = message.extracting(parse.query)
         let result = router.classify(text, client)
-        if let override = result.override { self.override = override }
-        let statement = Statement(result.statementClass, text)
+        let statement = Statement(result, text)
+        if let override = statement.override { self.override = override }
         if statement.command == .show(name: "lsn") { self.asksForPosition = true }
         if self.statements == 0 { self.command = self.parses == 0 ? statement.command : nil }
         self.parses += 1
@@ -160,19 +180,19 @@ struct RequestSummary {
         if name.isEmpty {
             if self.unnamed == nil {
                 let text = Array(client.unnamedParse.prefix { $0 != 0 })
-                self.unnamed = Statement(router.classify(text.span, client).statementClass, text.span)
+                self.unnamed = Statement(router.classify(text.span, client), text.span)
             }
             self.bound = self.unnamed
         } else if let (_, statement) = self.named.last(where: { $0.name.span.equals(name) }) {
             self.bound = statement
         } else if let prepared = client.statements.find(name) {
-            let statementClass = router.statementClass(of: prepared, client)
-            let tail = prepared.tail
-            self.bound = Statement(statementClass, tail.span.extracting(0..<prepared.textLength))
+            self.bound = router.known(prepared, client)
         } else {
             // An error wherever it runs.
             self.bound = nil
         }
+        if let override = self.bound?.override { self.override = override }
+        self.binds += 1
         // A portal with a name is there to be used again.
         if !prefix.portal.isEmpty { self.bindsTransaction = true }
         if let bound = self.bound, bound.statementClass.transaction == nil { self.add(bound.statementClass) }

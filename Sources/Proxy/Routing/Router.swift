@@ -16,8 +16,8 @@ final class Router {
     private(set) var settings: RoutingSettings
     private(set) var balancer: Balancer
     var classifier: Classifier
-    /// Classes of statements that clients have prepared, by `PreparedStatement.id`.
-    private var prepared: [UInt64: StatementClass] = [:]
+    /// What statements are that clients have prepared, by `PreparedStatement.id`.
+    private var prepared: [UInt64: RequestSummary.Statement] = [:]
     var counters = RouteCounters()
     /// Counts lists of nodes, so that others notice a new one.
     private(set) var version = 0
@@ -26,7 +26,7 @@ final class Router {
     private var heldCount = 0
     private var retry: Timer?
 
-    /// Prepared statements whose class is remembered.
+    /// Prepared statements that are remembered.
     private static let mostPrepared = 50_000
 
     init(worker: Worker, shared: SharedRouter, settings: RoutingSettings, functions: FunctionPatterns) {
@@ -86,13 +86,14 @@ final class Router {
         return result
     }
 
-    /// The class of a statement that was prepared before.
-    func statementClass(of statement: PreparedStatement, _ client: ClientSession) -> StatementClass {
+    /// What a statement is that was prepared before.
+    func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
         if let known = self.prepared[statement.id] { return known }
-        let result = self.classify(statement.textBytes.span, client)
+        let text = statement.textBytes
+        let found = RequestSummary.Statement(self.classify(text.span, client), text.span)
         if self.prepared.count >= Self.mostPrepared { self.prepared.removeAll(keepingCapacity: true) }
-        self.prepared[statement.id] = result.statementClass
-        return result.statementClass
+        self.prepared[statement.id] = found
+        return found
     }
 
     /// A replica has refused a statement: others like it go to the primary from now on.
@@ -137,9 +138,12 @@ final class Router {
 
     /// Finds a node for a read.
     func decide(_ route: ClientRoute, insists: Bool) -> ReadDecision {
-        self.balancer.decide(
+        let (decision, isConfined) = self.balancer.decide(
             route.causality, mode: route.readAfterWrite ?? self.settings.readAfterWrite, settings: self.settings,
             insists: insists, avoided: route.avoided, now: self.worker.now)
+        // With fresh samples it can go where there is less to do.
+        if isConfined { self.needSamples() }
+        return decision
     }
 
     func needSamples() { self.cluster.needSamples(now: self.worker.now) }

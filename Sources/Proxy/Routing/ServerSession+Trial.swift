@@ -107,7 +107,13 @@ extension ServerSession {
         self.detachClient()
         client.server = nil
         self.state = .preparing
-        self.tidy()
+        if self.requests.isUnsynced {
+            self.armPreparing()
+            self.requests.append(.sync, .own)
+            self.send(MessageWriter.bytes { $0.sync() })
+        } else {
+            self.tidy()
+        }
     }
 
     /// Begins a transaction that the client believes to have begun long ago.
