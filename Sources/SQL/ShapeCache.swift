@@ -52,7 +52,8 @@ struct ShapeCache {
         for index in shape.indices { bytes.append(shape[index]) }
         if (self.entries.count + 1) * 4 > self.slots.count * 3 { self.grow() }
         self.byteCount += bytes.count
-        self.entries.append(Entry(shape: bytes, hash: hash, statementClass: statementClass, isUsed: true))
+        // Unused at first: shapes that come once do not push out those that come again.
+        self.entries.append(Entry(shape: bytes, hash: hash, statementClass: statementClass, isUsed: false))
         self.place(hash, self.entries.count)
     }
 
@@ -113,6 +114,8 @@ struct ShapeCache {
             self.slots[slot] = UInt32(truncatingIfNeeded: self.hand + 1)
             self.entries.swapAt(self.hand, last)
         }
+        // What moved here was added last: it has a whole round to be used.
+        self.hand += 1
         self.byteCount -= self.entries[last].shape.count
         self.entries.removeLast()
     }

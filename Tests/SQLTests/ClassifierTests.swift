@@ -44,7 +44,7 @@ import Testing
         var subject = Subject(shapeLimit: 10)
         for number in 0..<10 { _ = subject("SELECT a\(number)") }
         // 10 shapes of 256 bytes on average are allowed.
-        let long = "SELECT " + (0..<600).map { "c\($0 % 10)" }.joined(separator: ",")
+        let long = "SELECT " + (0..<840).map { "c\($0 % 10)" }.joined(separator: ",")
         #expect(subject(long).isMiss)
         #expect(!subject(long).isMiss)
         #expect(subject.classifier.count < 10)
@@ -145,7 +145,7 @@ import Testing
             ("BEGIN ISOLATION LEVEL READ UNCOMMITTED", .begin(Modes(isolation: .readUncommitted))),
             ("BEGIN READ ONLY, READ WRITE", .begin(Modes(readOnly: false))),
             ("/* x */ BEGIN -- y", .begin(Modes())), ("SET TRANSACTION READ ONLY", .set(Modes(readOnly: true))),
-            ("SET LOCAL TRANSACTION READ ONLY", nil),
+            ("SET LOCAL TRANSACTION READ ONLY", .set(Modes(readOnly: true))),
             (
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
                 .set(Modes(isolation: .repeatableRead, readOnly: false))

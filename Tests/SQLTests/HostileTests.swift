@@ -68,8 +68,17 @@ import Testing
         let depths = await Self.withSmallStack {
             Self.deep.map { name, text in
                 var subject = Subject()
-                var deepest = 0
-                while deepest < 1000, !subject("SELECT " + text(deepest + 1)).statementClass.isUnparsed { deepest += 1 }
+                // The greatest depth that is understood, by bisection.
+                var deepest = 1
+                var tooDeep = 1000
+                while tooDeep - deepest > 1 {
+                    let depth = (deepest + tooDeep) / 2
+                    if subject("SELECT " + text(depth)).statementClass.isUnparsed {
+                        tooDeep = depth
+                    } else {
+                        deepest = depth
+                    }
+                }
                 return (name, deepest)
             }
         }
@@ -140,13 +149,13 @@ import Testing
     /// Ten times the length costs about ten times the time, and no memory but the buffer: quadratic work would never end.
     @Test func hugeTextsTakeLinearTime() {
         var subject = Subject(textLimit: 20 << 20)
-        let list = "SELECT * FROM t WHERE id IN (" + (0..<1_000_000).map { String($0) }.joined(separator: ",") + ")"
+        let list = "SELECT * FROM t WHERE id IN (" + (0..<200_000).map { String($0) }.joined(separator: ",") + ")"
         for text in [
-            list, String(repeating: "$a", count: 1 << 20),
-            "$" + String(repeating: "a", count: 1 << 19) + String(repeating: "$a", count: 1 << 19),
-            String(repeating: "'\n", count: 1 << 20),
-            String(repeating: "/*", count: 1 << 20), String(repeating: "((((1),", count: 1 << 18),
-            String(repeating: "1--\n", count: 1 << 19),
+            list, String(repeating: "$a", count: 1 << 18),
+            "$" + String(repeating: "a", count: 1 << 17) + String(repeating: "$a", count: 1 << 17),
+            String(repeating: "'\n", count: 1 << 18),
+            String(repeating: "/*", count: 1 << 18), String(repeating: "((((1),", count: 1 << 18),
+            String(repeating: "1--\n", count: 1 << 17),
         ] {
             #expect(!subject(text).statementClass.reason.isEmpty)
         }
