@@ -118,7 +118,7 @@ struct Lexer {
         case UInt8(ascii: "n") where next == UInt8(ascii: "'"):
             return self.string(text, start, quote: start &+ 1, escapes: !self.standardConformingStrings)
         case UInt8(ascii: "b") where next == UInt8(ascii: "'"), UInt8(ascii: "x") where next == UInt8(ascii: "'"):
-            return self.string(text, start, quote: start &+ 1, escapes: false)
+            return self.string(text, start, quote: start &+ 1, escapes: false, doubles: false)
         case UInt8(ascii: "u") where next == UInt8(ascii: "&") && text.byte(start &+ 2) == UInt8(ascii: "'"):
             return self.string(text, start, quote: start &+ 2, escapes: false)
         case UInt8(ascii: "u") where next == UInt8(ascii: "&") && text.byte(start &+ 2) == UInt8(ascii: "\""):
@@ -144,7 +144,13 @@ struct Lexer {
 
     // MARK: Literals
 
-    private mutating func string(_ text: Span<UInt8>, _ start: Int, quote: Int, escapes: Bool) -> Token {
+    /// - Parameters:
+    ///   - quote: where the opening quote stands.
+    ///   - escapes: whether a backslash takes the next character's meaning away.
+    ///   - doubles: whether two quotes are one; else each ends the literal.
+    private mutating func string(
+        _ text: Span<UInt8>, _ start: Int, quote: Int, escapes: Bool, doubles: Bool = true
+    ) -> Token {
         var index = quote &+ 1
         while index < text.count {
             let byte = text[index]
@@ -152,7 +158,7 @@ struct Lexer {
                 index &+= 2
             } else if byte != UInt8(ascii: "'") {
                 index &+= 1
-            } else if text.byte(index &+ 1) == UInt8(ascii: "'") {
+            } else if doubles && text.byte(index &+ 1) == UInt8(ascii: "'") {
                 index &+= 2
             } else if let next = Self.continuation(text, index &+ 1) {
                 index = next

@@ -48,7 +48,7 @@ import Testing
         let answered = await Self.withSmallStack {
             var subject = Subject()
             var answered = 0
-            for length in [100, 390, 410, 64 << 10] {
+            for length in [100, 64 << 10] {
                 let text = String(repeating: piece, count: length / piece.utf8.count + 1)
                 for prefix in ["", "SELECT ", "SELECT a FROM b WHERE ", "SELECT * FROM "] {
                     for suffix in ["", "1", " 1" + String(repeating: ")", count: length / piece.utf8.count + 1)] {
@@ -60,7 +60,7 @@ import Testing
             }
             return answered
         }
-        #expect(answered == 48)
+        #expect(answered == 24)
     }
 
     /// Trees just below the limit of depth, of all sorts, in a thread with little stack.
@@ -116,7 +116,7 @@ import Testing
             "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL a = 'b'; EXPLAIN (ANALYZE off) SELECT 1::int[] || ARRAY[-1]",
         ].map { Array($0.utf8) }
         var generator = SystemRandomNumberGenerator()
-        for _ in 0..<20_000 {
+        for _ in 0..<5000 {
             var text = seeds.randomElement(using: &generator) ?? []
             for _ in 0..<Int.random(in: 1...4, using: &generator) {
                 let place = Int.random(in: 0..<text.count, using: &generator)
