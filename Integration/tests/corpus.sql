@@ -44,6 +44,7 @@ setup | CREATE FUNCTION counted_mood(int) RETURNS mood LANGUAGE sql VOLATILE AS 
 setup | CREATE CAST (int AS mood) WITH FUNCTION counted_mood(int)
 setup | CREATE VIEW counting AS SELECT nextval('counter')
 setup | CREATE VIEW scratched AS SELECT * FROM scratch
+setup | CREATE FUNCTION touched(item) RETURNS bigint LANGUAGE sql VOLATILE AS $$ SELECT nextval('counter') $$
 setup | CREATE FUNCTION lies() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN nextval('counter'); END $$
 function twice immutable
 function lies stable
@@ -257,6 +258,8 @@ write (calls nosuch) | SELECT length(nosuch('a'))
 write (calls nextval, which changes a sequence) | SELECT nextval('counter')
 write (calls nextval) | SELECT pg_catalog.nextval('counter')
 write (calls nextval) | SELECT "nextval"('counter')
+write (calls nextval) | SELECT U&"n\0065xtval"('counter')
+write (calls nextval) | SELECT U&"n!0065xtval" UESCAPE '!' ('counter')
 write (calls nextval) | SELECT NEXTVAL('counter'::regclass)
 write (calls nextval) | SELECT nextval('counter'), touch(1)
 write (calls nextval) | SELECT /* hidden */ nextval /* here */ ('counter')
@@ -597,6 +600,8 @@ read [25006] | SELECT 1 +++! 2
 read [25006] | SELECT 1::mood
 read [25006] | SELECT * FROM counting
 read [25006] | SELECT lies()
+# A function called as if it were a column.
+read [25006] | SELECT item.touched FROM item
 # A view of an unlogged table.
 read [0A000] | SELECT * FROM scratched
 

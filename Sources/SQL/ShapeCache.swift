@@ -1,3 +1,5 @@
+import Glibc
+
 /// The classes of shapes seen before. Bounded by their number and by the bytes of the shapes together; of the full cache
 /// those go that were not used since the clock's hand last passed.
 struct ShapeCache {
@@ -90,9 +92,13 @@ struct ShapeCache {
 
     @inline(__always)
     private static func equal(_ one: Span<UInt8>, _ other: [UInt8]) -> Bool {
-        guard one.count == other.count else { return false }
+        let count = one.count
+        guard count == other.count else { return false }
         return unsafe one.withUnsafeBytes { one in
-            unsafe other.withUnsafeBytes { other in unsafe one.elementsEqual(other) }
+            unsafe other.withUnsafeBytes { other in
+                guard let one = one.baseAddress, let other = other.baseAddress else { return true }
+                return unsafe memcmp(one, other, count) == 0
+            }
         }
     }
 
