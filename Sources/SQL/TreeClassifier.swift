@@ -12,6 +12,7 @@ enum TreeClassifier {
 
     private static let empty = StatementClass(kind: .read, reason: "is empty")
 
+    /// It may be of a newer syntax, and so anything.
     private static func unparsed(_ reason: String) -> StatementClass {
         StatementClass(kind: .write, reason: reason, bindsTransaction: true, changesCatalogue: true, isUnparsed: true)
     }
