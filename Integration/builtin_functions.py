@@ -152,9 +152,9 @@ def main() -> None:
         group = rule(name) or READ
         groups.setdefault(group, []).append(name)
     assert all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in found if name != "char")
-    table = ",\n".join(
+    table = "\n".join(
         f"        Group(\n            kind: .{kind}, binds: {str(binds).lower()}, reason: \"{reason}\",\n"
-        f"            names: {swift_string(names, 16)})"
+        f"            names: {swift_string(names, 16)}),"
         for (kind, binds, reason), names in sorted(groups.items()) if kind != "read")
     OUTPUT.write_text(f"""\
 // Made by Integration/builtin-functions from the catalogues of PostgreSQL {" and ".join(versions)}. The rules are there.
