@@ -27,7 +27,7 @@ LARGE_OBJECT_READ = ("primary", True, "opens or reads a large object")
 XID = ("write", True, "takes a transaction ID")
 XID_STATE = ("primary", False, "asks about transactions, of which a replica may know less")
 NOTIFY = ("write", False, "notifies")
-ANY_QUERY = ("write", False, "runs a query that it is given as text")
+ANY_QUERY = ("write", False, "runs queries that the statement does not show")
 SETTING = ("primary", True, "changes a setting of the session or the transaction")
 SESSION = ("primary", False, "tells about its session")
 SEED = ("primary", True, "changes the state of the session")
@@ -55,7 +55,7 @@ RULES = [
     (r"(txid|pg)_current_snapshot|.*_current(_xact_id)?_if_assigned|txid_status|pg_xact_.*|pg_last_committed_xact|"
      r"pg_get_multixact_members", XID_STATE),
     (r"pg_notify", NOTIFY),
-    (r"query_to_xml.*|cursor_to_xml.*|ts_stat|ts_rewrite", ANY_QUERY),
+    (r"(query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite", ANY_QUERY),
     (r"set_config", SETTING),
     (r"setseed", SEED),
     # Of the server that happens to run it: with a pooler in between nobody may rely on which one that is.
@@ -70,7 +70,7 @@ RULES = [
     (r"pg_current_wal_.*|pg_walfile_.*", WAL_POSITION),
     (r"pg_switch_wal|pg_create_restore_point|pg_logical_emit_message|pg_log_standby_snapshot", WAL),
     (r"pg_backup_.*", BACKUP),
-    (r"pg_(copy|create|drop)_(logical_|physical_)?replication_slot|pg_replication_(slot|origin)_(?!oid).*|pg_logical_slot_.*|"
+    (r"pg_(copy|create|drop)_(logical_|physical_)?replication_slot|pg_replication_(slot|origin)_.*|pg_logical_slot_.*|"
      r"pg_sync_replication_slots", SLOT),
     (r"brin_(de)?summarize_.*|gin_clean_pending_list|binary_upgrade_.*|pg_nextoid|pg_import_system_collations|"
      r"pg_extension_config_dump|pg_stop_making_pinned_objects|pg_(clear|restore)_.*_stats", MAINTENANCE),
@@ -83,7 +83,7 @@ RULES = [
      r"pg_(available_wal_summaries|wal_summary_contents)|pg_available_extension.*|pg_extension_update_paths|"
      r"pg_settings_get_flags", NODE),
     # Volatile or of the system, and yet the same everywhere and without effect.
-    (r"random|random_normal|setseed|gen_random_uuid|uuidv[47]|clock_timestamp|timeofday|current_query|array_(sample|shuffle)",
+    (r"random|random_normal|gen_random_uuid|uuidv[47]|clock_timestamp|timeofday|current_query|array_(sample|shuffle)",
      READ),
     (r"pg_sleep.*|pg_jit_available|pg_numa_available|pg_get_wal_resource_managers|pg_.*_actual_version|pg_.*_size", READ),
     (r"currtid2|amvalidate|bernoulli|system|.*handler|RI_FKey_.*|.*_trigger(_column)?|unique_key_recheck|dsnowball_.*|"
@@ -93,7 +93,7 @@ RULES = [
     (r"pg_(describe|identify)_object.*|pg_.*_is_visible|pg_.*_has_property|pg_.*_is_(updatable|publishable)", READ),
     (r"pg_(typeof|basetype|has_role|trigger_depth|client_encoding|collation_for|char_to_encoding|encoding_to_char)", READ),
     (r"pg_(column|input)_.*|pg_options_to_table|pg_(filenode_relation|relation_file.*)|pg_tablespace_.*|pg_timezone_.*", READ),
-    (r"pg_replication_origin_oid|pg_sequence_parameters|pg_split_walfile_name", READ),
+    (r"pg_sequence_parameters|pg_split_walfile_name", READ),
     (r"pg_(dependencies|mcv_list|ndistinct|node_tree)_.*", READ),
 ]
 
@@ -155,9 +155,9 @@ def main() -> None:
         group = rule(name) or READ
         groups.setdefault(group, []).append(name)
     assert all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in found if name != "char")
-    table = ",\n".join(
+    table = "\n".join(
         f"        Group(\n            kind: .{kind}, binds: {str(binds).lower()}, reason: \"{reason}\",\n"
-        f"            names: {swift_string(names, 16)})"
+        f"            names: {swift_string(names, 16)}),"
         for (kind, binds, reason), names in sorted(groups.items()) if kind != "read")
     OUTPUT.write_text(f"""\
 // Made by Integration/builtin-functions from the catalogues of PostgreSQL {" and ".join(versions)}. The rules are there.

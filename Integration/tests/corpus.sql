@@ -44,6 +44,7 @@ setup | CREATE FUNCTION counted_mood(int) RETURNS mood LANGUAGE sql VOLATILE AS 
 setup | CREATE CAST (int AS mood) WITH FUNCTION counted_mood(int)
 setup | CREATE VIEW counting AS SELECT nextval('counter')
 setup | CREATE VIEW scratched AS SELECT * FROM scratch
+setup | CREATE FUNCTION touched(item) RETURNS bigint LANGUAGE sql VOLATILE AS $$ SELECT nextval('counter') $$
 setup | CREATE FUNCTION lies() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN nextval('counter'); END $$
 function twice immutable
 function lies stable
@@ -208,7 +209,7 @@ read | SELECT now(), statement_timestamp(), clock_timestamp(), timeofday(), tran
 read | SELECT pg_sleep(0), pg_typeof(1), pg_relation_size('item'), pg_size_pretty(1024::bigint), pg_column_size(1), pg_get_viewdef('cheap'), pg_get_functiondef('twice'::regproc), has_table_privilege('item', 'SELECT'), obj_description(1, 'pg_class'), pg_client_encoding(), pg_wal_lsn_diff('0/1', '0/0')
 read | SELECT pg_catalog.lower('A'), pg_catalog.now(), "pg_catalog"."count"(*) FROM item
 read | SELECT hashtext('a'), sha256('a'), convert_from('a', 'UTF8'), generate_subscripts(ARRAY[1], 1), lower(int4range(1, 2))
-read | SELECT table_to_xml('sale', true, false, ''), age(timestamp '2024-01-01'), justify_days(interval '40 days')
+read | SELECT age(timestamp '2024-01-01'), justify_days(interval '40 days')
 read [42P02] | SELECT $1
 read [42P02] | SELECT $1::int, $2
 read [42P02] | SELECT * FROM item WHERE id = $1 AND name = $2 LIMIT $3
@@ -257,6 +258,8 @@ write (calls nosuch) | SELECT length(nosuch('a'))
 write (calls nextval, which changes a sequence) | SELECT nextval('counter')
 write (calls nextval) | SELECT pg_catalog.nextval('counter')
 write (calls nextval) | SELECT "nextval"('counter')
+write (calls nextval) | SELECT U&"n\0065xtval"('counter')
+write (calls nextval) | SELECT U&"n!0065xtval" UESCAPE '!' ('counter')
 write (calls nextval) | SELECT NEXTVAL('counter'::regclass)
 write (calls nextval) | SELECT nextval('counter'), touch(1)
 write (calls nextval) | SELECT /* hidden */ nextval /* here */ ('counter')
@@ -294,10 +297,12 @@ write (calls pg_logical_slot_get_changes) +binds | SELECT * FROM pg_logical_slot
 write (calls pg_create_logical_replication_slot) +binds | SELECT pg_create_logical_replication_slot('s', 'test_decoding')
 write (calls pg_replication_origin_create) +binds | SELECT pg_replication_origin_create('o')
 primary (calls pg_export_snapshot) +binds | SELECT pg_export_snapshot()
-write (runs a query) | SELECT query_to_xml('SELECT 1', true, false, '')
-write (runs a query) | SELECT query_to_xml_and_xmlschema('SELECT 1', true, false, '')
-write (runs a query) | SELECT ts_stat('SELECT doc FROM item')
-write (runs a query) | SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, ''b''::tsquery')
+write (runs queries that the statement does not show) | SELECT query_to_xml('SELECT 1', true, false, '')
+write (runs queries that the statement does not show) | SELECT query_to_xml_and_xmlschema('SELECT 1', true, false, '')
+write (calls table_to_xml) | SELECT table_to_xml('sale', true, false, '')
+write (calls database_to_xml) | SELECT database_to_xml(true, false, '')
+write (runs queries that the statement does not show) | SELECT ts_stat('SELECT doc FROM item')
+write (runs queries that the statement does not show) | SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, ''b''::tsquery')
 primary (tells about its own node) | SELECT pg_is_in_recovery()
 primary (calls inet_server_addr) | SELECT inet_server_addr()
 primary (calls pg_postmaster_start_time) | SELECT pg_postmaster_start_time()
@@ -595,6 +600,8 @@ read [25006] | SELECT 1 +++! 2
 read [25006] | SELECT 1::mood
 read [25006] | SELECT * FROM counting
 read [25006] | SELECT lies()
+# A function called as if it were a column.
+read [25006] | SELECT item.touched FROM item
 # A view of an unlogged table.
 read [0A000] | SELECT * FROM scratched
 

@@ -170,10 +170,11 @@ extension BuiltinFunctions {
                 pg_notify
                 """),
         Group(
-            kind: .write, binds: false, reason: "runs a query that it is given as text",
+            kind: .write, binds: false, reason: "runs queries that the statement does not show",
             names: """
-                cursor_to_xml cursor_to_xmlschema query_to_xml query_to_xml_and_xmlschema query_to_xmlschema ts_rewrite \
-                ts_stat
+                cursor_to_xml cursor_to_xmlschema database_to_xml database_to_xml_and_xmlschema database_to_xmlschema \
+                query_to_xml query_to_xml_and_xmlschema query_to_xmlschema schema_to_xml schema_to_xml_and_xmlschema \
+                schema_to_xmlschema table_to_xml table_to_xml_and_xmlschema table_to_xmlschema ts_rewrite ts_stat
                 """),
         Group(
             kind: .write, binds: false, reason: "writes WAL",
@@ -192,7 +193,7 @@ extension BuiltinFunctions {
                 pg_create_physical_replication_slot pg_drop_replication_slot pg_logical_slot_get_binary_changes \
                 pg_logical_slot_get_changes pg_logical_slot_peek_binary_changes pg_logical_slot_peek_changes \
                 pg_replication_origin_advance pg_replication_origin_create pg_replication_origin_drop \
-                pg_replication_origin_progress pg_replication_origin_session_is_setup \
+                pg_replication_origin_oid pg_replication_origin_progress pg_replication_origin_session_is_setup \
                 pg_replication_origin_session_progress pg_replication_origin_session_reset \
                 pg_replication_origin_session_setup pg_replication_origin_xact_reset pg_replication_origin_xact_setup \
                 pg_replication_slot_advance pg_sync_replication_slots
@@ -201,7 +202,7 @@ extension BuiltinFunctions {
             kind: .write, binds: true, reason: "writes large objects or files",
             names: """
                 lo_creat lo_create lo_export lo_from_bytea lo_import lo_put lo_truncate lo_truncate64 lo_unlink lowrite
-                """)
+                """),
     ]
 
     /// All other functions and types, in the order of their bytes, divided by single blanks.
@@ -268,24 +269,23 @@ extension BuiltinFunctions {
         col_description concat concat_ws contjoinsel contsel convert convert_from convert_to corr cos cosd cosh cot \
         cotd count covar_pop covar_samp crc32 crc32c cstring_in cstring_out cstring_recv cstring_send cume_dist \
         cume_dist_final current_database current_query current_schema current_schemas current_setting current_user \
-        currtid2 database_to_xml database_to_xml_and_xmlschema database_to_xmlschema date date_add date_bin date_cmp \
-        date_cmp_timestamp date_cmp_timestamptz date_eq date_eq_timestamp date_eq_timestamptz date_ge date_ge_timestamp \
-        date_ge_timestamptz date_gt date_gt_timestamp date_gt_timestamptz date_in date_larger date_le date_le_timestamp \
-        date_le_timestamptz date_lt date_lt_timestamp date_lt_timestamptz date_mi date_mi_interval date_mii date_ne \
-        date_ne_timestamp date_ne_timestamptz date_out date_part date_pl_interval date_pli date_recv date_send \
-        date_skipsupport date_smaller date_sortsupport date_subtract date_trunc datemultirange daterange \
-        daterange_canonical daterange_subdiff datetime_pl datetimetz_pl dcbrt decode degrees dense_rank \
-        dense_rank_final dexp diagonal diameter dispell_init dispell_lexize dist_bp dist_bs dist_cpoint dist_cpoly \
-        dist_lp dist_ls dist_pathp dist_pb dist_pc dist_pl dist_polyc dist_polyp dist_ppath dist_ppoly dist_ps dist_sb \
-        dist_sl dist_sp div dlog1 dlog10 domain_in domain_recv dpow dround dsimple_init dsimple_lexize dsnowball_init \
-        dsnowball_lexize dsqrt dsynonym_init dsynonym_lexize dtrunc elem_contained_by_multirange \
-        elem_contained_by_range elem_contained_by_range_support encode enum_cmp enum_eq enum_first enum_ge enum_gt \
-        enum_in enum_larger enum_last enum_le enum_lt enum_ne enum_out enum_range enum_recv enum_send enum_smaller \
-        eqjoinsel eqsel erf erfc euc_cn_to_mic euc_cn_to_utf8 euc_jis_2004_to_shift_jis_2004 euc_jis_2004_to_utf8 \
-        euc_jp_to_mic euc_jp_to_sjis euc_jp_to_utf8 euc_kr_to_mic euc_kr_to_utf8 euc_tw_to_big5 euc_tw_to_mic \
-        euc_tw_to_utf8 event_trigger_in event_trigger_out every exp extract factorial family fdw_handler_in \
-        fdw_handler_out first_value float4 float48div float48eq float48ge float48gt float48le float48lt float48mi \
-        float48mul float48ne float48pl float4_accum float4abs float4div float4eq float4ge float4gt float4in \
+        currtid2 date date_add date_bin date_cmp date_cmp_timestamp date_cmp_timestamptz date_eq date_eq_timestamp \
+        date_eq_timestamptz date_ge date_ge_timestamp date_ge_timestamptz date_gt date_gt_timestamp date_gt_timestamptz \
+        date_in date_larger date_le date_le_timestamp date_le_timestamptz date_lt date_lt_timestamp date_lt_timestamptz \
+        date_mi date_mi_interval date_mii date_ne date_ne_timestamp date_ne_timestamptz date_out date_part \
+        date_pl_interval date_pli date_recv date_send date_skipsupport date_smaller date_sortsupport date_subtract \
+        date_trunc datemultirange daterange daterange_canonical daterange_subdiff datetime_pl datetimetz_pl dcbrt \
+        decode degrees dense_rank dense_rank_final dexp diagonal diameter dispell_init dispell_lexize dist_bp dist_bs \
+        dist_cpoint dist_cpoly dist_lp dist_ls dist_pathp dist_pb dist_pc dist_pl dist_polyc dist_polyp dist_ppath \
+        dist_ppoly dist_ps dist_sb dist_sl dist_sp div dlog1 dlog10 domain_in domain_recv dpow dround dsimple_init \
+        dsimple_lexize dsnowball_init dsnowball_lexize dsqrt dsynonym_init dsynonym_lexize dtrunc \
+        elem_contained_by_multirange elem_contained_by_range elem_contained_by_range_support encode enum_cmp enum_eq \
+        enum_first enum_ge enum_gt enum_in enum_larger enum_last enum_le enum_lt enum_ne enum_out enum_range enum_recv \
+        enum_send enum_smaller eqjoinsel eqsel erf erfc euc_cn_to_mic euc_cn_to_utf8 euc_jis_2004_to_shift_jis_2004 \
+        euc_jis_2004_to_utf8 euc_jp_to_mic euc_jp_to_sjis euc_jp_to_utf8 euc_kr_to_mic euc_kr_to_utf8 euc_tw_to_big5 \
+        euc_tw_to_mic euc_tw_to_utf8 event_trigger_in event_trigger_out every exp extract factorial family \
+        fdw_handler_in fdw_handler_out first_value float4 float48div float48eq float48ge float48gt float48le float48lt \
+        float48mi float48mul float48ne float48pl float4_accum float4abs float4div float4eq float4ge float4gt float4in \
         float4larger float4le float4lt float4mi float4mul float4ne float4out float4pl float4recv float4send \
         float4smaller float4um float4up float8 float84div float84eq float84ge float84gt float84le float84lt float84mi \
         float84mul float84ne float84pl float8_accum float8_avg float8_combine float8_corr float8_covar_pop \
@@ -441,11 +441,11 @@ extension BuiltinFunctions {
         pg_node_tree_recv pg_node_tree_send pg_numa_available pg_opclass_is_visible pg_operator_is_visible \
         pg_opfamily_is_visible pg_options_to_table pg_partition_ancestors pg_partition_root pg_partition_tree \
         pg_postmaster_start_time pg_relation_filenode pg_relation_filepath pg_relation_is_publishable \
-        pg_relation_is_updatable pg_relation_size pg_replication_origin_oid pg_sequence_parameters pg_size_bytes \
-        pg_size_pretty pg_sleep pg_sleep_for pg_sleep_until pg_snapshot pg_snapshot_in pg_snapshot_out pg_snapshot_recv \
-        pg_snapshot_send pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name \
-        pg_statistics_obj_is_visible pg_table_is_visible pg_table_size pg_tablespace_databases pg_tablespace_location \
-        pg_tablespace_size pg_timezone_abbrevs pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone pg_timezone_names \
+        pg_relation_is_updatable pg_relation_size pg_sequence_parameters pg_size_bytes pg_size_pretty pg_sleep \
+        pg_sleep_for pg_sleep_until pg_snapshot pg_snapshot_in pg_snapshot_out pg_snapshot_recv pg_snapshot_send \
+        pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name pg_statistics_obj_is_visible \
+        pg_table_is_visible pg_table_size pg_tablespace_databases pg_tablespace_location pg_tablespace_size \
+        pg_timezone_abbrevs pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone pg_timezone_names \
         pg_total_relation_size pg_trigger_depth pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible \
         pg_ts_template_is_visible pg_type_is_visible pg_typeof pg_visible_in_snapshot pg_wal_lsn_diff phraseto_tsquery \
         pi plainto_tsquery plpgsql_call_handler plpgsql_inline_handler plpgsql_validator point point_above point_add \
@@ -477,48 +477,46 @@ extension BuiltinFunctions {
         regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy regrole regrolein regroleout \
         regrolerecv regrolesend regtype regtypein regtypeout regtyperecv regtypesend repeat replace reverse right round \
         row_number row_security_active row_to_json rpad rtrim satisfies_hash_partition scalargejoinsel scalargesel \
-        scalargtjoinsel scalargtsel scalarlejoinsel scalarlesel scalarltjoinsel scalarltsel scale schema_to_xml \
-        schema_to_xml_and_xmlschema schema_to_xmlschema session_user set_bit set_byte set_masklen setweight sha224 \
-        sha256 sha384 sha512 shell_in shell_out shift_jis_2004_to_euc_jis_2004 shift_jis_2004_to_utf8 shobj_description \
-        sign similar_escape similar_to_escape sin sind sinh sjis_to_euc_jp sjis_to_mic sjis_to_utf8 slope \
-        spg_bbox_quad_config spg_box_quad_choose spg_box_quad_config spg_box_quad_inner_consistent \
-        spg_box_quad_leaf_consistent spg_box_quad_picksplit spg_kd_choose spg_kd_config spg_kd_inner_consistent \
-        spg_kd_picksplit spg_poly_quad_compress spg_quad_choose spg_quad_config spg_quad_inner_consistent \
-        spg_quad_leaf_consistent spg_quad_picksplit spg_range_quad_choose spg_range_quad_config \
-        spg_range_quad_inner_consistent spg_range_quad_leaf_consistent spg_range_quad_picksplit spg_text_choose \
-        spg_text_config spg_text_inner_consistent spg_text_leaf_consistent spg_text_picksplit spghandler split_part \
-        sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_agg_combine \
-        string_agg_deserialize string_agg_finalfn string_agg_serialize string_agg_transfn string_to_array \
-        string_to_table strip strpos substr substring sum suppress_redundant_updates_trigger system system_user \
-        table_am_handler_in table_am_handler_out table_to_xml table_to_xml_and_xmlschema table_to_xmlschema tan tand \
-        tanh text text_ge text_gt text_larger text_le text_lt text_pattern_ge text_pattern_gt text_pattern_le \
-        text_pattern_lt text_smaller text_starts_with_support textanycat textcat texteq texteqname textgename \
-        textgtname texticlike texticlike_support texticnlike texticregexeq texticregexeq_support texticregexne textin \
-        textlen textlename textlike textlike_support textltname textne textnename textnlike textout textrecv \
-        textregexeq textregexeq_support textregexne textsend thesaurus_init thesaurus_lexize tid tideq tidge tidgt \
-        tidin tidlarger tidle tidlt tidne tidout tidrecv tidsend tidsmaller time time_cmp time_eq time_ge time_gt \
-        time_hash time_hash_extended time_in time_larger time_le time_lt time_mi_interval time_mi_time time_ne time_out \
-        time_pl_interval time_recv time_send time_smaller time_support timedate_pl timeofday timestamp timestamp_cmp \
-        timestamp_cmp_date timestamp_cmp_timestamptz timestamp_eq timestamp_eq_date timestamp_eq_timestamptz \
-        timestamp_ge timestamp_ge_date timestamp_ge_timestamptz timestamp_gt timestamp_gt_date timestamp_gt_timestamptz \
-        timestamp_hash timestamp_hash_extended timestamp_in timestamp_larger timestamp_le timestamp_le_date \
-        timestamp_le_timestamptz timestamp_lt timestamp_lt_date timestamp_lt_timestamptz timestamp_mi \
-        timestamp_mi_interval timestamp_ne timestamp_ne_date timestamp_ne_timestamptz timestamp_out \
-        timestamp_pl_interval timestamp_recv timestamp_send timestamp_skipsupport timestamp_smaller \
-        timestamp_sortsupport timestamp_support timestamptypmodin timestamptypmodout timestamptz timestamptz_cmp \
-        timestamptz_cmp_date timestamptz_cmp_timestamp timestamptz_eq timestamptz_eq_date timestamptz_eq_timestamp \
-        timestamptz_ge timestamptz_ge_date timestamptz_ge_timestamp timestamptz_gt timestamptz_gt_date \
-        timestamptz_gt_timestamp timestamptz_hash timestamptz_hash_extended timestamptz_in timestamptz_larger \
-        timestamptz_le timestamptz_le_date timestamptz_le_timestamp timestamptz_lt timestamptz_lt_date \
-        timestamptz_lt_timestamp timestamptz_mi timestamptz_mi_interval timestamptz_ne timestamptz_ne_date \
-        timestamptz_ne_timestamp timestamptz_out timestamptz_pl_interval timestamptz_recv timestamptz_send \
-        timestamptz_smaller timestamptztypmodin timestamptztypmodout timetypmodin timetypmodout timetz timetz_cmp \
-        timetz_eq timetz_ge timetz_gt timetz_hash timetz_hash_extended timetz_in timetz_larger timetz_le timetz_lt \
-        timetz_mi_interval timetz_ne timetz_out timetz_pl_interval timetz_recv timetz_send timetz_smaller timetzdate_pl \
-        timetztypmodin timetztypmodout timezone to_ascii to_bin to_char to_date to_hex to_json to_jsonb to_number \
-        to_oct to_regclass to_regcollation to_regnamespace to_regoper to_regoperator to_regproc to_regprocedure \
-        to_regrole to_regtype to_regtypemod to_timestamp to_tsquery to_tsvector transaction_timestamp translate \
-        trigger_in trigger_out trim_array trim_scale trunc ts_debug ts_delete ts_filter ts_headline ts_lexize \
+        scalargtjoinsel scalargtsel scalarlejoinsel scalarlesel scalarltjoinsel scalarltsel scale session_user set_bit \
+        set_byte set_masklen setweight sha224 sha256 sha384 sha512 shell_in shell_out shift_jis_2004_to_euc_jis_2004 \
+        shift_jis_2004_to_utf8 shobj_description sign similar_escape similar_to_escape sin sind sinh sjis_to_euc_jp \
+        sjis_to_mic sjis_to_utf8 slope spg_bbox_quad_config spg_box_quad_choose spg_box_quad_config \
+        spg_box_quad_inner_consistent spg_box_quad_leaf_consistent spg_box_quad_picksplit spg_kd_choose spg_kd_config \
+        spg_kd_inner_consistent spg_kd_picksplit spg_poly_quad_compress spg_quad_choose spg_quad_config \
+        spg_quad_inner_consistent spg_quad_leaf_consistent spg_quad_picksplit spg_range_quad_choose \
+        spg_range_quad_config spg_range_quad_inner_consistent spg_range_quad_leaf_consistent spg_range_quad_picksplit \
+        spg_text_choose spg_text_config spg_text_inner_consistent spg_text_leaf_consistent spg_text_picksplit \
+        spghandler split_part sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg \
+        string_agg_combine string_agg_deserialize string_agg_finalfn string_agg_serialize string_agg_transfn \
+        string_to_array string_to_table strip strpos substr substring sum suppress_redundant_updates_trigger system \
+        system_user table_am_handler_in table_am_handler_out tan tand tanh text text_ge text_gt text_larger text_le \
+        text_lt text_pattern_ge text_pattern_gt text_pattern_le text_pattern_lt text_smaller text_starts_with_support \
+        textanycat textcat texteq texteqname textgename textgtname texticlike texticlike_support texticnlike \
+        texticregexeq texticregexeq_support texticregexne textin textlen textlename textlike textlike_support \
+        textltname textne textnename textnlike textout textrecv textregexeq textregexeq_support textregexne textsend \
+        thesaurus_init thesaurus_lexize tid tideq tidge tidgt tidin tidlarger tidle tidlt tidne tidout tidrecv tidsend \
+        tidsmaller time time_cmp time_eq time_ge time_gt time_hash time_hash_extended time_in time_larger time_le \
+        time_lt time_mi_interval time_mi_time time_ne time_out time_pl_interval time_recv time_send time_smaller \
+        time_support timedate_pl timeofday timestamp timestamp_cmp timestamp_cmp_date timestamp_cmp_timestamptz \
+        timestamp_eq timestamp_eq_date timestamp_eq_timestamptz timestamp_ge timestamp_ge_date timestamp_ge_timestamptz \
+        timestamp_gt timestamp_gt_date timestamp_gt_timestamptz timestamp_hash timestamp_hash_extended timestamp_in \
+        timestamp_larger timestamp_le timestamp_le_date timestamp_le_timestamptz timestamp_lt timestamp_lt_date \
+        timestamp_lt_timestamptz timestamp_mi timestamp_mi_interval timestamp_ne timestamp_ne_date \
+        timestamp_ne_timestamptz timestamp_out timestamp_pl_interval timestamp_recv timestamp_send \
+        timestamp_skipsupport timestamp_smaller timestamp_sortsupport timestamp_support timestamptypmodin \
+        timestamptypmodout timestamptz timestamptz_cmp timestamptz_cmp_date timestamptz_cmp_timestamp timestamptz_eq \
+        timestamptz_eq_date timestamptz_eq_timestamp timestamptz_ge timestamptz_ge_date timestamptz_ge_timestamp \
+        timestamptz_gt timestamptz_gt_date timestamptz_gt_timestamp timestamptz_hash timestamptz_hash_extended \
+        timestamptz_in timestamptz_larger timestamptz_le timestamptz_le_date timestamptz_le_timestamp timestamptz_lt \
+        timestamptz_lt_date timestamptz_lt_timestamp timestamptz_mi timestamptz_mi_interval timestamptz_ne \
+        timestamptz_ne_date timestamptz_ne_timestamp timestamptz_out timestamptz_pl_interval timestamptz_recv \
+        timestamptz_send timestamptz_smaller timestamptztypmodin timestamptztypmodout timetypmodin timetypmodout timetz \
+        timetz_cmp timetz_eq timetz_ge timetz_gt timetz_hash timetz_hash_extended timetz_in timetz_larger timetz_le \
+        timetz_lt timetz_mi_interval timetz_ne timetz_out timetz_pl_interval timetz_recv timetz_send timetz_smaller \
+        timetzdate_pl timetztypmodin timetztypmodout timezone to_ascii to_bin to_char to_date to_hex to_json to_jsonb \
+        to_number to_oct to_regclass to_regcollation to_regnamespace to_regoper to_regoperator to_regproc \
+        to_regprocedure to_regrole to_regtype to_regtypemod to_timestamp to_tsquery to_tsvector transaction_timestamp \
+        translate trigger_in trigger_out trim_array trim_scale trunc ts_debug ts_delete ts_filter ts_headline ts_lexize \
         ts_match_qv ts_match_tq ts_match_tt ts_match_vq ts_parse ts_rank ts_rank_cd ts_token_type ts_typanalyze \
         tsm_handler_in tsm_handler_out tsmatchjoinsel tsmatchsel tsmultirange tsq_mcontained tsq_mcontains tsquery \
         tsquery_and tsquery_cmp tsquery_eq tsquery_ge tsquery_gt tsquery_le tsquery_lt tsquery_ne tsquery_not \

@@ -13,7 +13,7 @@ public struct Catalogue: Sendable, Equatable {
     /// Names (of any schema) of tables, sequences and materialized views that are UNLOGGED.
     public var unloggedRelations: Set<String>
     /// Patterns (`*` stands for any characters, `schema.name` or `name`) of functions that only read, whatever the
-    /// catalogue says: `read_functions`.
+    /// catalogue says: `read_functions`. A pattern with a schema matches only calls that name the schema.
     public var readFunctions: [String]
     /// Patterns of functions that write, whatever the catalogue says: `write_functions`. They win over `readFunctions`.
     public var writeFunctions: [String]

@@ -8,7 +8,7 @@ public struct Classifier: ~Copyable {
         public let statementClass: StatementClass
         /// `/* martlet: route=primary */` in front of or within the text.
         public let override: RouteOverride?
-        /// Unparsed, and seen for the first time since it was last forgotten.
+        /// Its shape was not known, so it was parsed.
         public let isMiss: Bool
 
         public init(statementClass: StatementClass, override: RouteOverride?, isMiss: Bool) {

@@ -118,7 +118,7 @@ struct Lexer {
         case UInt8(ascii: "n") where next == UInt8(ascii: "'"):
             return self.string(text, start, quote: start &+ 1, escapes: !self.standardConformingStrings)
         case UInt8(ascii: "b") where next == UInt8(ascii: "'"), UInt8(ascii: "x") where next == UInt8(ascii: "'"):
-            return self.string(text, start, quote: start &+ 1, escapes: false)
+            return self.string(text, start, quote: start &+ 1, escapes: false, doubles: false)
         case UInt8(ascii: "u") where next == UInt8(ascii: "&") && text.byte(start &+ 2) == UInt8(ascii: "'"):
             return self.string(text, start, quote: start &+ 2, escapes: false)
         case UInt8(ascii: "u") where next == UInt8(ascii: "&") && text.byte(start &+ 2) == UInt8(ascii: "\""):
@@ -144,7 +144,13 @@ struct Lexer {
 
     // MARK: Literals
 
-    private mutating func string(_ text: Span<UInt8>, _ start: Int, quote: Int, escapes: Bool) -> Token {
+    /// - Parameters:
+    ///   - quote: where the opening quote stands.
+    ///   - escapes: whether a backslash takes the next character's meaning away.
+    ///   - doubles: whether two quotes are one; else each ends the literal.
+    private mutating func string(
+        _ text: Span<UInt8>, _ start: Int, quote: Int, escapes: Bool, doubles: Bool = true
+    ) -> Token {
         var index = quote &+ 1
         while index < text.count {
             let byte = text[index]
@@ -152,7 +158,7 @@ struct Lexer {
                 index &+= 2
             } else if byte != UInt8(ascii: "'") {
                 index &+= 1
-            } else if text.byte(index &+ 1) == UInt8(ascii: "'") {
+            } else if doubles && text.byte(index &+ 1) == UInt8(ascii: "'") {
                 index &+= 2
             } else if let next = Self.continuation(text, index &+ 1) {
                 index = next
@@ -161,25 +167,6 @@ struct Lexer {
             }
         }
         return self.token(.unterminated, start, text.count)
-    }
-
-    /// Where a literal goes on that was closed in front of `index`: behind a quote that only white space with a line break,
-    /// and line comments, divide from it.
-    private static func continuation(_ text: Span<UInt8>, _ index: Int) -> Int? {
-        var index = index
-        var hasNewline = false
-        while index < text.count {
-            let byte = text[index]
-            if byte == UInt8(ascii: "'") { return hasNewline ? index &+ 1 : nil }
-            if byte == UInt8(ascii: "-"), text.byte(index &+ 1) == UInt8(ascii: "-") {
-                index = Self.lineEnd(text, index)
-                continue
-            }
-            guard Self.isSpace(byte) else { return nil }
-            hasNewline = hasNewline || Self.isNewline(byte)
-            index &+= 1
-        }
-        return nil
     }
 
     /// `$1`, or a literal between `$tag$` and `$tag$`.
@@ -203,58 +190,6 @@ struct Lexer {
             index &+= max(same, 1)
         }
         return self.token(.unterminated, start, text.count)
-    }
-
-    /// Behind a number: decimal, with fraction and exponent, and the notations of PostgreSQL 16 (`0x1F`, `1_000`).
-    private static func numberEnd(_ text: Span<UInt8>, _ start: Int) -> Int {
-        if text[start] == UInt8(ascii: "0"), let end = Self.radixEnd(text, start &+ 1) { return end }
-        var index = Self.digitsEnd(text, start)
-        // `1..2` is a range of PL/pgSQL.
-        if text.byte(index) == UInt8(ascii: "."), text.byte(index &+ 1) != UInt8(ascii: ".") {
-            index = Self.digitsEnd(text, index &+ 1)
-        }
-        if text.byte(index) | 0x20 == UInt8(ascii: "e") {
-            let sign = text.byte(index &+ 1)
-            let digits = sign == UInt8(ascii: "+") || sign == UInt8(ascii: "-") ? index &+ 2 : index &+ 1
-            if Self.isDigit(text.byte(digits)) { index = Self.digitsEnd(text, digits) }
-        }
-        return index
-    }
-
-    private static func digitsEnd(_ text: Span<UInt8>, _ start: Int) -> Int {
-        var index = start
-        while Self.isDigit(text.byte(index))
-            || text.byte(index) == UInt8(ascii: "_") && index > start && Self.isDigit(text.byte(index &+ 1))
-        { index &+= 1 }
-        return index
-    }
-
-    private static func radixEnd(_ text: Span<UInt8>, _ start: Int) -> Int? {
-        let radix = text.byte(start) | 0x20
-        guard radix == UInt8(ascii: "x") || radix == UInt8(ascii: "o") || radix == UInt8(ascii: "b") else { return nil }
-        var index = start &+ 1
-        while true {
-            let byte = text.byte(index)
-            let isHex =
-                radix == UInt8(ascii: "x") && byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "f")
-            guard Self.isDigit(byte) || isHex || byte == UInt8(ascii: "_") else { break }
-            index &+= 1
-        }
-        return index > start &+ 1 ? index : nil
-    }
-
-    /// Behind a run of operator characters, which a comment ends.
-    private static func operatorEnd(_ text: Span<UInt8>, _ start: Int) -> Int {
-        var index = start &+ 1
-        while index < text.count {
-            let byte = text[index]
-            guard Self.isOperator(byte) else { break }
-            let next = text.byte(index &+ 1)
-            if byte == UInt8(ascii: "-") && next == byte { break }
-            if byte == UInt8(ascii: "/") && next == UInt8(ascii: "*") { break }
-            index &+= 1
-        }
-        return index
     }
 
     // MARK: Comments
@@ -291,51 +226,4 @@ struct Lexer {
     private mutating func note(_ text: Span<UInt8>, _ start: Int, _ end: Int) {
         if self.override == nil { self.override = RouteOverride(comment: text, from: start, to: end) }
     }
-
-    private static func lineEnd(_ text: Span<UInt8>, _ start: Int) -> Int {
-        var index = start
-        while index < text.count, !Self.isNewline(text[index]) { index &+= 1 }
-        return index
-    }
-
-    // MARK: Characters
-
-    @inline(__always)
-    static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || byte >= 0x09 && byte <= 0x0D }
-
-    @inline(__always)
-    static func isNewline(_ byte: UInt8) -> Bool { byte == 0x0A || byte == 0x0D }
-
-    @inline(__always)
-    static func isDigit(_ byte: UInt8) -> Bool { byte &- UInt8(ascii: "0") < 10 }
-
-    /// Letters, `_` and every byte that is not ASCII.
-    @inline(__always)
-    static func isWordStart(_ byte: UInt8) -> Bool {
-        (byte | 0x20) &- UInt8(ascii: "a") < 26 || byte == UInt8(ascii: "_") || byte >= 0x80
-    }
-
-    @inline(__always)
-    static func isTagPart(_ byte: UInt8) -> Bool { Self.isWordStart(byte) || Self.isDigit(byte) }
-
-    @inline(__always)
-    static func isWordPart(_ byte: UInt8) -> Bool { Self.isTagPart(byte) || byte == UInt8(ascii: "$") }
-
-    @inline(__always)
-    static func isOperator(_ byte: UInt8) -> Bool {
-        switch byte {
-        case UInt8(ascii: "~"), UInt8(ascii: "!"), UInt8(ascii: "@"), UInt8(ascii: "#"), UInt8(ascii: "^"),
-            UInt8(ascii: "&"), UInt8(ascii: "|"), UInt8(ascii: "`"), UInt8(ascii: "?"), UInt8(ascii: "+"),
-            UInt8(ascii: "-"), UInt8(ascii: "*"), UInt8(ascii: "/"), UInt8(ascii: "%"), UInt8(ascii: "<"),
-            UInt8(ascii: ">"), UInt8(ascii: "="):
-            true
-        default: false
-        }
-    }
-}
-
-extension Span<UInt8> {
-    /// The byte at a position, 0 behind the end: no rule of the lexer has a use for NUL.
-    @inline(__always)
-    func byte(_ index: Int) -> UInt8 { index < self.count ? self[index] : 0 }
 }

@@ -34,13 +34,13 @@ import Glibc
         unsafe pg_query__parse_result__free_unpacked(self.root, nil)
     }
 
-    /// The statements of the text. No node may be used longer than its tree.
-    func statements() -> [Node] {
+    /// Calls with each statement of the text; the nodes live no longer than the call.
+    func map<Value>(_ body: (Node) -> Value) -> [Value] {
         let root = unsafe Node(UnsafeRawPointer(self.root))
-        return root.nodes("stmts").compactMap { $0.node("stmt") }
+        return root.nodes("stmts").compactMap { $0.node("stmt") }.map(body)
     }
 
-    /// One message of the tree. It lives as long as the tree.
+    /// One message of the tree, as long as the tree lives.
     @safe struct Node {
         private let message: UnsafePointer<ProtobufCMessage>
 
@@ -98,14 +98,11 @@ import Glibc
         }
 
         /// Calls with each node in each field, in the order of the fields.
-        ///
-        /// - Parameter skipped: the name of a field that is left out.
-        func forEachChild(except skipped: String? = nil, _ body: (Node) -> Void) {
+        func forEachChild(_ body: (Node) -> Void) {
             let descriptor = unsafe self.message.pointee.descriptor.pointee
             for index in 0..<Int(unsafe descriptor.n_fields) {
                 let field = unsafe descriptor.fields + index
                 guard unsafe field.pointee.type == PROTOBUF_C_TYPE_MESSAGE else { continue }
-                if let skipped, unsafe String(cString: field.pointee.name) == skipped { continue }
                 unsafe self.forEach(field, body)
             }
         }

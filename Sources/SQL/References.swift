@@ -95,7 +95,7 @@ struct References {
     // MARK: Functions
 
     private mutating func call(_ node: ParseTree.Node) {
-        let names = node.nodes("funcname").compactMap { $0.string("sval") ?? $0.string("str") }
+        let names = node.nodes("funcname").compactMap { $0.string("sval") }
         guard let name = names.last else { return }
         let schema = names.count > 1 ? names[names.count - 2] : nil
         let call = self.catalogue.call(name, schema: schema)

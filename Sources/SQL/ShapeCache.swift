@@ -1,3 +1,5 @@
+import Glibc
+
 /// The classes of shapes seen before. Bounded by their number and by the bytes of the shapes together; of the full cache
 /// those go that were not used since the clock's hand last passed.
 struct ShapeCache {
@@ -52,7 +54,8 @@ struct ShapeCache {
         for index in shape.indices { bytes.append(shape[index]) }
         if (self.entries.count + 1) * 4 > self.slots.count * 3 { self.grow() }
         self.byteCount += bytes.count
-        self.entries.append(Entry(shape: bytes, hash: hash, statementClass: statementClass, isUsed: true))
+        // Unused at first: shapes that come once do not push out those that come again.
+        self.entries.append(Entry(shape: bytes, hash: hash, statementClass: statementClass, isUsed: false))
         self.place(hash, self.entries.count)
     }
 
@@ -89,9 +92,13 @@ struct ShapeCache {
 
     @inline(__always)
     private static func equal(_ one: Span<UInt8>, _ other: [UInt8]) -> Bool {
-        guard one.count == other.count else { return false }
+        let count = one.count
+        guard count == other.count else { return false }
         return unsafe one.withUnsafeBytes { one in
-            unsafe other.withUnsafeBytes { other in unsafe one.elementsEqual(other) }
+            unsafe other.withUnsafeBytes { other in
+                guard let one = one.baseAddress, let other = other.baseAddress else { return true }
+                return unsafe memcmp(one, other, count) == 0
+            }
         }
     }
 
@@ -113,6 +120,8 @@ struct ShapeCache {
             self.slots[slot] = UInt32(truncatingIfNeeded: self.hand + 1)
             self.entries.swapAt(self.hand, last)
         }
+        // What moved here was added last: it has a whole round to be used.
+        self.hand += 1
         self.byteCount -= self.entries[last].shape.count
         self.entries.removeLast()
     }

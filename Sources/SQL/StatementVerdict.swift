@@ -73,13 +73,11 @@ struct StatementVerdict {
         guard let explained = statement.node("query") else { return Self(.write, "explains nothing") }
         let verdict = Self(of: explained, catalogue)
         if verdict.kind == .read { return Self(.read, "explains a statement that only reads") }
-        // The last of equal options holds; that it may be switched off is believed only of a word.
+        // Only a word switches it off: of a literal the shape has kept nothing. PostgreSQL takes the last of equal options.
         let analyzes = statement.nodes("options").contains { option in
             guard option.string("defname") == "analyze" else { return false }
-            return switch option.node("arg")?.string("sval") {
-            case "false", "off": false;
-            default: true
-            }
+            let value = option.node("arg")?.string("sval")
+            return value != "false" && value != "off"
         }
         if analyzes {
             var analyzed = Self(verdict.kind, "is EXPLAIN ANALYZE of a statement that \(verdict.reason)")
@@ -140,7 +138,7 @@ struct StatementVerdict {
             let value = option.node("arg")
             switch option.string("defname") {
             case "transaction_isolation":
-                switch value?.node("sval")?.string("sval") ?? value?.node("val")?.string("str") {
+                switch value?.node("sval")?.string("sval") {
                 case "read uncommitted": modes.isolation = .readUncommitted
                 case "read committed": modes.isolation = .readCommitted
                 case "repeatable read": modes.isolation = .repeatableRead
@@ -201,6 +199,6 @@ struct StatementVerdict {
 extension ParseTree.Node {
     /// Whether a constant is an integer other than 0: so the grammar writes the values of modes.
     fileprivate var constantIsTrue: Bool {
-        (self.node("ival") ?? self.node("val"))?.integer("ival") ?? 0 != 0
+        self.node("ival")?.integer("ival") ?? 0 != 0
     }
 }

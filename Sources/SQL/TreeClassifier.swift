@@ -2,21 +2,24 @@
 enum TreeClassifier {
     /// The class of a text, by its shape.
     static func classify(_ shape: Span<UInt8>, _ catalogue: Catalogue) -> StatementClass {
-        if shape.isEmpty { return StatementClass(kind: .read, reason: "is empty") }
+        if shape.isEmpty { return Self.empty }
         guard !NestingDepth.exceedsLimit(shape) else {
             return Self.unparsed("is nested deeper than \(NestingDepth.limit) levels")
         }
         guard let tree = ParseTree(shape) else { return Self.unparsed("is not understood by the parser") }
-        return Self.combine(tree.statements().map { StatementVerdict(of: $0, catalogue) })
+        return Self.combine(tree.map { StatementVerdict(of: $0, catalogue) })
     }
 
+    private static let empty = StatementClass(kind: .read, reason: "is empty")
+
+    /// It may be of a newer syntax, and so anything.
     private static func unparsed(_ reason: String) -> StatementClass {
         StatementClass(kind: .write, reason: reason, bindsTransaction: true, changesCatalogue: true, isUnparsed: true)
     }
 
     /// The strictest of several statements decides.
     private static func combine(_ verdicts: [StatementVerdict]) -> StatementClass {
-        guard var strictest = verdicts.first else { return StatementClass(kind: .read, reason: "is empty") }
+        guard var strictest = verdicts.first else { return Self.empty }
         for verdict in verdicts.dropFirst() where verdict.kind > strictest.kind { strictest = verdict }
         if verdicts.count > 1 {
             if verdicts.contains(where: \.endsOrBeginsTransaction) {

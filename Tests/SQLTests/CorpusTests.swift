@@ -1,6 +1,7 @@
 import Foundation
-import SQL
 import Testing
+
+@testable import SQL
 
 /// The classes of the statements in Integration/tests/corpus.sql; its head says what a line means.
 @Suite struct CorpusTests {
@@ -67,6 +68,36 @@ import Testing
                 #expect(found.bindsTransaction == line.flags.contains("+binds"), "\(place)")
                 #expect(found.changesCatalogue == line.flags.contains("+catalogue"), "\(place)")
             }
+        }
+    }
+
+    /// What stands between the tokens has no say, nor have the contents of literals.
+    @Test(arguments: [" /* ' /* -- */ $$ */ ", "\n-- it's \" \n", "\t\u{C}\r\n"])
+    func commentsAndWhiteSpaceChangeNothing(separator: String) throws {
+        let corpus = try Corpus()
+        var subject = Subject(corpus.catalogue)
+        for line in corpus.lines {
+            let text = Array(line.statement.utf8)
+            var spaced: [UInt8] = Array(separator.utf8)
+            var lexer = Lexer(standardConformingStrings: true)
+            var wasString = false
+            while true {
+                let token = lexer.next(text.span)
+                if token.kind == .end { break }
+                // Behind a line break the second of two literals would go on with the first.
+                if !(wasString && token.kind == .string) {
+                    spaced += Array(separator.utf8)
+                } else {
+                    spaced.append(0x20)
+                }
+                spaced += text[token.start..<token.end]
+                wasString = token.kind == .string
+            }
+            let found = subject(spaced).statementClass
+            let expected = subject(line.statement).statementClass
+            #expect(found.kind == expected.kind, "line \(line.number): \(String(decoding: spaced, as: UTF8.self))")
+            #expect(found.reason == expected.reason, "line \(line.number)")
+            #expect(found.transaction == expected.transaction, "line \(line.number)")
         }
     }
 }

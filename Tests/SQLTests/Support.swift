@@ -1,4 +1,3 @@
-import Foundation
 import SQL
 
 /// Calls for texts; spans of temporary arrays cannot stand in an expression.
