@@ -179,7 +179,7 @@ def routed(start_proxy: Callable[..., Proxy], request: pytest.FixtureRequest) ->
         proxy = start_proxy(
             cluster.primary, settings={"check_interval": "200ms"} | (settings or {}), databases=databases)
         made = Routed(cluster, proxy, database)
-        made.wait_known()
+        made.wait_known(reads=entry.get("pool_mode") != "session")
         return made
 
     return start
