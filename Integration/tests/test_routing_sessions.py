@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from common import wait_until
+from rawpg import FLUSH, SYNC, Connection, bind, describe, execute, parse
 from routing import WHERE, Crowd, Routed
 
 pytestmark = pytest.mark.martlet("routing")
@@ -142,6 +143,18 @@ def test_batches_of_the_extended_protocol(route: Routed) -> None:
         names = {route.cluster.name_of(cursor.fetchone()[0]) for cursor in reads}
         assert len(names) == 1 and names <= set(route.cluster.replicas)
         assert {route.cluster.name_of(mixed[index].fetchone()[0]) for index in (0, 2)} == {"primary"}
+
+
+@pytest.mark.parametrize("sql, expected", [(WHERE, "replica"), ("SELECT writes(1)", "primary")])
+def test_a_batch_that_is_flushed_first(route: Routed, sql: str, expected: str) -> None:
+    """Parse and Describe with a Flush, as asyncpg and others do: what is there by then decides, and is answered."""
+    with Connection(route.proxy.host, route.proxy.port, timeout=5) as client:
+        client.login()
+        client.send(parse(sql, "s"), describe("S", "s"), FLUSH)
+        client.read_until("T")
+        answers = client.ask(bind("s"), execute(), SYNC)
+        row = next(answer for answer in answers if answer.kind == "D")
+        assert route.cluster.name_of(int(row.values()[0])).startswith(expected)
 
 
 def test_a_large_batch(route: Routed) -> None:
