@@ -70,7 +70,8 @@ def test_backends_terminated(routed: Callable[..., Routed], wanted: int) -> None
     with Readers(route) as readers, route.direct("replica1") as replica:
         def terminate() -> None:
             # All at once: who is ended after its answer has nothing to be retried.
-            replica.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", (readers.running("replica1"),))
+            pids = readers.running("replica1")
+            replica.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", (pids,))
 
         while counted(route) - before < wanted:
             readers.round(terminate)

@@ -153,7 +153,7 @@ def test_a_batch_that_is_flushed_first(route: Routed, sql: str, expected: str) -
         client.send(parse(sql, "s"), describe("S", "s"), FLUSH)
         client.read_until("T")
         answers = client.ask(bind("s"), execute(), SYNC)
-        row = next(answer for answer in answers if answer.kind == "D")
+        row = next(answer for answer in answers if answer.type == "D")
         assert route.cluster.name_of(int(row.values()[0])).startswith(expected)
 
 
