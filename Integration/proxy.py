@@ -275,7 +275,7 @@ class Proxy:
         """How many servers its router keeps connections of its own to."""
         if not any("routing=" in str(value) for value in self.databases.values()):
             return 0
-        return len(self.show("NODES"))
+        return len({(row["addr"], row["port"]) for row in self.show("NODES")})
 
     # Use
 

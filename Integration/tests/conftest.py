@@ -179,10 +179,7 @@ def routed(start_proxy: Callable[..., Proxy], request: pytest.FixtureRequest) ->
         proxy = start_proxy(
             cluster.primary, settings={"check_interval": "200ms"} | (settings or {}), databases=databases)
         made = Routed(cluster, proxy, database)
-        if entry.get("pool_mode") == "session":
-            made.wait_roles()
-        else:
-            made.wait_known()
+        made.wait_known(reads=entry.get("pool_mode") != "session")
         return made
 
     return start

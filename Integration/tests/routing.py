@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,21 +58,33 @@ class Routed:
         """The line of SHOW ROUTES."""
         return next(row for row in self.proxy.show("ROUTES") if row["database"] == database)
 
+    def spread(self, count: int, dbname: str = "app") -> Counter[str]:
+        """Where the first reads of so many new clients run.
+
+        One client's reads do not tell: until the next sample it stays with the replica that it has read from.
+        """
+        where: Counter[str] = Counter()
+        for _ in range(count):
+            with self.connect(dbname) as connection:
+                where[self.where(connection)] += 1
+        return where
+
+    def states(self) -> dict[str, str]:
+        """Whether the proxy takes each server for up, from SHOW NODES."""
+        return {self.cluster.name_of(int(row["port"])): row["state"] for row in self.proxy.show("NODES")}
+
     def roles(self) -> dict[str, str]:
         """What the proxy takes each server for, from SHOW NODES."""
         return {self.cluster.name_of(int(row["port"])): row["role"] for row in self.proxy.show("NODES")}
 
-    def wait_roles(self, timeout: float = 10) -> None:
-        """Waits until the proxy has found out all roles."""
+    def wait_known(self, timeout: float = 10, reads: bool = True) -> None:
+        """Waits until the proxy has found out all roles, and reads go to replicas."""
         expected = {
             name: "primary" if name == self.cluster.primary_name else "replica" for name in self.cluster.nodes}
         wait_until(lambda: self.roles() == expected, f"the roles are {expected}", timeout)
-
-    def wait_known(self, timeout: float = 10) -> None:
-        """Waits until the proxy has found out all roles, and reads go to replicas."""
-        self.wait_roles(timeout)
-        with self.connect() as connection:
-            self.wait_replica(connection, timeout)
+        if reads:
+            with self.connect() as connection:
+                self.wait_replica(connection, timeout)
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
@@ -86,7 +99,10 @@ class Routed:
 
 
 class Crowd:
-    """Threads that do the same until `stop`, each with its own number; what one of them raises, `stop` raises."""
+    """Threads that do the same until `stop`, each with its own number; what one of them raises, `stop` raises.
+
+    As a context it stops at the end, whatever has happened.
+    """
 
     def __init__(self, count: int, work: Callable[[int, threading.Event], None]) -> None:
         self.ended = threading.Event()
@@ -95,6 +111,14 @@ class Crowd:
             threading.Thread(target=self._run, args=(work, number), daemon=True) for number in range(count)]
         for thread in self._threads:
             thread.start()
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.ended.set()
+        if kind is None:
+            self.stop()
 
     def _run(self, work: Callable[[int, threading.Event], None], number: int) -> None:
         try:

@@ -29,13 +29,10 @@ class Readers:
 
     def run(self, seconds: float) -> Readers:
         """Reads that long, or until a number has fallen."""
-        writer = Crowd(1, self._write)
-        readers = Crowd(READERS, self._read)
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not readers.ended.is_set() and not self.fallen.wait(0.1):
-            pass
-        readers.stop()
-        writer.stop()
+        with Crowd(1, self._write), Crowd(READERS, self._read) as readers:
+            while time.monotonic() < deadline and not readers.ended.is_set() and not self.fallen.wait(0.1):
+                pass
         return self
 
     def _write(self, _: int, ended: threading.Event) -> None:

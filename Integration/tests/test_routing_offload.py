@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from common import wait_until
@@ -39,15 +40,14 @@ def test_most_reads_leave_the_primary(routed: Callable[..., Routed]) -> None:
                     where[route.cluster.name_of(port)] += 1
 
     before = route.routes()
-    crowd = Crowd(30, visit)
-    crowd.wait(5)
-    crowd.stop()
+    with Crowd(30, visit) as crowd:
+        crowd.wait(5)
     after = route.routes()
     on_replicas = sum(where[name] for name in route.cluster.replicas)
     print(f"{on_replicas / where.total():.1%} of {where.total()} reads on replicas: {dict(where)}")
     assert on_replicas >= 0.9 * where.total()
     assert all(where[name] for name in route.cluster.replicas), "both replicas take part"
-    assert after[REPLICA_READS] - before[REPLICA_READS] == on_replicas
+    assert after[REPLICA_READS] - before[REPLICA_READS] == pytest.approx(on_replicas, rel=0.01)
     assert after[WRITES] > before[WRITES]
 
 
@@ -70,6 +70,7 @@ def test_reads_leave_the_primary_soon_after_the_replica_has_caught_up(routed: Ca
 
 
 def test_the_primary_takes_its_share_if_told_so(routed: Callable[..., Routed]) -> None:
+<<<<<<< HEAD
     route = routed(primary_reads="always", load_balance="round_robin", read_after_write="off")
     with route.connect() as connection:
         assert {route.where(connection) for _ in range(30)} == set(route.cluster.nodes)
@@ -79,6 +80,15 @@ def test_weights(routed: Callable[..., Routed]) -> None:
     route = routed(load_balance="random", weights="1,1,4", read_after_write="off")
     with route.connect() as connection:
         where = Counter(route.where(connection) for _ in range(1000))
+=======
+    route = routed(primary_reads="always", load_balance="round_robin")
+    assert set(route.spread(30)) == set(route.cluster.nodes)
+
+
+def test_weights(routed: Callable[..., Routed]) -> None:
+    route = routed(load_balance="random", weights="1,1,4")
+    where = route.spread(300)
+>>>>>>> lab
     print(dict(where))
     assert where["primary"] == 0
     assert 2 < where["replica2"] / where["replica1"] < 8
@@ -90,7 +100,7 @@ def test_a_role_for_all_statements(routed: Callable[..., Routed], mode: str, exp
     route = routed(others={"fixed": {"routing": mode, "load_balance": "round_robin", "read_after_write": "off"}})
     with route.connect("fixed") as connection:
         wait_until(lambda: route.where(connection) in expected, "the role is found")
-        assert {route.where(connection) for _ in range(10)} == expected
+        assert set(route.spread(30, "fixed")) == expected
         with connection.transaction():
             assert route.where(connection) in expected
             assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (mode == "replica",)
@@ -100,21 +110,16 @@ def test_late_replicas_take_no_reads(routed: Callable[..., Routed]) -> None:
     """Out when the lag is over the limit, in again when it is well below."""
     route = routed(schema=SCHEMA, max_replica_lag="1s")
     with route.connect() as reader, route.connect() as writer:
-        writes = Crowd(1, lambda _, ended: keep_writing(writer, ended))
-        with route.standing_still():
-            wait_until(lambda: route.where(reader) == "primary", "both replicas are out", 10)
-        route.wait_replica(reader)
-        writes.stop()
+        with Crowd(1, lambda _, ended: keep_writing(writer, ended)):
+            with route.standing_still():
+                wait_until(lambda: route.where(reader) == "primary", "both replicas are out", 10)
+            route.wait_replica(reader)
 
 
 def test_no_replica_and_no_fallback(routed: Callable[..., Routed]) -> None:
     """primary_reads=never: rather an error than a read on the primary."""
-    import psycopg
-
     route = routed(schema=SCHEMA, max_replica_lag="1s", primary_reads="never")
     with route.connect() as reader, route.connect() as writer:
-        writes = Crowd(1, lambda _, ended: keep_writing(writer, ended))
-
         def refused() -> bool:
             try:
                 assert route.is_replica(reader)
@@ -123,11 +128,10 @@ def test_no_replica_and_no_fallback(routed: Callable[..., Routed]) -> None:
                 assert error.sqlstate, error
                 return True
 
-        with route.standing_still():
+        with Crowd(1, lambda _, ended: keep_writing(writer, ended)), route.standing_still():
             wait_until(refused, "reads are refused", 20)
-        writes.stop()
 
 
-def keep_writing(connection: object, ended: threading.Event) -> None:
+def keep_writing(connection: psycopg.Connection, ended: threading.Event) -> None:
     while not ended.wait(0.02):
-        connection.execute("INSERT INTO visits VALUES (1, 1)")  # type: ignore[attr-defined]
+        connection.execute("INSERT INTO visits VALUES (1, 1)")

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import ForeignKey, String, create_engine, func, literal_column, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
+from common import wait_until
 from routing import WHERE, Crowd, Routed
 
 pytestmark = pytest.mark.martlet("routing")
@@ -81,9 +82,8 @@ def test_sqlalchemy_reads_on_replicas(routed: Callable[..., Routed]) -> None:
                     transactions[route.cluster.name_of(port)] += 1
                 session.rollback()
 
-    crowd = Crowd(10, work)
-    crowd.wait(5)
-    crowd.stop()
+    with Crowd(10, work) as crowd:
+        crowd.wait(5)
     engine.dispose()
     on_replicas = sum(transactions[name] for name in route.cluster.replicas)
     print(f"{on_replicas / transactions.total():.1%} of {transactions.total()} reading transactions: {transactions}")
@@ -112,6 +112,12 @@ def begin(route: Routed) -> psycopg.Connection:
     return route.connect(autocommit=False)
 
 
+def begins_on_a_replica(route: Routed, connection: psycopg.Connection) -> bool:
+    """Whether a new transaction has its first read on a replica; if it has, the transaction is left open."""
+    connection.rollback()
+    return route.is_replica(connection)
+
+
 def test_the_first_statement_decides(routed: Callable[..., Routed]) -> None:
     route = routed(schema=SCHEMA, transaction_routing="promote")
     with begin(route) as connection:
@@ -127,7 +133,7 @@ def test_a_write_moves_the_transaction(routed: Callable[..., Routed], prepare: b
     route = routed(schema=SCHEMA, transaction_routing="promote")
     with begin(route) as connection:
         for _ in range(3):
-            assert route.is_replica(connection)
+            wait_until(lambda: begins_on_a_replica(route, connection), "back on a replica")
             connection.execute("INSERT INTO people (name) VALUES (%s)", ("new",), prepare=prepare)
             assert route.where(connection) == "primary", "it stays there"
             connection.rollback()

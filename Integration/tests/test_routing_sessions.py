@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 import asyncpg
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from common import wait_until
+from rawpg import FLUSH, SYNC, Connection, bind, describe, execute, parse
 from routing import WHERE, Crowd, Routed
 
 pytestmark = pytest.mark.martlet("routing")
@@ -97,7 +99,7 @@ def test_read_only_transaction_of_psycopg(route: Routed) -> None:
 @pytest.mark.parametrize("how", ["startup", "characteristics"])
 def test_serializable_sessions_read_on_the_primary(routed: Callable[..., Routed], how: str) -> None:
     """A standby refuses that level."""
-    route = routed(schema=SCHEMA, pool_mode="transaction" if how == "startup" else "session")
+    route = routed(schema=SCHEMA, pool_mode="session")
     options = {"options": "-c default_transaction_isolation=serializable"} if how == "startup" else {}
     with route.connect(**options) as connection:
         if how == "characteristics":
@@ -143,6 +145,18 @@ def test_batches_of_the_extended_protocol(route: Routed) -> None:
         assert {route.cluster.name_of(mixed[index].fetchone()[0]) for index in (0, 2)} == {"primary"}
 
 
+@pytest.mark.parametrize("sql, expected", [(WHERE, "replica"), ("SELECT writes(1)", "primary")])
+def test_a_batch_that_is_flushed_first(route: Routed, sql: str, expected: str) -> None:
+    """Parse and Describe with a Flush, as asyncpg and others do: what is there by then decides, and is answered."""
+    with Connection(route.proxy.host, route.proxy.port, timeout=5) as client:
+        client.login()
+        client.send(parse(sql, "s"), describe("S", "s"), FLUSH)
+        client.read_until("T")
+        answers = client.ask(bind("s"), execute(), SYNC)
+        row = next(answer for answer in answers if answer.type == "D")
+        assert route.cluster.name_of(int(row.values()[0])).startswith(expected)
+
+
 def test_a_large_batch(route: Routed) -> None:
     """Longer than what is held back to be decided: the primary, and in order."""
     with route.connect() as connection, connection.pipeline():
@@ -163,15 +177,17 @@ def test_prepared_statements_on_all_nodes(routed: Callable[..., Routed]) -> None
     with route.connect() as connection:
         connection.prepare_threshold = 0
         seen = set()
-        for n in range(12):
+
+        def everywhere() -> bool:
+            n = random.randrange(1000)
             if n % 4 == 3:
                 connection.execute("UPDATE things SET n = n WHERE n = %s", (n,))
             number, port = connection.execute(query, (n,)).fetchone()
             assert number == n
             seen.add(route.cluster.name_of(port))
-            if n % 4 == 3:
-                route.wait_replica(connection)
-        assert seen == set(route.cluster.nodes)
+            return seen == set(route.cluster.nodes)
+
+        wait_until(everywhere, "it has run on every server")
 
 
 def test_asyncpg_on_all_nodes(routed: Callable[..., Routed]) -> None:
@@ -201,17 +217,18 @@ def test_settings_follow_from_node_to_node(routed: Callable[..., Routed]) -> Non
         connection.execute("SET DateStyle = 'German'")
         connection.execute("SET application_name = 'wanderer'")
         seen = set()
-        for turn in range(12):
-            if turn % 4 == 3:
+
+        def everywhere() -> bool:
+            if random.random() < 0.25:
                 connection.execute("UPDATE things SET n = n WHERE n = 1")
             *settings, port = connection.execute(
                 "SELECT current_setting('TimeZone'), current_setting('DateStyle'), current_setting('application_name'),"
                 " current_setting('statement_timeout'), current_setting('search_path'), inet_server_port()").fetchone()
             assert settings == ["Asia/Tokyo", "German, DMY", "wanderer", "12345ms", "pg_catalog,public"]
             seen.add(route.cluster.name_of(port))
-            if turn % 4 == 3:
-                route.wait_replica(connection)
-        assert seen == set(route.cluster.nodes)
+            return seen == set(route.cluster.nodes)
+
+        wait_until(everywhere, "it has been on every server")
 
 
 def test_standard_conforming_strings_off(route: Routed) -> None:
@@ -262,20 +279,26 @@ def test_temporary_tables_of_a_session(routed: Callable[..., Routed]) -> None:
     route = routed(schema=SCHEMA, pool_mode="session")
     with route.connect() as connection:
         connection.execute("CREATE TEMP TABLE scratch AS SELECT 5 AS n")
-        wait_until(lambda: connection.execute("SELECT n FROM scratch").fetchone() == (5,), "found")
         for _ in range(20):
             assert connection.execute("SELECT n FROM scratch").fetchone() == (5,)
             assert connection.execute("SELECT n FROM pg_temp.scratch").fetchone() == (5,)
 
 
 def test_session_mode(routed: Callable[..., Routed]) -> None:
-    """A session is one server connection from login to logout: one to the primary."""
+    """A session is one server's: the primary's, since it may write later on."""
     route = routed(schema=SCHEMA, pool_mode="session")
     with route.connect() as connection:
-        assert {route.where(connection) for _ in range(10)} == {"primary"}
-        connection.execute("SET work_mem = '7MB'")
-        connection.execute("INSERT INTO things VALUES (300)")
-        assert connection.execute("SELECT current_setting('work_mem'), max(n) FROM things").fetchone() == ("7MB", 300)
+        pids = set()
+        for n in range(300, 305):
+            assert route.where(connection) == "primary"
+            connection.execute("INSERT INTO things VALUES (%s)", (n,))
+            found, pid = connection.execute("SELECT max(n), pg_backend_pid() FROM things").fetchone()
+            assert found == n
+            pids.add(pid)
+            connection.execute("BEGIN READ ONLY")
+            assert route.where(connection) == "primary"
+            connection.execute("COMMIT")
+        assert len(pids) == 1
 
 
 def test_statement_mode(routed: Callable[..., Routed]) -> None:

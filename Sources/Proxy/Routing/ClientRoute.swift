@@ -39,6 +39,8 @@ final class ClientRoute {
     var isInBatch = false
     /// What the batch was up to its Flush, as long as it has run nothing.
     var openBatch: RequestSummary?
+    /// That Flush has been passed on.
+    var isBehindFlush = false
     /// The request is the ROLLBACK of what has been written.
     var endsByRollback = false
     /// A connection has been chosen for the request that waits.

@@ -21,8 +21,11 @@ extension ClientSession {
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         if route.isInBatch {
-            if let open = route.openBatch, type != Frontend.flush {
-                return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+            if let open = route.openBatch {
+                if route.isBehindFlush {
+                    return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+                }
+                route.isBehindFlush = type == Frontend.flush
             }
             if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
                 route.isInBatch = false
@@ -62,14 +65,16 @@ extension ClientSession {
         run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         guard route.isOnReplica, type != Frontend.sync, let server = self.server else {
-            if type == Frontend.sync { route.isInBatch = false }
+            if type == Frontend.sync || type == Frontend.query { route.isInBatch = false }
             if !route.isOnReplica, type == Frontend.parse || type == Frontend.bind || type == Frontend.query {
                 // On the primary there is nothing to decide; it may write.
                 route.hasWritten = true
             }
             route.openBatch = nil
+            route.isBehindFlush = false
             return nil
         }
+        if type == Frontend.flush { return nil }
         var summary = open
         switch self.summarize(type, bytes, range, length: length, route, continuing: &summary) {
         case .whole(let found): summary = found
@@ -81,6 +86,7 @@ extension ClientSession {
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
         route.openBatch = summary.isOpen ? summary : nil
+        route.isBehindFlush = false
         let isFixed: Bool
         if case .replica(_, false) = route.transaction { isFixed = true } else { isFixed = false }
         if isFixed || server.requests.isSkipping || (summary.isRead && !summary.bindsTransaction) {
@@ -388,6 +394,7 @@ extension ClientSession {
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.openBatch = summary.isOpen ? summary : nil
+        route.isBehindFlush = false
         route.endsByRollback =
             if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction

@@ -159,8 +159,8 @@ extension ClientSession {
         case .passing, nil:
             route.avoided = load?.node
             route.router.counters.retries &+= 1
-            // Only so often: then the error is the client's.
-            if route.retries > 1 { route.isPrimaryForced = true }
+            // What one replica's recovery is in conflict with, that of the others will be as well.
+            if error?.sqlState == "40001" || error?.sqlState == "40P01" { route.isPrimaryForced = true }
         }
         let kind = error == nil ? "lost" : "failed (\(error?.sqlState ?? "") \(error?.message ?? ""))"
         self.worker.log(.debug, self.prefix, "request \(kind) on replica \(load?.node.description ?? ""): tried again")
