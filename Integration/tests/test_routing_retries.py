@@ -66,22 +66,12 @@ def counted(route: Routed) -> int:
 def test_backends_terminated(routed: Callable[..., Routed], wanted: int) -> None:
     """pg_terminate_backend: 57P01, and the connection is gone."""
     route = routed(schema=SCHEMA, settings={"default_pool_size": READERS})
-<<<<<<< HEAD
-    killed, before = 0, counted(route)
-    with Readers(route, 1) as readers, route.direct("replica1") as replica:
-=======
     before = counted(route)
     with Readers(route) as readers, route.direct("replica1") as replica:
->>>>>>> lab
         def terminate() -> None:
             # All at once: who is ended after its answer has nothing to be retried.
             pids = readers.running("replica1")
-<<<<<<< HEAD
-            killed += len(pids)
-            replica.execute("SELECT count(pg_terminate_backend(pid)) FROM unnest(%s::int[]) pid", (pids,))
-=======
             replica.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", (pids,))
->>>>>>> lab
 
         while counted(route) - before < wanted:
             readers.round(terminate)
