@@ -200,9 +200,8 @@ struct RequestSummary {
     }
 
     private mutating func execute(_ message: Span<UInt8>) -> Bool {
-        guard let execute = ExecuteMessage(message) else { return false }
-        // What is left of its rows is to be fetched later.
-        if execute.maximumRows != 0 { self.bindsTransaction = true }
+        // Drivers limit the rows of the unnamed portal and never come back for the rest.
+        guard ExecuteMessage(message) != nil else { return false }
         self.statements += 1
         let statementClass = self.bound?.statementClass
         self.only = self.statements == 1 ? statementClass : nil
