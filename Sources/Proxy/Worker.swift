@@ -157,12 +157,12 @@ final class Worker {
         let settings = RoutingSettings(database: database, general: general)
         guard settings.routing != .off else { return nil }
         let shared = self.proxy.routers.router(database, self.configuration)
-        let functions = Router.FunctionPatterns(database, general)
+        let entry = Router.Entry(database, general)
         if let known = self.routers[database.name] {
-            known.apply(settings, shared, functions)
+            known.apply(settings, shared, entry)
             return known
         }
-        let router = Router(worker: self, shared: shared, settings: settings, functions: functions)
+        let router = Router(worker: self, shared: shared, settings: settings, entry: entry)
         self.routers[database.name] = router
         return router
     }

@@ -28,7 +28,9 @@ public final class Cluster: Sendable {
     }
     private let state = Mutex(State())
 
-    public init() {}
+    /// - Parameter generation: the number before the first sample's. Above all numbers of a cluster that this one takes
+    ///   the place of, so that what clients need goes on to hold: milliseconds of a monotonic clock are.
+    public init(generation: UInt64 = 0) { self.generation.store(generation, ordering: .relaxed) }
 
     /// The nodes, in the order of the file. Changes when a host name's addresses change.
     public var nodes: [Node] { self.state.withLock { $0.nodes } }

@@ -1,6 +1,7 @@
 public import Settings
 
-/// How one database's statements are routed: its own settings over the general ones, as plain values.
+/// How one database's statements are routed: its own settings over the general ones. Plain values only, since each
+/// statement asks for them.
 public struct RoutingSettings: Sendable, Equatable {
     public let routing: RoutingMode
     public let readAfterWrite: ReadAfterWrite
@@ -9,8 +10,6 @@ public struct RoutingSettings: Sendable, Equatable {
     public let scope: ReadAfterWriteScope
     public let replicaWait: Microseconds
     public let loadBalance: LoadBalance
-    /// One for each host, or none.
-    public let weights: [Int]
     public let primaryReads: PrimaryReads
     public let transactionRouting: TransactionRouting
     public let failoverWait: Microseconds
@@ -29,7 +28,6 @@ public struct RoutingSettings: Sendable, Equatable {
         self.scope = database.readAfterWriteScope ?? general.readAfterWriteScope
         self.replicaWait = database.replicaWait ?? general.replicaWait
         self.loadBalance = database.loadBalance ?? general.loadBalance
-        self.weights = database.weights ?? []
         self.primaryReads = database.primaryReads ?? general.primaryReads
         self.transactionRouting = database.transactionRouting ?? general.transactionRouting
         self.failoverWait = database.failoverWait ?? general.failoverWait

@@ -29,44 +29,47 @@ final class Router {
     /// Prepared statements that are remembered.
     private static let mostPrepared = 50_000
 
-    init(worker: Worker, shared: SharedRouter, settings: RoutingSettings, functions: FunctionPatterns) {
+    init(worker: Worker, shared: SharedRouter, settings: RoutingSettings, entry: Entry) {
         self.worker = worker
         self.database = shared.database
         self.shared = shared
         self.settings = settings
         self.balancer = Balancer(method: settings.loadBalance, seed: UInt64.random(in: .min ... .max))
         self.classifier = Classifier(catalogue: Catalogue(), textLimit: settings.classifyLimit)
-        self.functions = functions
+        self.entry = entry
         self.catalogueChanged()
         self.takeNodes()
     }
 
-    /// `read_functions` and `write_functions`.
-    struct FunctionPatterns: Equatable {
-        let read: [String]
-        let write: [String]
+    /// What of a database's entry is not asked for by each statement.
+    struct Entry: Equatable {
+        /// `read_functions` and `write_functions`.
+        let readFunctions: [String]
+        let writeFunctions: [String]
+        /// One for each host, or none.
+        let weights: [Int]
 
         init(_ database: DatabaseSettings, _ general: GeneralSettings) {
-            self.read = database.readFunctions ?? general.readFunctions
-            self.write = database.writeFunctions ?? general.writeFunctions
+            self.readFunctions = database.readFunctions ?? general.readFunctions
+            self.writeFunctions = database.writeFunctions ?? general.writeFunctions
+            self.weights = database.weights ?? []
         }
     }
-    private var functions: FunctionPatterns
+    private var entry: Entry
 
     var cluster: Cluster { self.shared.cluster }
 
     /// Takes over changed settings.
-    func apply(_ settings: RoutingSettings, _ shared: SharedRouter, _ functions: FunctionPatterns) {
+    func apply(_ settings: RoutingSettings, _ shared: SharedRouter, _ entry: Entry) {
         let limitChanged = settings.classifyLimit != self.settings.classifyLimit
-        let nodesChanged = shared !== self.shared || settings.weights != self.settings.weights
-        let functionsChanged = functions != self.functions || shared !== self.shared
+        let entryChanged = shared !== self.shared || entry != self.entry
         self.settings = settings
         self.shared = shared
-        self.functions = functions
+        self.entry = entry
         self.balancer.method = settings.loadBalance
         if limitChanged { self.classifier = Classifier(catalogue: Catalogue(), textLimit: settings.classifyLimit) }
-        if limitChanged || functionsChanged { self.catalogueChanged() }
-        if nodesChanged { self.takeNodes() }
+        if limitChanged || entryChanged { self.catalogueChanged() }
+        if entryChanged { self.takeNodes() }
         self.lookAgain()
     }
 
@@ -74,8 +77,8 @@ final class Router {
 
     func catalogueChanged() {
         var catalogue = self.shared.catalogue.withLock { $0 }
-        catalogue.readFunctions = self.functions.read
-        catalogue.writeFunctions = self.functions.write
+        catalogue.readFunctions = self.entry.readFunctions
+        catalogue.writeFunctions = self.entry.writeFunctions
         self.classifier.catalogue = catalogue
         self.prepared.removeAll()
     }
@@ -105,7 +108,7 @@ final class Router {
     // MARK: Nodes
 
     private func takeNodes() {
-        self.balancer.setNodes(self.cluster.nodes, weights: self.settings.weights)
+        self.balancer.setNodes(self.cluster.nodes, weights: self.entry.weights)
         self.version += 1
     }
 

@@ -16,7 +16,7 @@ final class SharedRouter: Sendable {
     let monitor: ClusterMonitor
     /// The catalogue as read last; the patterns of functions are each reactor's own business.
     let catalogue = Mutex(Catalogue())
-    private let causalities = Mutex(Causalities())
+    private let causalities: Mutex<Causalities>
 
     var cluster: Cluster { self.monitor.cluster }
 
@@ -24,10 +24,17 @@ final class SharedRouter: Sendable {
         self.database = database.name
         self.serverDatabase = database.serverDatabase
         self.monitor = monitor
+        self.causalities = Mutex(
+            Causalities(database: SharedCausality(sharesReads: false, needed: Self.unknown(monitor))))
+    }
+
+    /// What a first read needs when writes may have gone before that are not known here.
+    private static func unknown(_ monitor: ClusterMonitor) -> UInt64 {
+        monitor.cluster.generation.load(ordering: .acquiring) + 1
     }
 
     private struct Causalities {
-        let database = SharedCausality(sharesReads: false)
+        let database: SharedCausality
         var users: [String: SharedCausality] = [:]
         var keys: [String: SharedCausality] = [:]
         /// Keys in the order of their first use, oldest first.
@@ -46,7 +53,7 @@ final class SharedRouter: Sendable {
             case .database: return causalities.database
             case .user:
                 if let known = causalities.users[user] { return known }
-                let causality = SharedCausality(sharesReads: false)
+                let causality = SharedCausality(sharesReads: false, needed: Self.unknown(self.monitor))
                 causalities.users[user] = causality
                 return causality
             }
@@ -60,8 +67,7 @@ final class SharedRouter: Sendable {
             causalities.order.removeFirst(Self.mostKeys / 2)
         }
         // The key may have been forgotten together with its writes: every sample up to now may be too old.
-        let causality = SharedCausality(
-            sharesReads: true, needed: self.cluster.generation.load(ordering: .acquiring) + 1)
+        let causality = SharedCausality(sharesReads: true, needed: Self.unknown(self.monitor))
         causalities.keys[key] = causality
         causalities.order.append(key)
         return causality
