@@ -115,6 +115,9 @@ def test_killed_backend(start_proxy: Callable[..., Proxy], own_cluster: Callable
         assert [each.fields()["S"] for each in errors] == ["FATAL"]
         if proxy.is_martlet:
             assert errors[0].sqlstate in ("08006", "57P02", "57P01")
+        # The other backends live on for a moment, until the postmaster has noticed.
+        wait_until(
+            lambda: "all server processes terminated; reinitializing" in cluster.log.read_text(), "all are thrown out")
         wait_until(lambda: works(proxy), "work goes on", 15)
         assert idle.execute("SELECT 1").fetchone() == (1,)
 
