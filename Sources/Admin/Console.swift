@@ -76,6 +76,7 @@ public struct Console: ConsoleService {
         switch error.reason {
         case .invalid: message = "invalid command '\(text)', use SHOW HELP;"
         case .databaseRequired: message = "a database is required"
+        case .statementRequired: message = "EXPLAIN ROUTE needs a statement"
         case .several:
             message = "invalid command '\(text)', use SHOW HELP;"
             hint = "The console takes one command at a time."

@@ -59,6 +59,8 @@ enum ConsoleCommand: Equatable {
             case invalid
             /// DISABLE and ENABLE have no form for all databases.
             case databaseRequired
+            /// EXPLAIN ROUTE of nothing.
+            case statementRequired
             /// More than one command in a query.
             case several
         }
@@ -90,7 +92,7 @@ enum ConsoleCommand: Equatable {
         if tokens.contains(.semicolon) { throw SyntaxError(reason: .several) }
         guard case .word(let name) = first else { throw SyntaxError() }
         guard let keyword = Keyword(rawValue: name.lowercased()) else {
-            let nearest = NearestName.find(name.lowercased(), in: Keyword.allCases.map(\.rawValue))
+            let nearest = NearestName.find(name.lowercased(), in: Keyword.allCases.map(\.rawValue) + ["explain"])
             throw SyntaxError(nearest: nearest?.uppercased())
         }
         self = try Self.parse(keyword, arguments: Array(tokens.dropFirst()))
@@ -120,20 +122,35 @@ enum ConsoleCommand: Equatable {
     /// EXPLAIN ROUTE, whose statement is SQL and none of the console's business; nil for everything else.
     private static func parseExplain(_ query: [UInt8]) throws(SyntaxError) -> ConsoleCommand? {
         var rest = query[...]
-        func word() -> String {
-            rest = rest.drop { $0 <= UInt8(ascii: " ") }
-            let word = rest.prefix { $0 > UInt8(ascii: " ") }
-            rest = rest.dropFirst(word.count)
-            return String(decoding: word, as: UTF8.self)
+        guard Self.word(&rest).lowercased() == "explain" else { return nil }
+        guard Self.word(&rest).lowercased() == "route" else { throw SyntaxError(nearest: "EXPLAIN ROUTE") }
+        var database: String?
+        var statement = rest
+        if Self.word(&rest).lowercased() == "for" {
+            database = try Self.databaseName(&rest)
+            statement = rest
         }
-        guard word().lowercased() == "explain" else { return nil }
-        guard word().lowercased() == "route" else { throw SyntaxError(nearest: "EXPLAIN ROUTE") }
-        let statement = rest
-        guard word().lowercased() == "for" else { return .explainRoute(Array(statement), database: nil) }
-        let name = word()
+        guard statement.contains(where: { $0 > UInt8(ascii: " ") && $0 != UInt8(ascii: ";") }) else {
+            throw SyntaxError(reason: .statementRequired)
+        }
+        return .explainRoute(Array(statement), database: database)
+    }
+
+    /// Takes what stands before the next white space.
+    private static func word(_ rest: inout ArraySlice<UInt8>) -> String {
+        rest = rest.drop { $0 <= UInt8(ascii: " ") }
+        let word = rest.prefix { $0 > UInt8(ascii: " ") }
+        rest = rest.dropFirst(word.count)
+        return String(decoding: word, as: UTF8.self)
+    }
+
+    /// Takes a name, perhaps in quotes. What follows it need not be tokens of the console.
+    private static func databaseName(_ rest: inout ArraySlice<UInt8>) throws(SyntaxError) -> String {
+        rest = rest.drop { $0 <= UInt8(ascii: " ") }
+        if rest.first == UInt8(ascii: "\"") { return try ConsoleToken.takeQuoted(&rest) }
+        let name = Self.word(&rest)
         guard !name.isEmpty else { throw SyntaxError(reason: .databaseRequired) }
-        let isQuoted = name.count > 1 && name.hasPrefix("\"") && name.hasSuffix("\"")
-        return .explainRoute(Array(rest), database: isQuoted ? String(name.dropFirst().dropLast()) : name)
+        return name
     }
 
     private static func name(_ arguments: [ConsoleToken]) throws(SyntaxError) -> String? {

@@ -80,7 +80,8 @@ enum ConsoleToken: Equatable {
         return String(decoding: rest[..<end], as: UTF8.self)
     }
 
-    private static func takeQuoted(_ rest: inout ArraySlice<UInt8>) throws(ConsoleCommand.SyntaxError) -> String {
+    /// Takes what begins with a quote up to its end; two quotes stand for one.
+    static func takeQuoted(_ rest: inout ArraySlice<UInt8>) throws(ConsoleCommand.SyntaxError) -> String {
         guard let quote = rest.popFirst() else { throw ConsoleCommand.SyntaxError() }
         var text: [UInt8] = []
         while let byte = rest.popFirst() {

@@ -76,7 +76,8 @@ public struct RouteExplanation: Sendable, Equatable {
     public var statementClass: String
     /// Why it has that class.
     public var reason: String
-    /// The node it would go to now, from a client that has written nothing; empty when there is none.
+    /// The node it would go to now, from a client that has written nothing; empty when there is none, and when it goes to
+    /// no server.
     public var node: String
     /// Why that one.
     public var because: String

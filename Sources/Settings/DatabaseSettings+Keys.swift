@@ -2,7 +2,7 @@ extension DatabaseSettings {
     typealias Key = SettingKey<Self>
 
     /// The keys of a connection string in [databases], in the order of the documentation.
-    static let keys: [Key] = addressing + connectionKeysOfTheSession + pooling + routing
+    static let keys: [Key] = addressing + connectionKeysOfTheSession + pooling + routingKeys
 
     /// The keys by name.
     static let keysByName: [String: Key] = Dictionary(keys.map { ($0.name, $0) }) { first, _ in first }
@@ -60,7 +60,8 @@ extension DatabaseSettings {
         .optionalChoice("sslmode", \.sslmode, unavailable: [.require, .verifyCA, .verifyFull]).withoutEffect,
     ]
 
-    private static let routing: [Key] = [
+    /// The keys that have an effect in a routed database only, and `routing` itself.
+    static let routingKeys: [Key] = [
         .optionalChoice("routing", \.routing),
         .optionalChoice("read_after_write", \.readAfterWrite),
         .optionalTime("read_after_write_window", \.readAfterWriteWindow),
@@ -83,8 +84,8 @@ extension DatabaseSettings {
         .optionalChoice("transaction_routing", \.transactionRouting),
         .optionalList("read_functions", \.readFunctions),
         .optionalList("write_functions", \.writeFunctions),
-        .optionalTime("check_interval", \.checkInterval),
-        .optionalTime("check_timeout", \.checkTimeout),
+        .optionalTime("check_interval", \.checkInterval, atLeast: 1000),
+        .optionalTime("check_timeout", \.checkTimeout, atLeast: 1000),
         .optionalText("check_user", \.checkUser),
         .optionalText("check_password", \.checkPassword).secret,
         .optionalText("check_dbname", \.checkDbname),

@@ -48,6 +48,13 @@ enum DurationText {
         return total
     }
 
+    /// The same, not shorter than `least`.
+    static func parse(_ text: String, atLeast least: Microseconds) throws(InvalidValue) -> Microseconds {
+        let value = try Self.parse(text)
+        guard value >= least else { throw InvalidValue("must be at least \(Self.print(least)) s, not \(text)") }
+        return value
+    }
+
     /// Writes a duration in seconds with up to six decimals and no trailing zeros, as PgBouncer's console does.
     static func print(_ duration: Microseconds) -> String {
         let (seconds, rest) = duration.quotientAndRemainder(dividingBy: 1_000_000)

@@ -102,21 +102,19 @@ extension SettingKey {
         Self(
             name: name,
             parse: { (text, root) throws(InvalidValue) in
-                let value = try DurationText.parse(text)
-                guard value >= least else {
-                    throw InvalidValue("must be at least \(DurationText.print(least)) s, not \(text)")
-                }
-                root[keyPath: path] = value
+                root[keyPath: path] = try DurationText.parse(text, atLeast: least)
             },
             print: { DurationText.print($0[keyPath: path]) })
     }
 
     /// A time that may be left out; -1 leaves it out too, as in PgBouncer.
-    static func optionalTime(_ name: String, _ path: Path<Microseconds?>) -> Self {
+    static func optionalTime(
+        _ name: String, _ path: Path<Microseconds?>, atLeast least: Microseconds = 0
+    ) -> Self {
         Self(
             name: name,
             parse: { (text, root) throws(InvalidValue) in
-                root[keyPath: path] = text == "-1" ? nil : try DurationText.parse(text)
+                root[keyPath: path] = text == "-1" ? nil : try DurationText.parse(text, atLeast: least)
             },
             print: { $0[keyPath: path].map(DurationText.print) })
     }

@@ -26,7 +26,8 @@ extension Settings {
 
     /// Changes a general setting as SET on the console does.
     ///
-    /// Fails when the key is not known, needs a restart, or does not take the value; then nothing has changed.
+    /// Fails when the key is not known, needs a restart, does not take the value, or leaves a database that cannot be
+    /// routed; then nothing has changed.
     public mutating func set(_ name: String, to value: String) throws(SettingsError) {
         guard let key = GeneralSettings.keysByName[GeneralSettings.aliases[name] ?? name] else {
             throw SettingsError("unknown key \(quoted(name))\(GeneralSettings.suggestion(for: name))")
@@ -34,10 +35,13 @@ extension Settings {
         guard key.isReloadable else {
             throw SettingsError("\(name) cannot be changed at run time; change the file and restart")
         }
+        var changed = self
         do {
-            try key.parse(value, &self.general)
+            try key.parse(value, &changed.general)
         } catch {
             throw SettingsError("\(name) \(error.reason)")
         }
+        if let error = changed.routingError { throw SettingsError(error) }
+        self = changed
     }
 }

@@ -64,6 +64,8 @@ extension Settings {
         var named = database
         named.name = database.dbname ?? database.user ?? defaultUser
         named.dbname = named.name
+        for remark in settings.routingRemarks(on: named) { loader.report(remark.severity, nil, remark.message) }
+        guard !loader.diagnostics.contains(where: { $0.severity == .error }) else { return (nil, loader.diagnostics) }
         if named.name != Self.consoleDatabase {
             settings.databases[named.name] = named
         }
@@ -126,6 +128,9 @@ extension SettingsLoader {
         }
         if database.user == nil, database.password != nil {
             self.report(.warning, database.source, "\(subject) has a password, but no user that it belongs to")
+        }
+        for remark in self.settings.routingRemarks(on: database) {
+            self.report(remark.severity, database.source, remark.message)
         }
     }
 }

@@ -56,7 +56,8 @@ struct SettingsLoader {
         if let weights = database.weights, !weights.isEmpty, weights.count != database.hosts.count {
             self.report(
                 .error, source,
-                "database \(quoted(name)): weights lists \(weights.count) numbers for \(database.hosts.count) hosts")
+                "database \(quoted(name)): weights lists \(weights.count) numbers for \(database.hosts.count) hosts:"
+                    + " it takes one for each, in their order")
         }
         if name == "*" {
             self.settings.fallbackDatabase = database

@@ -38,6 +38,8 @@ import Testing
             ("KILL_CLIENT 42", .killClient(id: "42")),
             ("KILL_CLIENT", .killClient(id: "")),
             ("WAIT_CLOSE shop", .waitClose(database: "shop")),
+            ("SHOW NODES", .show(.nodes)),
+            ("show routes;", .show(.routes)),
             ("SHUTDOWN", .shutdown(.immediate)),
             ("SHUTDOWN WAIT_FOR_SERVERS", .shutdown(.waitForServers)),
             ("shutdown wait_for_clients;", .shutdown(.waitForClients)),
@@ -47,6 +49,38 @@ import Testing
         ] as [(String, ConsoleCommand)])
     func parses(query: String, command: ConsoleCommand) throws {
         #expect(try ConsoleCommand(parsing: Array(query.utf8)) == command)
+    }
+
+    /// What follows is SQL, which the console passes on as it is.
+    @Test(
+        arguments: [
+            ("EXPLAIN ROUTE SELECT 1", nil, " SELECT 1"),
+            ("explain  Route\n\tSELECT 'a;b', \"x\" -- why\n;", nil, "\n\tSELECT 'a;b', \"x\" -- why\n;"),
+            ("EXPLAIN ROUTE (SELECT 1)", nil, " (SELECT 1)"),
+            ("EXPLAIN ROUTE FOR shop INSERT INTO t VALUES ($1)", "shop", " INSERT INTO t VALUES ($1)"),
+            ("EXPLAIN ROUTE for my-db.2 SELECT 1", "my-db.2", " SELECT 1"),
+            ("EXPLAIN ROUTE FOR \"a \"\"b\"\" c\"SELECT 1", "a \"b\" c", "SELECT 1"),
+            ("EXPLAIN ROUTE FOR größe SELECT 1", "größe", " SELECT 1"),
+            ("EXPLAIN ROUTE FORTUNE", nil, " FORTUNE"),
+            ("EXPLAIN ROUTE EXPLAIN ROUTE FOR shop SELECT 1", nil, " EXPLAIN ROUTE FOR shop SELECT 1"),
+        ] as [(String, String?, String)])
+    func explainRoute(query: String, database: String?, statement: String) throws {
+        let command = try ConsoleCommand(parsing: Array(query.utf8))
+        #expect(command == .explainRoute(Array(statement.utf8), database: database))
+    }
+
+    @Test(
+        arguments: [
+            ("EXPLAIN SELECT 1", .invalid, "EXPLAIN ROUTE"), ("EXPLAIN", .invalid, "EXPLAIN ROUTE"),
+            ("EXPLAN ROUTE SELECT 1", .invalid, "EXPLAIN"), ("EXPLAIN ROUTE FOR \"shop SELECT 1", .invalid, nil),
+            ("EXPLAIN ROUTE FOR", .databaseRequired, nil), ("EXPLAIN ROUTE", .statementRequired, nil),
+            ("EXPLAIN ROUTE ; ", .statementRequired, nil), ("EXPLAIN ROUTE FOR shop", .statementRequired, nil),
+            ("EXPLAIN ROUTE FOR shop;", .statementRequired, nil), ("EXPLAIN ROUTE FOR \"\" ;", .statementRequired, nil),
+        ] as [(String, ConsoleCommand.SyntaxError.Reason, String?)])
+    func refusesToExplain(query: String, reason: ConsoleCommand.SyntaxError.Reason, nearest: String?) {
+        #expect(throws: ConsoleCommand.SyntaxError(reason: reason, nearest: nearest)) {
+            try ConsoleCommand(parsing: Array(query.utf8))
+        }
     }
 
     @Test(

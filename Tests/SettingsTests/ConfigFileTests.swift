@@ -17,7 +17,7 @@ import Testing
         return Settings.load(path: name) { _ in .success(Array(text.utf8)) }
     }
 
-    @Test(arguments: ["martlet.ini", "minimal.ini"])
+    @Test(arguments: ["martlet.ini", "minimal.ini", "routing.ini"])
     func theFileLoadsWithNothingToSay(name: String) throws {
         let (settings, diagnostics) = try Self.load(name)
         #expect(diagnostics == [])

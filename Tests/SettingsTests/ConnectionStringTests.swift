@@ -115,7 +115,10 @@ import Testing
         ),
         ("sslmode=require", #"martlet.ini:2: database "shop": sslmode = require is not available yet"#),
         ("pool_siz=5", #"martlet.ini:2: unknown key "pool_siz" of database "shop"; did you mean "pool_size"?"#),
-        ("host=a weights=1,2", #"martlet.ini:2: database "shop": weights lists 2 numbers for 1 hosts"#),
+        (
+            "host=a,b,c weights=1,2",
+            #"martlet.ini:2: database "shop": weights lists 2 numbers for 3 hosts: it takes one for each, in their order"#
+        ),
         (
             "password='x",
             #"martlet.ini:2: the connection string of database "shop" lacks the closing quote of the value"#

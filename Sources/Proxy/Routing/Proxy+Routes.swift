@@ -62,39 +62,50 @@ extension Proxy {
         guard names.contains(name), let settings = self.configuration.settings.database(named: name) else {
             throw ConsoleError("database \"\(name)\" is not routed", sqlState: SQLState.undefinedObject)
         }
+        let isSession = self.configuration.settings.effectivePoolMode(database: settings, user: "") == .session
         return await self.reactors[0].run { worker in
             guard let router = worker.router(settings) else {
                 return RouteExplanation(statementClass: "", reason: "", node: "", because: "not routed any more")
             }
-            return router.explain(statement)
+            return router.explain(statement, isSession: isSession, now: worker.now)
         }
     }
 }
 
 extension Router {
-    /// What would become of a statement now.
-    func explain(_ statement: [UInt8]) -> RouteExplanation {
+    /// What would become of a statement now, from a client that has neither written nor read anything yet.
+    ///
+    /// - Parameter isSession: the database's pool mode is session.
+    func explain(_ statement: [UInt8], isSession: Bool, now: MonotonicTime) -> RouteExplanation {
         let result = self.classifier.classify(statement.span, standardConformingStrings: true)
         let statementClass = result.statementClass
-        let word = statementClass.kind.word
-        let primary = self.balancer.loads.first { $0.node.role == .primary }?.node.description ?? ""
-        func explanation(_ node: String, _ because: String) -> RouteExplanation {
-            RouteExplanation(statementClass: word, reason: statementClass.reason, node: node, because: because)
+        func explanation(_ node: NodeLoad?, _ because: String) -> RouteExplanation {
+            RouteExplanation(
+                statementClass: statementClass.kind.word, reason: statementClass.reason,
+                node: node?.node.description ?? "", because: because)
         }
-        if self.settings.routing == .primary { return explanation(primary, "routing=primary") }
-        if result.override == .primary { return explanation(primary, ReadDecision.Reason.override.text) }
+        func onPrimary(_ because: String) -> RouteExplanation {
+            let primary = self.primary(now: now)
+            return explanation(primary, primary == nil ? "\(because); there is no primary now" : because)
+        }
+        let isSplit = self.settings.routing == .split
         let isRead = statementClass.kind == .read && statementClass.transaction == nil
-        if !isRead && result.override != .replica && self.settings.routing == .split {
-            let isHeld = statementClass.transaction != nil && self.settings.transactionRouting != .primary
-            return explanation(
-                isHeld ? "" : primary,
-                isHeld ? "its transaction goes where its first statement goes" : ReadDecision.Reason.statement.text)
+        if self.settings.routing == .primary { return onPrimary("routing=primary") }
+        if isSplit, !isRead, let command = RouterCommand(statement.span), command != .show(name: "lsn") {
+            return explanation(nil, "a command to Martlet, which answers it itself")
         }
-        let decision = self.decide(
-            ClientRoute(router: self), insists: result.override == .replica || self.settings.routing == .replica)
+        if isSplit && isSession { return onPrimary("pool_mode=session: a session stays on the primary") }
+        if isSplit && result.override == .primary { return onPrimary(ReadDecision.Reason.override.text) }
+        if isSplit && !isRead && result.override != .replica {
+            if statementClass.transaction != nil && self.settings.transactionRouting != .primary {
+                return explanation(nil, "its transaction goes where its first statement goes")
+            }
+            return onPrimary(ReadDecision.Reason.statement.text)
+        }
+        let decision = self.decide(ClientRoute(router: self), insists: result.override == .replica || !isSplit)
         switch decision {
-        case .node(let load): return explanation(load.node.description, "a replica that is up and near enough")
-        case .primary(let reason): return explanation(primary, reason.text)
+        case .node(let load): return explanation(load, "a replica that is up and near enough")
+        case .primary(let reason): return onPrimary(reason.text)
         }
     }
 }
