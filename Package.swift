@@ -38,7 +38,7 @@ let package = Package(
         // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
             name: "Reactor",
-            dependencies: ["CLinux", .product(name: "HeapModule", package: "swift-collections")],
+            dependencies: ["CLinux", "COpenSSL", .product(name: "HeapModule", package: "swift-collections")],
             swiftSettings: common),
 
         // Pure layers: bytes and times in, actions out.

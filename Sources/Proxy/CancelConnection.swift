@@ -37,7 +37,7 @@ final class CancelConnection: Connection {
     override func disconnected(_ reason: Disconnect) {
         switch reason {
         case .endOfFile: self.finish(isDelivered: true)
-        case .connectFailed, .failed: self.finish(isDelivered: false)
+        case .connectFailed, .failed, .tlsFailed: self.finish(isDelivered: false)
         }
     }
 

@@ -262,6 +262,7 @@ final class ServerSession: Connection {
             let what =
                 switch reason {
                 case .connectFailed: "connect failed"
+                case .tlsFailed: "TLS startup failed"
                 case .endOfFile, .failed: "login failed: server closed the connection"
                 }
             let error =

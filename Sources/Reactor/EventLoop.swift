@@ -27,6 +27,12 @@ public final class EventLoop {
     /// The one buffer into which every connection of this loop is read.
     let readBuffer: UnsafeMutableRawBufferPointer
     var buffers = BufferPool()
+    /// What TLS connections pass their bytes through; made with the first of them.
+    private(set) lazy var tlsBuffers = TLSBuffers()
+    /// Steps of TLS handshakes that this turn may still take.
+    private var handshakesLeft = EventLoop.handshakesPerTurn
+    /// A step is up to some milliseconds of arithmetic (RSA): everybody else waits for so many of them at most.
+    static let handshakesPerTurn = 4
     private var actions: [() -> Void] = []
     /// Connections with output that has not been offered to their socket yet.
     private var unsent: [Connection] = []
@@ -195,6 +201,15 @@ public final class EventLoop {
         while let connection = self.unsent.popLast() { connection.flush() }
     }
 
+    // MARK: TLS
+
+    /// Whether a step of a handshake may be taken in this turn; if not, its event comes again in the next.
+    func takeHandshake() -> Bool {
+        guard self.handshakesLeft > 0 else { return false }
+        self.handshakesLeft -= 1
+        return true
+    }
+
     // MARK: Running
 
     /// Runs until `stop`.
@@ -207,6 +222,7 @@ public final class EventLoop {
         while !self.isStopped {
             let count = epoll_wait(self.epoll, events, Int32(capacity), self.timeout())
             self.now = monotonicNow()
+            self.handshakesLeft = Self.handshakesPerTurn
             var index = 0
             while index < Int(count) {
                 if let source = self.source(of: martlet_epoll_token(events + index)) {
