@@ -91,7 +91,7 @@ let package = Package(
         .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
         .testTarget(name: "SQLTests", dependencies: ["SQL"], swiftSettings: common),
         .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: common),
-        .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
+        .testTarget(name: "ReactorTests", dependencies: ["COpenSSL", "Reactor"], swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),
         .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),

@@ -90,6 +90,8 @@ final class ServerSession: Connection {
     var mustReset = false
     var backendKey: [UInt8] = []
     var login: ServerLogin?
+    /// How TLS is agreed upon, until it is.
+    var encryption: ServerEncryption?
     /// A cancel request has come while the client's settings were being set: it is about what follows.
     var cancelsWhenSet = false
     /// The pool's generation when this was begun; an older one is obsolete.
@@ -146,11 +148,17 @@ final class ServerSession: Connection {
     }
 
     override func received(_ bytes: Span<UInt8>) -> Int {
-        self.login == nil ? self.relay(bytes) : self.receivedInLogin(bytes)
+        if self.login != nil { return self.receivedInLogin(bytes) }
+        return self.encryption == nil ? self.relay(bytes) : self.encryptionAnswered(bytes)
     }
 
     override func connected() {
         self.lastWords = nil
+        self.beginEncryption()
+    }
+
+    override func secured() {
+        self.encryption = nil
         self.startLogin()
     }
 
@@ -267,7 +275,9 @@ final class ServerSession: Connection {
                 }
             let error =
                 self.lastWords.map { ServerError(refusedBy: $0) }
-                ?? ServerError(message: "\(what): \(self.host.description): \(reason.description)", sqlState: "08006")
+                ?? ServerError(
+                    message: "\(what): \(self.host.description): \(reason.description)", sqlState: "08006",
+                    isRefusal: reason.isTLSFailure)
             self.loginFailed(error)
         case .idle, .leaving: self.lost("server closed the connection")
         case .linked, .preparing: self.lost("server closed the connection unexpectedly (\(reason.description))")

@@ -68,7 +68,8 @@ struct TLSContexts: Sendable {
 
     private static func servers(_ settings: Settings, _ readFile: FileReader) throws(TLSError) -> TLSContext? {
         let general = settings.general
-        let modes = [general.serverTlsSslmode] + settings.databases.values.compactMap(\.sslmode)
+        let entries = Array(settings.databases.values) + [settings.fallbackDatabase].compactMap { $0 }
+        let modes = [general.serverTlsSslmode] + entries.compactMap(\.sslmode)
         guard modes.contains(where: { $0 != .disable }) else { return nil }
         if general.serverTlsSslnegotiation == .direct,
             let weak = modes.first(where: { !$0.requiresTLS && $0 != .disable })

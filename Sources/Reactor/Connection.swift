@@ -20,6 +20,14 @@ public enum Disconnect: Sendable, Equatable, CustomStringConvertible {
         case .tlsFailed(let error): "TLS: \(error)"
         }
     }
+
+    /// Whether the peer could be reached, but not in the way that TLS was asked for.
+    public var isTLSFailure: Bool {
+        switch self {
+        case .endOfFile, .failed, .connectFailed: false
+        case .tlsFailed: true
+        }
+    }
 }
 
 /// A stream socket on an event loop. A subclass says what the bytes mean.
@@ -387,6 +395,8 @@ open class Connection: EventSource {
     /// Ends the connection at once. `disconnected` is not called.
     public final func close() {
         guard self.state != .closed else { return }
+        // Without this a TLS client has to think that somebody has cut the connection.
+        if self.state == .open, let tls = self.tls { self.writeEnd(tls) }
         self.closeNow()
     }
 

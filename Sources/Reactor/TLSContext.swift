@@ -13,7 +13,7 @@ public final class TLSContext: @unchecked Sendable {
 
     let role: TLSOptions.Role
     private let context: OpaquePointer
-    /// Sessions that a server has offered to resume, by who it is and how it was verified. Each is used once.
+    /// Sessions that a server has offered to resume, by who it is and how it was verified.
     private let sessions = Mutex<[String: Session]>([:])
 
     /// Sendable, because OpenSSL guards sessions by itself.
@@ -164,9 +164,18 @@ public final class TLSContext: @unchecked Sendable {
         if let old { SSL_SESSION_free(old.pointer) }
     }
 
-    /// Takes the session of a server out; the caller frees it.
+    /// The session to resume with a server; the caller frees it. One of TLS 1.3 is used once, so that connections
+    /// cannot be told to be the same client's; older versions give no new one for a resumed one.
     func takeSession(for key: String) -> OpaquePointer? {
-        self.sessions.withLock { $0.removeValue(forKey: key) }?.pointer
+        self.sessions.withLock { sessions in
+            guard let session = sessions[key] else { return nil as Session? }
+            if SSL_SESSION_get_protocol_version(session.pointer) >= TLS1_3_VERSION {
+                sessions[key] = nil
+            } else {
+                _ = SSL_SESSION_up_ref(session.pointer)
+            }
+            return session
+        }?.pointer
     }
 }
 

@@ -49,6 +49,8 @@ final class TLSStream {
     }
 
     deinit {
+        // A session is resumed also when its connection has ended without the word for it: PostgreSQL ends clearly enough.
+        if self.phase == .established { SSL_set_shutdown(self.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) }
         // Owns `bio`, too.
         SSL_free(self.ssl)
     }

@@ -87,6 +87,11 @@ extension GeneralSettings {
         .optionalText("server_tls13_ciphers", \.serverTls13Ciphers),
     ]
 
+    /// True when connections to servers made under `other` are not encrypted as these settings ask for.
+    public func needsOtherServerTLS(than other: Self) -> Bool {
+        Self.keys.contains { $0.name.hasPrefix("server_tls") && $0.print(self) != $0.print(other) }
+    }
+
     private static let timeouts: [Key] = [
         .time("server_connect_timeout", \.serverConnectTimeout),
         .time("server_login_retry", \.serverLoginRetry),
