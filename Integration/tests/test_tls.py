@@ -137,12 +137,14 @@ def test_channel_binding_with_each_digest(
 
 
 @martlet_only
-def test_asyncpg(strict: Proxy, papers: Papers) -> None:
+@pytest.mark.parametrize("direct", [False, True])
+def test_asyncpg(strict: Proxy, papers: Papers, direct: bool) -> None:
     async def work() -> None:
         context = ssl.create_default_context(cafile=str(papers.authority.crt))
+        context.set_alpn_protocols(["postgresql"])  # asyncpg leaves it to the application; PostgreSQL 17 demands it, too.
         pool = await asyncpg.create_pool(
             host="localhost", port=strict.port, user="app", database="app", password="app-secret", ssl=context,
-            min_size=5, max_size=20)
+            direct_tls=direct, min_size=5, max_size=20)
         assert pool
         try:
             found = await asyncio.gather(*(pool.fetchval("SELECT $1::int", number) for number in range(300)))
@@ -468,9 +470,12 @@ def test_direct_tls_must_name_the_protocol(
 
 
 @martlet_only
-def test_sessions_are_resumed(secure: Callable[..., Proxy], papers: Papers) -> None:
-    proxy = secure()
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_sessions_are_resumed(secure: Callable[..., Proxy], papers: Papers, mode: str) -> None:
+    """With them goes the client's name, which its certificate has shown at the first time."""
+    proxy = secure(mode=mode, auth_type="trust" if mode == "require" else "cert")
     context = ssl.create_default_context(cafile=str(papers.authority.crt))
+    context.load_cert_chain(papers.app.crt, papers.app.key)
     context.set_alpn_protocols(["postgresql"])
     session = None
     for expected in (False, True, True):
@@ -480,6 +485,11 @@ def test_sessions_are_resumed(secure: Callable[..., Proxy], papers: Papers) -> N
             assert client.recv(1) == b"R"
             assert client.session_reused is expected
             session = client.session
+    if mode == "verify-full":
+        plain = socket.create_connection(("localhost", proxy.port), 10)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as client:
+            client.sendall(startup({"user": "trust_user", "database": "app"}))
+            assert client.recv(1) == b"E"
 
 
 @martlet_only

@@ -37,11 +37,23 @@ extension Connection {
     // MARK: Reading
 
     final func readSealed(_ tls: TLSStream) {
-        if !tls.isEstablished && !self.withLoop({ $0.takeHandshake() }) { return }
+        if !tls.isEstablished && !self.withLoop({ $0.takeHandshake(self) }) {
+            tls.awaitsTurn = true
+            return self.updateInterest()
+        }
         let buffer = self.withLoop { $0.readBuffer }
         let count = martlet_recv(self.fd, buffer.baseAddress, self.wantedInput)
         guard count > 0 else { return self.readFailed(count) }
         self.unseal(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+    }
+
+    /// It is this connection's turn to go on with its handshake.
+    final func stepHandshake() {
+        guard let tls = self.tls else { return }
+        tls.awaitsTurn = false
+        guard self.state == .open else { return }
+        self.updateInterest()
+        self.readSealed(tls)
     }
 
     /// Takes ciphertext from the network: through the handshake, or as bytes for the subclass.
@@ -50,10 +62,14 @@ extension Connection {
         let buffers = self.withLoop { $0.tlsBuffers }
         buffers.input = bytes
         if !tls.isEstablished {
-            let progress = tls.handshake(buffers)
+            var progress = tls.handshake(buffers)
             self.queueSealed(tls, buffers)
+            while case .full = progress {
+                progress = tls.handshake(buffers)
+                self.queueSealed(tls, buffers)
+            }
             switch progress {
-            case .more: return self.updateInterest()
+            case .more, .full: return self.updateInterest()
             case .failed(let error): return self.endTLS(tls, error)
             case .done: break
             }

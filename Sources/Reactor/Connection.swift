@@ -253,7 +253,7 @@ open class Connection: EventSource {
         case .connecting: return UInt32(MARTLET_EPOLLOUT)
         case .open:
             var events: UInt32 = 0
-            if !self.isReadingPaused && self.held.count < self.holdLimit && !self.owesCiphertext {
+            if !self.isReadingPaused && self.held.count < self.holdLimit && !self.isTLSBusy {
                 events |= UInt32(MARTLET_EPOLLIN)
             }
             if !self.isOffered && !self.isFlushed { events |= UInt32(MARTLET_EPOLLOUT) }
@@ -264,9 +264,11 @@ open class Connection: EventSource {
         }
     }
 
-    /// TLS itself has so much to say that the peer must read first.
+    /// TLS itself has so much to say that the peer must read first, or its handshake has to wait for its turn.
     @inline(__always)
-    private final var owesCiphertext: Bool { self.tls.map { $0.ciphertext.count > Self.highWater } ?? false }
+    private final var isTLSBusy: Bool {
+        self.tls.map { $0.ciphertext.count > Self.highWater || $0.awaitsTurn } ?? false
+    }
 
     @inline(__always)
     final func updateInterest() {

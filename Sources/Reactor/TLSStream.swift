@@ -18,7 +18,10 @@ final class TLSStream {
 
     /// How a handshake goes on.
     enum Progress {
+        /// The peer has to say something.
         case more
+        /// What is to be sent fills the buffers: take it out, and call again.
+        case full
         case done
         case failed(TLSError)
     }
@@ -39,6 +42,8 @@ final class TLSStream {
     private var ssl: OpaquePointer?
     private var bio: OpaquePointer?
     private(set) var phase = Phase.waiting
+    /// The next step of the handshake is up to the loop.
+    var awaitsTurn = false
     /// Bytes for the socket.
     var ciphertext = ByteQueue()
 
@@ -108,7 +113,8 @@ final class TLSStream {
             return .done
         }
         switch SSL_get_error(self.ssl, result) {
-        case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return .more
+        case SSL_ERROR_WANT_READ: return .more
+        case SSL_ERROR_WANT_WRITE: return .full
         default: return .failed(self.failure())
         }
     }
@@ -146,7 +152,7 @@ final class TLSStream {
                 continue
             }
             switch SSL_get_error(self.ssl, count) {
-            case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return (total, .none)
+            case SSL_ERROR_WANT_READ: return (total, .none)
             case SSL_ERROR_ZERO_RETURN:
                 self.phase = .ended
                 return (total, .closed)
