@@ -327,10 +327,10 @@ def test_many_small_queries_in_one_pipeline(strict: Proxy, papers: Papers) -> No
 
 
 def socket_queue(port: int) -> int:
-    """Bytes that wait in the kernel for whoever has this local port."""
+    """Bytes that wait in the kernel for the open connection with this local port."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if int(fields[1].split(":")[1], 16) == port:
+        if int(fields[1].split(":")[1], 16) == port and fields[3] == "01":
             return int(fields[4].split(":")[1], 16)
     return 0
 

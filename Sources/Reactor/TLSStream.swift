@@ -129,11 +129,10 @@ final class TLSStream {
     /// What OpenSSL says about the failure; the connection is of no use then.
     private func failure() -> TLSError {
         self.phase = .ended
-        let verification = SSL_get_verify_result(self.ssl)
+        let isVerification = ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED
         let reason = openSSLReason()
-        guard verification != X509_V_OK, let text = X509_verify_cert_error_string(verification) else {
-            return TLSError(reason)
-        }
+        let result = SSL_get_verify_result(self.ssl)
+        guard isVerification, let text = X509_verify_cert_error_string(result) else { return TLSError(reason) }
         return TLSError("\(reason): \(String(cString: text))")
     }
 
