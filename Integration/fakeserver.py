@@ -16,10 +16,11 @@ READY = (message("R", struct.pack("!i", 0)) + message("S", text("server_version"
          + message("Z", b"I"))
 ONE = (message("T", struct.pack("!h", 1) + text("one") + struct.pack("!ihihih", 0, 0, 23, 4, -1, 0))
        + message("D", struct.pack("!hi", 1, 1) + b"1") + message("C", text("SELECT 1")) + message("Z", b"I"))
+CANCELLED = message("E", text("SERROR") + text("C57014") + text("Mcancelled") + b"\0") + message("Z", b"I")
 
 
 class FakeServer:
-    """Lets everybody in and answers every query with 1.
+    """Lets everybody in and answers every query with 1, one that says "wait" only when it is cancelled.
 
     `answer` is what it says to SSLRequest; `direct` expects TLS at once. What it sees is noted.
     """
@@ -43,6 +44,7 @@ class FakeServer:
         self.peers: list[dict | None] = []
         self.sasl: list[bytes] = []
         self.cancels: list[bool] = []
+        self._cancelled = threading.Event()
         self.context.sni_callback = lambda _socket, name, _context: self.names.append(name)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -104,6 +106,7 @@ class FakeServer:
         is_tls = isinstance(client, ssl.SSLSocket)
         if packet[:4] == struct.pack("!i", 80877102):
             self.cancels.append(is_tls)
+            self._cancelled.set()
             return
         self.startups += 1
         if is_tls:
@@ -119,8 +122,11 @@ class FakeServer:
         client.sendall(READY)
         while True:
             kind = self._take(client, 1)
-            self._packet(client)
-            if kind == b"Q":
+            body = self._packet(client)
+            if kind == b"Q" and b"wait" in body:
+                self._cancelled.wait(20)
+                client.sendall(CANCELLED)
+            elif kind == b"Q":
                 client.sendall(ONE)
             elif kind == b"X":
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,6 +190,18 @@ def test_scram_is_bound_to_the_certificate(
         assert server.sasl[0].startswith(expected)
         header = b"p=tls-server-end-point,," if expected.endswith(b"PLUS\0") else b"y,,"
         assert server.sasl[0][len(expected) + 4:].startswith(header)
+
+
+@pytest.mark.parametrize(("mode", "is_tls"), [("disable", False), ("prefer", True), ("verify-full", True)])
+def test_cancel_requests_are_as_secret_as_the_connection(
+        reach: Callable[..., Proxy], papers: Papers, mode: str, is_tls: bool) -> None:
+    with FakeServer(papers.kinds["good"]) as server, reach(server, mode).connect() as client:
+        timer = threading.Timer(0.5, client.cancel_safe)
+        timer.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            client.execute("SELECT wait", prepare=False)
+        timer.join()
+        assert server.cancels == [is_tls]
 
 
 def test_changed_settings_replace_connections(reach: Callable[..., Proxy], papers: Papers) -> None:
