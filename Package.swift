@@ -38,7 +38,7 @@ let package = Package(
         // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
             name: "Reactor",
-            dependencies: ["CLinux", .product(name: "HeapModule", package: "swift-collections")],
+            dependencies: ["CLinux", "COpenSSL", .product(name: "HeapModule", package: "swift-collections")],
             swiftSettings: common),
 
         // Pure layers: bytes and times in, actions out.
@@ -97,7 +97,7 @@ let package = Package(
             name: "TopologyTests",
             dependencies: ["Routing", "SQL", "Settings", "Topology", .product(name: "Logging", package: "swift-log")],
             swiftSettings: common),
-        .testTarget(name: "ReactorTests", dependencies: ["Reactor"], swiftSettings: common),
+        .testTarget(name: "ReactorTests", dependencies: ["COpenSSL", "Reactor"], swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),
         .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),

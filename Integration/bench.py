@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from certificates import Authority
 from cluster import Cluster
 from common import AS_ROOT, CACHE, own, remove, service_directory
-from measure import IdleClients, pgbench, raise_file_limit, table
+from measure import IdleClients, pgbench, raise_file_limit, secure, table
 from proxy import Program, Proxy
 from rawpg import query
 
@@ -21,33 +23,50 @@ PROTOCOLS = ("simple", "extended", "prepared")
 CLIENTS = (16, 400)
 POOL = 20
 IDLE_CLIENTS = 8_000
+IDLE_TLS_CLIENTS = 3_000
 
 
-def start(program: Program, cluster: Cluster, threads: int, files: int) -> Proxy:
+def start(program: Program, cluster: Cluster, threads: int, files: int, settings: dict[str, object]) -> Proxy:
     return Proxy(program, cluster, threads=threads, settings={
         "default_pool_size": POOL, "max_client_conn": min(20_000, files - 1_000), "query_wait_timeout": 120,
-        "log_connections": 0, "log_disconnections": 0}).start()
+        "log_connections": 0, "log_disconnections": 0} | settings).start()
 
 
-def cpu_per_transaction(proxy: Proxy, protocol: str, clients: int, seconds: int) -> dict[str, float]:
+def cpu_per_transaction(
+        proxy: Proxy, protocol: str, clients: int, seconds: int, sslmode: str = "disable") -> dict[str, float]:
     """One run of pgbench -S; the proxy's CPU time in microseconds for each transaction."""
     load = ("-n", "-S", "-M", protocol, "-c", str(clients), "-j", "2")
-    pgbench(proxy.host, proxy.port, "app", *load, "-t", "20")  # Server connections are there, statements prepared.
+    pgbench(proxy.host, proxy.port, "app", *load, "-t", "20", sslmode=sslmode)  # Server connections are there, statements prepared.
     before = proxy.figures.cpu_seconds()
-    run = pgbench(proxy.host, proxy.port, "app", *load, "-T", str(seconds))
+    run = pgbench(proxy.host, proxy.port, "app", *load, "-T", str(seconds), sslmode=sslmode)
     spent = proxy.figures.cpu_seconds() - before
     if run.status != 0 or not run.transactions:
         raise RuntimeError(f"pgbench failed:\n{run.output[-2000:]}")
     return {"cpu_us": spent / run.transactions * 1e6, "tps": run.tps}
 
 
-def memory_per_client(proxy: Proxy, count: int) -> dict[str, float]:
+def cpu_per_handshake(proxy: Proxy, count: int = 1_500) -> dict[str, float]:
+    """Clients that agree upon TLS and go again; the proxy's CPU time in microseconds for each."""
+    def one() -> None:
+        with secure(socket.create_connection((proxy.host, proxy.port), 10)):
+            pass
+
+    for _ in range(50):
+        one()
+    before = proxy.figures.cpu_seconds()
+    for _ in range(count):
+        one()
+    time.sleep(0.3)
+    return {"cpu_us": (proxy.figures.cpu_seconds() - before) / count * 1e6}
+
+
+def memory_per_client(proxy: Proxy, count: int, tls: bool = False) -> dict[str, float]:
     """Growth of resident memory in bytes for each client that is logged in, and for each that has run a query too."""
-    warm = IdleClients(proxy.host, proxy.port, 50)
+    warm = IdleClients(proxy.host, proxy.port, 50, tls=tls)
     warm.close()
     time.sleep(0.5)
     before = proxy.figures.rss()
-    crowd = IdleClients(proxy.host, proxy.port, count)
+    crowd = IdleClients(proxy.host, proxy.port, count, tls=tls)
     time.sleep(1)
     logged_in = proxy.figures.rss()
     for client in crowd.sockets:
@@ -74,8 +93,8 @@ class Contestant:
         if program.kind == "martlet":
             self.name += f", {threads} thread{'s' if threads > 1 else ''}"
 
-    def start(self, cluster: Cluster, files: int) -> Proxy:
-        return start(self.program, cluster, self.threads, files)
+    def start(self, cluster: Cluster, files: int, settings: dict[str, object]) -> Proxy:
+        return start(self.program, cluster, self.threads, files, settings)
 
 
 def contestants(which: list[str], threads: list[int], folder: Path) -> list[Contestant]:
@@ -93,12 +112,12 @@ def contestants(which: list[str], threads: list[int], folder: Path) -> list[Cont
 
 
 def by_turns(field: list[Contestant], rounds: int, cluster: Cluster, files: int,
-             measure: Callable[[Proxy], dict[str, float]]) -> list[list[dict[str, float]]]:
+             measure: Callable[[Proxy], dict[str, float]], **settings: object) -> list[list[dict[str, float]]]:
     """A B C A B C ...: each turn with a fresh process, so that none lives off another's warmth."""
     results: list[list[dict[str, float]]] = [[] for _ in field]
     for _ in range(rounds):
         for index, contestant in enumerate(field):
-            proxy = contestant.start(cluster, files)
+            proxy = contestant.start(cluster, files, settings)
             try:
                 results[index].append(measure(proxy))
             finally:
@@ -138,7 +157,11 @@ def main() -> int:
         print(f"  {case}: " + ", ".join(f"{value:.2f} ({value / values[-1]:.2f})" for value in values) + f" {unit}",
               flush=True)
 
-    cluster = Cluster(max_connections=100).start()
+    paper = Authority(folder).issue("localhost", name="localhost")
+    own(folder)
+    to_clients = {"client_tls_sslmode": "allow", "client_tls_key_file": paper.key, "client_tls_cert_file": paper.crt}
+    cluster = Cluster(max_connections=100, settings={
+        "ssl": "on", "ssl_cert_file": f"'{paper.crt}'", "ssl_key_file": f"'{paper.key}'"}).start()
     try:
         pgbench(cluster.host, cluster.port, "app", "-i", "-q", "-s", "10")
         for clients in CLIENTS:
@@ -154,6 +177,22 @@ def main() -> int:
             note(f"{idle_clients} idle clients, logged in", "bytes/client", "logged_in_bytes", results)
             note(f"{idle_clients} idle clients, after a query", "bytes/client", "after_a_query_bytes", results)
             note(f"{idle_clients} idle clients, whole process", "bytes", "whole_process_bytes", results)
+        for where, settings in (("to clients", to_clients), ("both sides", to_clients | {"server_tls_sslmode": "require"})):
+            for clients in CLIENTS:
+                case = f"TLS {where}, simple, {clients} clients"
+                if options.only in case:
+                    note(case, "us CPU/transaction", "cpu_us", by_turns(
+                        field, options.rounds, cluster, files,
+                        lambda proxy: cpu_per_transaction(proxy, "simple", clients, options.seconds, "require"),
+                        **settings))
+        if options.only in "TLS handshake, P-256":
+            note("TLS handshake, P-256", "us CPU", "cpu_us", by_turns(
+                field, options.rounds, cluster, files, cpu_per_handshake, **to_clients))
+        if options.only in f"idle TLS, {IDLE_TLS_CLIENTS} clients":
+            results = by_turns(field, 1, cluster, files, lambda proxy: memory_per_client(proxy, IDLE_TLS_CLIENTS, True),
+                               **to_clients)
+            note(f"{IDLE_TLS_CLIENTS} idle TLS clients, logged in", "bytes/client", "logged_in_bytes", results)
+            note(f"{IDLE_TLS_CLIENTS} idle TLS clients, after a query", "bytes/client", "after_a_query_bytes", results)
     finally:
         cluster.remove()
         remove(folder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import resource
 import socket
+import ssl
 import subprocess
 from collections.abc import Sequence
 
 from common import environment
-from rawpg import startup
+from rawpg import SSL_REQUEST, request, startup
 
 
 def raise_file_limit() -> int:
@@ -40,11 +41,21 @@ class Run:
         return float(found[1]) if found else 0.0
 
 
-def pgbench(host: str, port: int, dbname: str, *arguments: str, timeout: float = 300) -> Run:
+def pgbench(host: str, port: int, dbname: str, *arguments: str, timeout: float = 300, sslmode: str = "prefer") -> Run:
     result = subprocess.run(
         ["pgbench", "-h", host, "-p", str(port), "-U", "app", *arguments, dbname],
-        capture_output=True, text=True, timeout=timeout, env=environment())
+        capture_output=True, text=True, timeout=timeout, env=environment(PGSSLMODE=sslmode))
     return Run(result.stdout + result.stderr, result.returncode)
+
+
+def secure(client: socket.socket) -> ssl.SSLSocket:
+    """Asks for TLS and gets it; nothing is verified."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    client.sendall(request(SSL_REQUEST))
+    assert client.recv(1) == b"S", "there is no TLS"
+    return context.wrap_socket(client)
 
 
 class IdleClients:
@@ -52,7 +63,8 @@ class IdleClients:
 
     PER_ADDRESS = 2_000
 
-    def __init__(self, host: str, port: int, count: int, dbname: str = "app", user: str = "app") -> None:
+    def __init__(self, host: str, port: int, count: int, dbname: str = "app", user: str = "app",
+                 tls: bool = False) -> None:
         self.sockets: list[socket.socket] = []
         packet = startup({"user": user, "database": dbname})
         for begin in range(0, count, 100):
@@ -60,6 +72,8 @@ class IdleClients:
             for number in range(begin, min(begin + 100, count)):
                 source = f"127.0.0.{2 + number // self.PER_ADDRESS}"
                 client = socket.create_connection((host, port), 10, source_address=(source, 0))
+                if tls:
+                    client = secure(client)
                 client.sendall(packet)
                 batch.append(client)
             for client in batch:

@@ -304,7 +304,7 @@ def test_check_of_a_good_file(check) -> None:
     ("%include /nonexistent.ini", r"martlet\.ini:4: .*/nonexistent\.ini"),
     ("listen_port = 99999", r"martlet\.ini:4: .*listen_port"),
     ("auth_file = /nonexistent/users", r"/nonexistent/users"),
-    ("client_tls_sslmode = require", r"martlet\.ini:4: .*client_tls_sslmode"),
+    ("client_tls_sslmode = require", r"client_tls_sslmode = require needs client_tls_key_file"),
     ("no equals sign here", r"martlet\.ini:4: "),
 ])
 def test_check_of_bad_lines(check, line: str, said: str) -> None:

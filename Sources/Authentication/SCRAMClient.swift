@@ -4,6 +4,9 @@
 /// start ──begin──▶ waitingForFirst ──serverFirst──▶ waitingForKeys ──derived──▶ waitingForFinal ──serverFinal──▶ complete
 ///                          └──────────────serverFirst, with keys at hand──────────────▲
 /// ```
+/// Channel binding is used when there is TLS and the server offers it; a server that does not, although it could, is told
+/// that we would have (RFC 5802, chapter 6), so that it notices when somebody in between has removed its offer.
+///
 /// Any failure ends in `failed`. AuthenticationOk is to be believed only when `isComplete`: before that the server has
 /// not shown that it knows the secret.
 public struct SCRAMClient: ~Copyable, Sendable {
@@ -44,30 +47,36 @@ public struct SCRAMClient: ~Copyable, Sendable {
     }
 
     private let credentials: Credentials
+    /// The digest of the server's TLS certificate; nil without TLS.
+    private let serverEndPoint: [UInt8]?
     private let nonce: [UInt8]
     private var state = State.start
+    /// The GS2 header: how the channel is bound.
+    private var header: [UInt8] = []
+    private var bindsChannel = false
 
     /// Logs in with a password.
-    public init(password: SecretBytes) {
-        self.init(credentials: .password(password), nonce: SecureRandom.nonce())
+    ///
+    /// - Parameter serverEndPoint: the digest of the server's TLS certificate (`tls-server-end-point`).
+    public init(password: SecretBytes, serverEndPoint: [UInt8]? = nil) {
+        self.init(password: password, serverEndPoint: serverEndPoint, nonce: SecureRandom.nonce())
     }
 
     /// Logs in with keys that were derived before or taken over from a client's login; they fit one salt and one count
     /// of iterations only.
-    public init(keys: SCRAMKeys) {
-        self.init(credentials: .keys(keys), nonce: SecureRandom.nonce())
+    public init(keys: SCRAMKeys, serverEndPoint: [UInt8]? = nil) {
+        self.init(keys: keys, serverEndPoint: serverEndPoint, nonce: SecureRandom.nonce())
     }
 
-    init(password: SecretBytes, nonce: [UInt8]) {
-        self.init(credentials: .password(password), nonce: nonce)
+    init(password: SecretBytes, serverEndPoint: [UInt8]? = nil, nonce: [UInt8]) {
+        self.credentials = .password(password)
+        self.serverEndPoint = serverEndPoint
+        self.nonce = nonce
     }
 
-    init(keys: SCRAMKeys, nonce: [UInt8]) {
-        self.init(credentials: .keys(keys), nonce: nonce)
-    }
-
-    private init(credentials: Credentials, nonce: [UInt8]) {
-        self.credentials = credentials
+    init(keys: SCRAMKeys, serverEndPoint: [UInt8]? = nil, nonce: [UInt8]) {
+        self.credentials = .keys(keys)
+        self.serverEndPoint = serverEndPoint
         self.nonce = nonce
     }
 
@@ -82,12 +91,20 @@ public struct SCRAMClient: ~Copyable, Sendable {
     /// AuthenticationSASL has arrived; `mechanisms` is its list, each name ended by a zero byte, the list by another.
     public mutating func begin(mechanisms: Span<UInt8>) -> Action {
         guard case .start = self.state else { return self.fail(.unexpectedMessage("second AuthenticationSASL")) }
-        let names = [UInt8](copying: mechanisms).split(separator: 0)
-        guard names.contains(where: { $0.elementsEqual("SCRAM-SHA-256".utf8) }) else {
+        let names = [UInt8](copying: mechanisms).split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+        let mechanism: String
+        if self.serverEndPoint != nil && names.contains("SCRAM-SHA-256-PLUS") {
+            mechanism = "SCRAM-SHA-256-PLUS"
+            self.bindsChannel = true
+            self.header = SCRAMServer.bindingFlag + Array(",,".utf8)
+        } else if names.contains("SCRAM-SHA-256") {
+            mechanism = "SCRAM-SHA-256"
+            self.header = Array((self.serverEndPoint == nil ? "n,," : "y,,").utf8)
+        } else {
             return self.fail(.unsupported("server offers no SASL mechanism that is supported (SCRAM-SHA-256)"))
         }
         self.state = .waitingForFirst
-        return .sendInitial(mechanism: "SCRAM-SHA-256", message: Self.header + self.firstBare)
+        return .sendInitial(mechanism: mechanism, message: self.header + self.firstBare)
     }
 
     /// AuthenticationSASLContinue has arrived.
@@ -141,9 +158,6 @@ public struct SCRAMClient: ~Copyable, Sendable {
         return .failure(error)
     }
 
-    /// The GS2 header: no channel binding.
-    private static let header = Array("n,,".utf8)
-
     /// The first message without its header. The user name is empty: servers take the startup packet's.
     private var firstBare: [UInt8] { Array("n=,r=".utf8) + self.nonce }
 
@@ -171,7 +185,8 @@ public struct SCRAMClient: ~Copyable, Sendable {
         guard keys.iterations == exchange.iterations, keys.salt == exchange.salt else {
             throw .unusableSecret("SCRAM keys do not fit: the server has another SCRAM secret for this user")
         }
-        let channelBinding = SCRAMMessage.attribute("c", base64: Self.header.span)
+        let channel = self.header + (self.bindsChannel ? self.serverEndPoint ?? [] : [])
+        let channelBinding = SCRAMMessage.attribute("c", base64: channel.span)
         let withoutProof = channelBinding + Array(",r=".utf8) + exchange.nonce
         let signed = SCRAMSignature.message(self.firstBare, exchange.serverFirst, withoutProof[...])
         let storedKey = try Crypto.sha256(keys.clientKey.span)

@@ -5,11 +5,14 @@
 ///   │                              ▲
 ///   └─initialResponse──▶ waitingForFirst   (the client sent no message along with the mechanism)
 /// ```
-/// Any failure ends in `finished`. The user is the one of the startup packet, whose verifier the exchange begins with;
+/// Any failure ends in `finished`. With channel binding (RFC 5929) the client signs the digest of the TLS certificate that
+/// it has seen, so that nobody in between can pass its login on. The user is the one of the startup packet, whose verifier the exchange begins with;
 /// the name inside the SCRAM messages counts for nothing, as in PostgreSQL.
 public struct SCRAMServer: ~Copyable, Sendable {
-    /// The mechanisms to offer in AuthenticationSASL.
-    public static let mechanisms = ["SCRAM-SHA-256"]
+    /// The mechanisms to offer in AuthenticationSASL; `bindsChannel` if the exchange will be given a `serverEndPoint`.
+    public static func mechanisms(bindsChannel: Bool) -> [String] {
+        bindsChannel ? ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"] : ["SCRAM-SHA-256"]
+    }
 
     /// What the session does next.
     public enum Action: Sendable, Equatable {
@@ -39,25 +42,34 @@ public struct SCRAMServer: ~Copyable, Sendable {
     }
 
     private let verifier: SCRAMVerifier
+    private let serverEndPoint: [UInt8]?
     private let serverNonce: [UInt8]
+    /// The client has chosen SCRAM-SHA-256-PLUS.
+    private var bindsChannel = false
     private var state = State.start
 
     /// Begins an exchange; for a user that is unknown or has no usable secret pass `SCRAMVerifier.mock`.
-    public init(verifier: SCRAMVerifier) {
-        self.init(verifier: verifier, nonce: SecureRandom.nonce())
+    ///
+    /// - Parameter serverEndPoint: the digest of our TLS certificate (`tls-server-end-point`); nil without TLS, and then
+    ///   channel binding was not offered.
+    public init(verifier: SCRAMVerifier, serverEndPoint: [UInt8]? = nil) {
+        self.init(verifier: verifier, serverEndPoint: serverEndPoint, nonce: SecureRandom.nonce())
     }
 
-    init(verifier: SCRAMVerifier, nonce: [UInt8]) {
+    init(verifier: SCRAMVerifier, serverEndPoint: [UInt8]? = nil, nonce: [UInt8]) {
         self.verifier = verifier
+        self.serverEndPoint = serverEndPoint
         self.serverNonce = nonce
     }
 
     /// The SASLInitialResponse has arrived; `message` is nil if it carries none (length -1).
     public mutating func initialResponse(mechanism: Span<UInt8>, message: Span<UInt8>?) -> Action {
         guard case .start = self.state else { return self.fail(.unexpectedMessage("second SASLInitialResponse")) }
-        guard [UInt8](copying: mechanism).elementsEqual("SCRAM-SHA-256".utf8) else {
+        let name = String(decoding: [UInt8](copying: mechanism), as: UTF8.self)
+        guard Self.mechanisms(bindsChannel: self.serverEndPoint != nil).contains(name) else {
             return self.fail(.unsupported("client selected an invalid SASL authentication mechanism"))
         }
+        self.bindsChannel = name == "SCRAM-SHA-256-PLUS"
         guard let message else {
             self.state = .waitingForFirst
             return .send([])
@@ -105,7 +117,7 @@ public struct SCRAMServer: ~Copyable, Sendable {
         guard bytes.count <= SCRAMMessage.lengthLimit else {
             throw .malformedMessage("\(bytes.count) bytes are too long")
         }
-        let headerLength = try Self.headerLength(bytes)
+        let headerLength = try self.headerLength(bytes)
         let header = [UInt8](copying: bytes.extracting(first: headerLength))
         var message = try SCRAMMessage(bytes.extracting(droppingFirst: headerLength))
         if message.nextName == UInt8(ascii: "m") {
@@ -123,29 +135,54 @@ public struct SCRAMServer: ~Copyable, Sendable {
             header: header, nonce: Array(nonce), clientFirstBare: message.bytes, serverFirst: serverFirst)
     }
 
-    /// The length of the GS2 header: `n,,` (the client has no channel binding) or `y,,` (it has, and thinks that we have
-    /// none, which is right). SCRAM-SHA-256-PLUS would be let in here, with `p=<type>,,`.
-    private static func headerLength(_ bytes: Span<UInt8>) throws(AuthenticationError) -> Int {
+    /// The length of the GS2 header: `n,,` (the client has no channel binding), `y,,` (it has, and thinks that we have
+    /// none) or `p=<type>,,` (it is used).
+    private func headerLength(_ bytes: Span<UInt8>) throws(AuthenticationError) -> Int {
         guard bytes.count >= 3 else { throw .malformedMessage("no GS2 header") }
+        let flagLength: Int
         switch bytes[0] {
-        case UInt8(ascii: "n"), UInt8(ascii: "y"): break
-        case UInt8(ascii: "p"): throw .unsupported("client requires SCRAM channel binding, but it is not supported")
+        case UInt8(ascii: "n"), UInt8(ascii: "y"):
+            guard !self.bindsChannel else {
+                throw .malformedMessage("client selected SCRAM-SHA-256-PLUS, but uses no channel binding")
+            }
+            // Somebody has removed SCRAM-SHA-256-PLUS from what we offered (RFC 5802, chapter 6).
+            guard bytes[0] == UInt8(ascii: "n") || self.serverEndPoint == nil else {
+                throw .malformedMessage("client supports SCRAM channel binding, but thinks that the server does not")
+            }
+            flagLength = 1
+        case UInt8(ascii: "p"):
+            guard self.bindsChannel else {
+                throw .unsupported("client requires SCRAM channel binding, but it is not supported")
+            }
+            flagLength = Self.bindingFlag.count
+            guard bytes.count >= flagLength + 2,
+                [UInt8](copying: bytes.extracting(first: flagLength)) == Self.bindingFlag
+            else { throw .unsupported("unsupported SCRAM channel-binding type") }
         default: throw .malformedMessage("unexpected channel binding flag")
         }
-        guard bytes[1] == UInt8(ascii: ",") else { throw .malformedMessage("comma expected in GS2 header") }
-        guard bytes[2] != UInt8(ascii: "a") else {
+        guard bytes[flagLength] == UInt8(ascii: ",") else { throw .malformedMessage("comma expected in GS2 header") }
+        guard bytes[flagLength + 1] != UInt8(ascii: "a") else {
             throw .unsupported("client uses authorization identity, but it is not supported")
         }
-        guard bytes[2] == UInt8(ascii: ",") else { throw .malformedMessage("comma expected in GS2 header") }
-        return 3
+        guard bytes[flagLength + 1] == UInt8(ascii: ",") else {
+            throw .malformedMessage("comma expected in GS2 header")
+        }
+        return flagLength + 2
     }
 
-    /// Reads `c=<header>,r=<nonce>[,extensions],p=<proof>` and checks the proof.
+    /// The one type of channel binding that PostgreSQL knows.
+    static let bindingFlag = Array("p=tls-server-end-point".utf8)
+
+    /// Reads `c=<header and channel>,r=<nonce>[,extensions],p=<proof>` and checks the proof.
     private func verify(_ bytes: Span<UInt8>, _ exchange: Exchange) throws(AuthenticationError) -> Action {
         var message = try SCRAMMessage(bytes)
         let header = try message.value(of: "c")
-        guard let header = Base64.decode(header), constantTimeEqual(header.span, exchange.header.span) else {
-            throw .malformedMessage("unexpected channel-binding attribute in client-final-message")
+        let expected = exchange.header + (self.bindsChannel ? self.serverEndPoint ?? [] : [])
+        guard let header = Base64.decode(header), constantTimeEqual(header.span, expected.span) else {
+            throw .malformedMessage(
+                self.bindsChannel
+                    ? "SCRAM channel binding check failed: the client has seen another certificate"
+                    : "unexpected channel-binding attribute in client-final-message")
         }
         let nonce = try message.nonce()
         guard constantTimeEqual(Array(nonce).span, exchange.nonce.span) else {

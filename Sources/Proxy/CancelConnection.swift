@@ -7,7 +7,10 @@ import Wire
 final class CancelConnection: Connection {
     private let worker: Worker
     private let key: [UInt8]
+    private let host: HostAddress
+    private let encryption: ServerEncryption
     private var server: ServerSession?
+    private var isSent = false
 
     /// Sends a request on its way. False if not even a socket could be had.
     static func start(worker: Worker, address: SocketAddress, key: [UInt8], server: ServerSession) -> Bool {
@@ -28,16 +31,47 @@ final class CancelConnection: Connection {
     private init(worker: Worker, key: [UInt8], server: ServerSession, socket: consuming Socket) {
         self.worker = worker
         self.key = key
+        self.host = server.host
+        // The key is as secret as the connection that it is for.
+        let settings = worker.configuration.settings
+        let mode = settings.effectiveServerSSLMode(database: server.pool.database)
+        self.encryption = ServerEncryption(
+            mode: !server.isSecured ? .disable : mode.requiresTLS ? mode : .require,
+            negotiation: settings.general.serverTlsSslnegotiation)
         self.server = server
         super.init(loop: worker.loop, connecting: socket)
     }
 
-    override func connected() { self.send(MessageWriter.bytes { $0.cancelRequest(key: self.key) }) }
+    override func connected() { self.carryOut(self.encryption.begin(isUnix: false)) }
+
+    override func secured() { self.sendRequest() }
+
+    override func received(_ bytes: Span<UInt8>) -> Int {
+        // A server says nothing to a CancelRequest itself.
+        if !self.isSent { self.carryOut(self.encryption.answered(bytes)) }
+        return bytes.count
+    }
+
+    private func carryOut(_ step: ServerEncryption.Step) {
+        switch step {
+        case .plain: self.sendRequest()
+        case .request: self.send(MessageWriter.bytes { $0.sslRequest() })
+        case .handshake:
+            guard let context = self.worker.configuration.tls.servers else { return self.timedOut() }
+            self.startTLS(context, server: self.encryption.serverName(self.host))
+        case .failed: self.timedOut()
+        }
+    }
+
+    private func sendRequest() {
+        self.isSent = true
+        self.send(MessageWriter.bytes { $0.cancelRequest(key: self.key) })
+    }
 
     override func disconnected(_ reason: Disconnect) {
         switch reason {
         case .endOfFile: self.finish(isDelivered: true)
-        case .connectFailed, .failed: self.finish(isDelivered: false)
+        case .connectFailed, .failed, .tlsFailed: self.finish(isDelivered: false)
         }
     }
 

@@ -5,10 +5,10 @@ import Wire
 /// Finds out who a client is: startup packet, then the exchange that `auth_type` and the user's secret call for. Takes
 /// bytes and keys, says what to do; `ClientLogin` does it.
 ///
-///     startup ──SSLRequest, GSSENCRequest──► startup
+///     startup ──SSLRequest, GSSENCRequest, (TLS handshake)──► startup
 ///        │ ──CancelRequest──► refused
 ///        ▼
-///     identifying ──trust, any──────────────────────────────────────────► authenticated
+///     identifying ──trust, any, cert────────────────────────────────────► authenticated
 ///        ├──► password ──► (checking: keys, on another thread) ─────────────►│
 ///        ├──► md5 ──────────────────────────────────────────────────────────►│
 ///        └──► sasl ──► (preparing: verifier, on another thread) ──► scram ──►│
@@ -35,6 +35,27 @@ struct ClientAuthentication: ~Copyable {
         var md5Salt: [UInt8]
         /// Random, and the same for the life of the process.
         var processSecret: SecretBytes
+
+        /// As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
+        var isKnown: Bool { self.secret != nil || !self.hasAuthFile || self.hasForcedUser }
+    }
+
+    /// What TLS there is between the client and us.
+    enum Encryption: Equatable {
+        /// None, and none to be had: it is switched off, or this is a Unix socket.
+        case unavailable
+        /// None yet; the client may ask for it, or must.
+        case offered(isRequired: Bool)
+        case established(TLSPeer)
+    }
+
+    /// What TLS tells of the client.
+    struct TLSPeer: Equatable {
+        /// The common name of its certificate, which has been verified.
+        var name: String?
+        var hasCertificate = false
+        /// The digest of our own certificate, for SCRAM's channel binding.
+        var serverEndPoint: [UInt8]?
     }
 
     /// What the session does next.
@@ -44,6 +65,9 @@ struct ClientAuthentication: ~Copyable {
         /// Nothing before another event; bytes sent ahead stay where they are.
         case hold
         case send([UInt8])
+        /// Send the bytes, begin TLS with those of the client that were not used, and call `secured`. Without
+        /// SSLRequest the client has to name the protocol in the handshake.
+        case startTLS(send: [UInt8], isDirect: Bool)
         /// Send the bytes, look up the account and call `identified`.
         case identify(StartupMessage, send: [UInt8])
         /// CancelRequest: pass it on and close.
@@ -85,6 +109,7 @@ struct ClientAuthentication: ~Copyable {
     static let messageLimit = 66_000
 
     private var state = State.startup
+    private var encryption: Encryption
     /// The exchange, in `scram`.
     private var exchange: SCRAMServer?
     private var encryptionRequests = 0
@@ -96,6 +121,8 @@ struct ClientAuthentication: ~Copyable {
     private(set) var version = ProtocolVersion.v30
 
     private var user: String { self.message?.user ?? "" }
+
+    init(encryption: Encryption = .unavailable) { self.encryption = encryption }
 
     /// Bytes have arrived; `bytes` begins at a packet or message and is not empty.
     mutating func received(_ bytes: Span<UInt8>) -> Step {
@@ -114,13 +141,15 @@ struct ClientAuthentication: ~Copyable {
         case .incomplete(let needed): return Step(used: 0, action: .wait(needed: needed))
         case .invalid(let error): return Step(used: bytes.count, action: self.refuse(error.message, error.sqlState))
         case .directTLS:
+            if case .offered = self.encryption { return Step(used: 0, action: .startTLS(send: [], isDirect: true)) }
             // No TLS here: a TLS client understands nothing else than the end.
             self.state = .refused
             return Step(used: bytes.count, action: .drop("SSL is not available"))
         case .packet(let packet, let length):
             switch packet {
             case .sslRequest, .gssEncRequest:
-                return Step(used: length, action: self.encryptionRequest(isAlone: bytes.count == length))
+                let action = self.encryptionRequest(isTLS: packet == .sslRequest, isAlone: bytes.count == length)
+                return Step(used: length, action: action)
             case .cancel(let key):
                 self.state = .refused
                 return Step(used: bytes.count, action: .cancel(key: key))
@@ -129,7 +158,7 @@ struct ClientAuthentication: ~Copyable {
         }
     }
 
-    private mutating func encryptionRequest(isAlone: Bool) -> Action {
+    private mutating func encryptionRequest(isTLS: Bool, isAlone: Bool) -> Action {
         // What comes in the same packet was sent before the answer was known: somebody between us and the client may
         // have put it there (CVE-2021-23214 and its kin).
         guard isAlone else {
@@ -139,10 +168,20 @@ struct ClientAuthentication: ~Copyable {
         guard self.encryptionRequests <= 2 else {
             return self.refuse("too many requests for encryption", SQLState.protocolViolation)
         }
-        return .send([UInt8(ascii: "N")])
+        switch self.encryption {
+        case .established: return self.refuse("request for encryption inside TLS", SQLState.protocolViolation)
+        case .offered where isTLS: return .startTLS(send: [UInt8(ascii: "S")], isDirect: false)
+        case .offered, .unavailable: return .send([UInt8(ascii: "N")])
+        }
     }
 
+    /// The TLS handshake is over.
+    mutating func secured(_ peer: TLSPeer) { self.encryption = .established(peer) }
+
     private mutating func begin(_ message: StartupMessage) -> Action {
+        if case .offered(isRequired: true) = self.encryption {
+            return self.refuse("SSL required", SQLState.protocolViolation)
+        }
         let negotiation = ProtocolNegotiation(requested: message.version, extensions: message.extensions)
         self.message = message
         self.version = negotiation.version
@@ -175,11 +214,9 @@ struct ClientAuthentication: ~Copyable {
             }
             return self.admit()
         case .trust:
-            // As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
-            guard account.secret != nil || !account.hasAuthFile || account.hasForcedUser else {
-                return self.refuse("no such user", SQLState.invalidPassword)
-            }
+            guard account.isKnown else { return self.refuse("no such user", SQLState.invalidPassword) }
             return self.admit()
+        case .cert: return self.checkCertificate(account)
         case .plain:
             self.state = .password(account.secret)
             return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
@@ -193,13 +230,37 @@ struct ClientAuthentication: ~Copyable {
                 return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
             }
         case .scramSHA256: return self.askSCRAM(account)
-        case .cert, .hba, .ldap, .pam: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+        case .hba, .ldap, .pam: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
         }
+    }
+
+    private mutating func checkCertificate(_ account: Account) -> Action {
+        let reason: String
+        if case .established(let peer) = self.encryption {
+            if !peer.hasCertificate {
+                reason = "TLS client certificate required"
+            } else if peer.name != self.user {
+                reason = "the certificate is not for this user, but for \(peer.name ?? "nobody")"
+            } else if !account.isKnown {
+                reason = "no such user"
+            } else {
+                return self.admit()
+            }
+        } else {
+            reason = "TLS connection required"
+        }
+        return self.refuse("certificate authentication failed", SQLState.invalidAuthorization, detail: reason)
+    }
+
+    /// The digest that SCRAM binds to; nil without TLS.
+    private var serverEndPoint: [UInt8]? {
+        if case .established(let peer) = self.encryption { peer.serverEndPoint } else { nil }
     }
 
     private mutating func askSCRAM(_ account: Account) -> Action {
         self.state = .sasl(account)
-        return .send(MessageWriter.bytes { $0.authenticationSASL(mechanisms: SCRAMServer.mechanisms) })
+        let mechanisms = SCRAMServer.mechanisms(bindsChannel: self.serverEndPoint != nil)
+        return .send(MessageWriter.bytes { $0.authenticationSASL(mechanisms: mechanisms) })
     }
 
     // MARK: Answers
@@ -289,7 +350,7 @@ struct ClientAuthentication: ~Copyable {
     }
 
     private mutating func begin(_ verifier: SCRAMVerifier, _ initial: SASLInitialResponse) -> Action {
-        self.exchange = SCRAMServer(verifier: verifier)
+        self.exchange = SCRAMServer(verifier: verifier, serverEndPoint: self.serverEndPoint)
         let mechanism = Array(initial.mechanism.utf8)
         guard let data = initial.data else {
             return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism.span, message: nil))

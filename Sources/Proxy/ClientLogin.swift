@@ -17,12 +17,21 @@ import Wire
 /// - welcome: the client waits for the pool's parameters, then hears of its session's.
 final class ClientLogin {
     private unowned let client: ClientSession
-    private var authentication = ClientAuthentication()
+    private var authentication: ClientAuthentication
 
     var user: String? { self.authentication.message?.user }
     var database: String? { self.authentication.message?.database }
 
-    init(_ client: ClientSession) { self.client = client }
+    init(_ client: ClientSession) {
+        self.client = client
+        let configuration = client.worker.configuration
+        if client.isUnix || configuration.tls.clients == nil {
+            self.authentication = ClientAuthentication(encryption: .unavailable)
+        } else {
+            let isRequired = configuration.settings.general.clientTlsSslmode.requiresTLS
+            self.authentication = ClientAuthentication(encryption: .offered(isRequired: isRequired))
+        }
+    }
 
     private var worker: Worker { self.client.worker }
     private var settings: Settings { self.worker.configuration.settings }
@@ -46,6 +55,7 @@ final class ClientLogin {
         case .wait(let needed): self.client.holdLimit = max(needed, 512)
         case .hold: return
         case .send(let bytes): self.client.send(bytes)
+        case .startTLS(let bytes, let isDirect): self.startTLS(bytes, isDirect: isDirect)
         case .identify(let message, let answer):
             if !answer.isEmpty { self.client.send(answer) }
             self.carryOut(self.authentication.identified(self.account(of: message)))
@@ -63,6 +73,24 @@ final class ClientLogin {
         case .drop(let reason): self.client.over(reason, isOrderly: false, tellsClient: false)
         case .terminate: self.client.terminated()
         }
+    }
+
+    private func startTLS(_ bytes: [UInt8], isDirect: Bool) {
+        guard let context = self.worker.configuration.tls.clients else {
+            // Switched off while this client was coming in.
+            return self.client.over("SSL is not available", isOrderly: false, tellsClient: false)
+        }
+        if !bytes.isEmpty { self.client.send(bytes) }
+        self.client.startTLS(context, requiresProtocolName: isDirect)
+    }
+
+    /// The TLS handshake is over.
+    func secured() {
+        guard let details = self.client.tlsDetails else { return }
+        self.authentication.secured(
+            ClientAuthentication.TLSPeer(
+                name: details.peerName, hasCertificate: details.hasPeerCertificate,
+                serverEndPoint: details.serverEndPoint))
     }
 
     private func account(of message: StartupMessage) -> ClientAuthentication.Account {
@@ -143,7 +171,9 @@ final class ClientLogin {
         if let keys, database.user == nil { group.pool.shared.scramKeys.withLock { $0 = keys } }
         group.statistics.counters.clientLoginCount &+= 1
         if general.logConnections {
-            self.worker.log(.info, self.client.prefix, "login attempt: db=\(database.name) user=\(message.user) tls=no")
+            let tls = self.client.tlsDetails?.summary ?? "no"
+            self.worker.log(
+                .info, self.client.prefix, "login attempt: db=\(database.name) user=\(message.user) tls=\(tls)")
         }
         self.client.send(MessageWriter.bytes { $0.authenticationOk() })
         if let mode = message.replicationMode {

@@ -128,6 +128,8 @@ final class ClientSession: Connection {
 
     // MARK: Bytes
 
+    override func secured() { self.login?.secured() }
+
     override func received(_ bytes: Span<UInt8>) -> Int {
         if let login = self.login { return login.received(bytes) }
         let consumed = self.console?.received(bytes) ?? self.relayAll(bytes)
@@ -484,6 +486,7 @@ final class ClientSession: Connection {
         status.requestTime = self.requestTime > 0 ? wall - (now - self.requestTime) : self.connectTime
         status.wait = self.isWaiting ? now - self.waitingSince : 0
         status.link = self.server?.id
+        status.tls = self.tlsDetails?.summary ?? ""
         status.applicationName = self.parameters?["application_name"]?.text ?? ""
         status.preparedStatements = self.statements.count
         status.gathered = self.heldInput

@@ -132,7 +132,7 @@ extension Proxy: ConsoleHost {
         let (settings, changes) = Settings.reload(from: old.settings, to: new.settings)
         var lines = changes.map(\.description)
         if new.secrets != old.secrets { lines.append("auth_file: \(Self.difference(old, new))") }
-        self.publish(Configuration(settings: settings, secrets: new.secrets))
+        self.publish(Configuration(settings: settings, secrets: new.secrets, tls: new.tls))
         return lines
     }
 
@@ -150,7 +150,14 @@ extension Proxy: ConsoleHost {
         } catch {
             throw ConsoleError("\(error)")
         }
-        self.publish(Configuration(settings: settings, secrets: self.configuration.secrets))
+        var tls = self.configuration.tls
+        if TLSContexts.depend(on: key) {
+            switch TLSContexts.load(settings, readFile: self.readFile) {
+            case .failure(let error): throw ConsoleError(error.description)
+            case .success(let contexts): tls = contexts
+            }
+        }
+        self.publish(Configuration(settings: settings, secrets: self.configuration.secrets, tls: tls))
     }
 
     private func publish(_ configuration: Configuration) {

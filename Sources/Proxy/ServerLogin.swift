@@ -62,6 +62,7 @@ struct ServerLogin: ~Copyable {
     private let user: String
     private let secret: Secret?
     private let keys: SCRAMKeys?
+    private let serverEndPoint: [UInt8]?
     private var state = State.start
     /// The exchange, from `scram` on.
     private var scram: SCRAMClient?
@@ -72,10 +73,12 @@ struct ServerLogin: ~Copyable {
     ///   - user: the startup packet's.
     ///   - secret: what is known of the user's password.
     ///   - keys: SCRAM keys that a client of this user has shown at its own login; used without a plain password.
-    init(user: String, secret: Secret?, keys: SCRAMKeys?) {
+    ///   - serverEndPoint: the digest of the server's TLS certificate, for SCRAM's channel binding; nil without TLS.
+    init(user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil) {
         self.user = user
         self.secret = secret
         self.keys = keys
+        self.serverEndPoint = serverEndPoint
     }
 
     /// The connection stands.
@@ -222,9 +225,9 @@ struct ServerLogin: ~Copyable {
 
     private mutating func beginSCRAM(_ mechanisms: [String]) -> Action {
         if case .plain(let password)? = self.secret {
-            self.scram = SCRAMClient(password: password)
+            self.scram = SCRAMClient(password: password, serverEndPoint: self.serverEndPoint)
         } else if let keys = self.keys {
-            self.scram = SCRAMClient(keys: keys)
+            self.scram = SCRAMClient(keys: keys, serverEndPoint: self.serverEndPoint)
         } else {
             return self.missing("a plain-text password, or a client's SCRAM login to take the keys from")
         }

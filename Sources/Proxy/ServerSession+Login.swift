@@ -7,7 +7,49 @@ import Wire
 
 /// Carries out what `ServerLogin` decides.
 extension ServerSession {
-    /// The connection stands: sends the startup packet.
+    // MARK: TLS
+
+    /// The connection stands.
+    func beginEncryption() {
+        let settings = self.worker.configuration.settings
+        let encryption = ServerEncryption(
+            mode: settings.effectiveServerSSLMode(database: self.pool.database),
+            negotiation: settings.general.serverTlsSslnegotiation)
+        self.encryption = encryption
+        self.carryOut(encryption.begin(isUnix: self.address.isUnix), encryption)
+    }
+
+    /// The server has answered SSLRequest.
+    func encryptionAnswered(_ bytes: Span<UInt8>) -> Int {
+        guard let encryption = self.encryption else { return 0 }
+        self.carryOut(encryption.answered(bytes), encryption)
+        return bytes.count
+    }
+
+    private func carryOut(_ step: ServerEncryption.Step, _ encryption: ServerEncryption) {
+        switch step {
+        case .plain:
+            self.encryption = nil
+            self.startLogin()
+        case .request: self.send(MessageWriter.bytes { $0.sslRequest() })
+        case .handshake:
+            guard let context = self.worker.configuration.tls.servers else {
+                return self.encryptionFailed("TLS is switched off")
+            }
+            self.startTLS(context, server: encryption.serverName(self.host))
+        case .failed(let reason): self.encryptionFailed(reason)
+        }
+    }
+
+    private func encryptionFailed(_ reason: String) {
+        self.loginFailed(
+            ServerError(
+                message: "\(reason): \(self.host.description)", sqlState: SQLState.connectionFailure, isRefusal: true))
+    }
+
+    // MARK: Login
+
+    /// Nothing stands in the way any more: sends the startup packet.
     func startLogin() {
         let shared = self.pool.shared
         let database = self.pool.database
@@ -23,7 +65,9 @@ extension ServerSession {
             settings.append(StartupParameter(name: "replication", value: replication.mode))
             settings += replication.parameters
         }
-        var login = ServerLogin(user: user, secret: secret, keys: shared.scramKeys.withLock { $0 })
+        var login = ServerLogin(
+            user: user, secret: secret, keys: shared.scramKeys.withLock { $0 },
+            serverEndPoint: self.tlsDetails?.serverEndPoint)
         let action = login.begin(database: database.serverDatabase, settings: settings)
         self.login = consume login
         self.carryOut(action)

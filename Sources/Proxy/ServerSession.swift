@@ -93,6 +93,8 @@ final class ServerSession: Connection {
     var mustReset = false
     var backendKey: [UInt8] = []
     var login: ServerLogin?
+    /// How TLS is agreed upon, until it is.
+    var encryption: ServerEncryption?
     /// A cancel request has come while the client's settings were being set: it is about what follows.
     var cancelsWhenSet = false
     /// The pool's generation when this was begun; an older one is obsolete.
@@ -152,11 +154,17 @@ final class ServerSession: Connection {
     }
 
     override func received(_ bytes: Span<UInt8>) -> Int {
-        self.login == nil ? self.relay(bytes) : self.receivedInLogin(bytes)
+        if self.login != nil { return self.receivedInLogin(bytes) }
+        return self.encryption == nil ? self.relay(bytes) : self.encryptionAnswered(bytes)
     }
 
     override func connected() {
         self.lastWords = nil
+        self.beginEncryption()
+    }
+
+    override func secured() {
+        self.encryption = nil
         self.startLogin()
     }
 
@@ -268,11 +276,14 @@ final class ServerSession: Connection {
             let what =
                 switch reason {
                 case .connectFailed: "connect failed"
+                case .tlsFailed: "TLS startup failed"
                 case .endOfFile, .failed: "login failed: server closed the connection"
                 }
             let error =
                 self.lastWords.map { ServerError(refusedBy: $0) }
-                ?? ServerError(message: "\(what): \(self.host.description): \(reason.description)", sqlState: "08006")
+                ?? ServerError(
+                    message: "\(what): \(self.host.description): \(reason.description)", sqlState: "08006",
+                    isRefusal: reason.isTLSFailure)
             self.loginFailed(error)
         case .idle, .leaving: self.lost("server closed the connection")
         case .linked, .preparing: self.lost("server closed the connection unexpectedly (\(reason.description))")

@@ -89,6 +89,7 @@ extension ServerSession {
         status.remotePID =
             self.backendKey.count >= 4
             ? self.backendKey[..<4].reduce(0 as Int32) { $0 << 8 | Int32($1) } : 0
+        status.tls = self.tlsDetails?.summary ?? ""
         status.applicationName = self.parameters["application_name"]?.text ?? ""
         status.preparedStatements = self.statements.count
         status.gathered = self.heldInput

@@ -100,12 +100,15 @@ final class Worker {
     // MARK: Configuration
 
     func apply(_ configuration: Configuration) {
+        let needsOtherTLS = configuration.settings.general.needsOtherServerTLS(
+            than: self.configuration.settings.general)
         self.configuration = configuration
         self.applySocketOptions()
         let settings = configuration.settings
         for (key, pool) in self.pools {
             if let database = settings.database(named: key.database) {
                 pool.apply(settings, database: database)
+                if needsOtherTLS { pool.retire("obsolete connection") }
             } else {
                 // The database has left the file. Clients that are linked finish what they do.
                 pool.fail(queue: ServerError(message: "database removed", sqlState: "3D000"))

@@ -9,12 +9,23 @@ public enum Disconnect: Sendable, Equatable, CustomStringConvertible {
     case failed(Int32)
     /// `connect` failed; the kernel's `errno`.
     case connectFailed(Int32)
+    /// TLS could not be agreed upon, or the peer broke its rules.
+    case tlsFailed(TLSError)
 
     public var description: String {
         switch self {
         case .endOfFile: "unexpected eof"
         case .failed(let code): String(cString: strerror(code))
         case .connectFailed(let code): String(cString: strerror(code))
+        case .tlsFailed(let error): "TLS: \(error)"
+        }
+    }
+
+    /// Whether the peer could be reached, but not in the way that TLS was asked for.
+    public var isTLSFailure: Bool {
+        switch self {
+        case .endOfFile, .failed, .connectFailed: false
+        case .tlsFailed: true
         }
     }
 }
@@ -33,6 +44,8 @@ public enum Disconnect: Sendable, Equatable, CustomStringConvertible {
 ///
 /// An idle connection owns no buffer: reading uses the loop's, and output and held input live in blocks of the loop's
 /// pool that are given back as soon as they are empty.
+///
+/// TLS is a stage between the socket and the subclass (`Connection+TLS`), which sees and sends plain bytes either way.
 open class Connection: EventSource {
     /// Output above this makes the connection congested: whoever produces it stops reading its own socket.
     public static var highWater: Int { 64 * 1024 }
@@ -42,9 +55,9 @@ open class Connection: EventSource {
     static var lingerTime: Int64 { 1_000_000 }
     static var flushTime: Int64 { 10_000_000 }
 
-    private enum State: UInt8 { case connecting, open, flushing, lingering, closed }
+    enum State: UInt8 { case connecting, open, flushing, lingering, closed }
 
-    private final var state: State
+    final var state: State
     private final var isReadingPaused = false
     private final var isOffered = false
     /// Output has been above `highWater`, so somebody may wait for `drained`.
@@ -54,8 +67,11 @@ open class Connection: EventSource {
     private final var isRedeliveryDue = false
     /// The first error of a write, until a read or an event reports the end; 0 is none.
     private final var writeError: Int32 = 0
-    private final var output = ByteQueue()
-    private final var held = ByteQueue()
+    /// What the subclass has sent and the socket, or TLS, has not taken yet.
+    final var output = ByteQueue()
+    final var held = ByteQueue()
+    /// Nil without TLS.
+    final var tls: TLSStream?
 
     /// Bytes that may be held (presented, not consumed) before the socket is no longer read. A session that gathers a
     /// longer message raises it to the message's length, within `received`; the session bounds it.
@@ -95,6 +111,9 @@ open class Connection: EventSource {
     /// unless the connection ends first.
     open func drained() {}
 
+    /// TLS has been agreed upon; what `startTLS` asked for has been verified.
+    open func secured() {}
+
     /// The peer is gone. Called once; the connection is closed already. Not called after `close`.
     open func disconnected(_ reason: Disconnect) {}
 
@@ -105,7 +124,7 @@ open class Connection: EventSource {
     /// Whether everything is over; a connection that is only flushing or lingering counts as closed too.
     public final var isClosed: Bool { self.state.rawValue >= State.flushing.rawValue }
     /// Bytes that the socket has not taken yet.
-    public final var pendingOutput: Int { self.output.count }
+    public final var pendingOutput: Int { self.output.count + (self.tls?.ciphertext.count ?? 0) }
     /// Bytes presented and not consumed.
     public final var heldInput: Int { self.held.count }
     /// Whether more output should wait until `drained`.
@@ -136,13 +155,20 @@ open class Connection: EventSource {
         if bytes.count >= BufferPool.largeSize && self.state == .open && (self.output.isEmpty || self.isOffered) {
             if !self.output.isEmpty { self.write() }
             if self.output.isEmpty && self.state == .open {
-                let sent = martlet_send(self.fd, bytes.baseAddress, bytes.count)
+                let sent =
+                    self.tls.map { self.sendSealed(bytes, $0) } ?? martlet_send(self.fd, bytes.baseAddress, bytes.count)
                 if sent == bytes.count { return }
                 if sent > 0 { rest = UnsafeRawBufferPointer(rebasing: bytes[sent...]) }
             }
         }
         self.withLoop { self.output.append(rest, &$0.buffers) }
         if self.isCongested { self.owesDrained = true }
+        self.offer()
+    }
+
+    /// Has the output sent at the end of the turn, unless the socket has to take older output first.
+    @inline(__always)
+    final func offer() {
         if !self.isOffered && self.interest & UInt32(MARTLET_EPOLLOUT) == 0 && self.state == .open {
             self.isOffered = true
             self.withLoop { $0.offer(self) }
@@ -153,12 +179,16 @@ open class Connection: EventSource {
     final func flush() {
         self.isOffered = false
         guard self.state == .open else { return }
-        if !self.output.isEmpty {
+        if !self.isFlushed {
             self.write()
             self.updateInterest()
         }
         self.tellDrained()
     }
+
+    /// Whether nothing is left that the socket could take.
+    @inline(__always)
+    private final var isFlushed: Bool { self.tls.map(self.isFlushed) ?? self.output.isEmpty }
 
     /// Calls `drained` if it is owed and due.
     @inline(__always)
@@ -171,16 +201,23 @@ open class Connection: EventSource {
 
     /// Writes once. Leaves what the socket does not take; an error is found by the next read or event.
     private final func write() {
+        if let tls = self.tls { return self.writeSealed(tls) }
         let bytes = self.output.bytes
         let sent = martlet_send(self.fd, bytes.baseAddress, bytes.count)
         if sent > 0 {
             self.withLoop { self.output.drop(sent, &$0.buffers) }
-        } else if sent < 0 && errno != EAGAIN && errno != EINTR {
-            // The peer cannot be reached; reading reports it. What is queued is worthless, and what is in the
-            // receive buffer (the peer's last words) is still to be read. The kernel tells an error only once.
-            if self.writeError == 0 { self.writeError = errno }
-            self.output.clear(&self.loop.buffers)
+        } else {
+            self.writeFailed(sent)
         }
+    }
+
+    /// The peer cannot be reached; reading reports it. What is queued is worthless, and what is in the receive buffer
+    /// (the peer's last words) is still to be read. The kernel tells an error only once.
+    final func writeFailed(_ result: Int) {
+        guard result < 0 && errno != EAGAIN && errno != EINTR else { return }
+        if self.writeError == 0 { self.writeError = errno }
+        self.output.clear(&self.loop.buffers)
+        self.tls?.ciphertext.clear(&self.loop.buffers)
     }
 
     // MARK: Reading
@@ -216,8 +253,10 @@ open class Connection: EventSource {
         case .connecting: return UInt32(MARTLET_EPOLLOUT)
         case .open:
             var events: UInt32 = 0
-            if !self.isReadingPaused && self.held.count < self.holdLimit { events |= UInt32(MARTLET_EPOLLIN) }
-            if !self.output.isEmpty && !self.isOffered { events |= UInt32(MARTLET_EPOLLOUT) }
+            if !self.isReadingPaused && self.held.count < self.holdLimit && !self.isTLSBusy {
+                events |= UInt32(MARTLET_EPOLLIN)
+            }
+            if !self.isOffered && !self.isFlushed { events |= UInt32(MARTLET_EPOLLOUT) }
             return events
         case .flushing: return UInt32(MARTLET_EPOLLOUT)
         case .lingering: return UInt32(MARTLET_EPOLLIN)
@@ -225,8 +264,14 @@ open class Connection: EventSource {
         }
     }
 
+    /// TLS itself has so much to say that the peer must read first, or its handshake has to wait for its turn.
     @inline(__always)
-    private final func updateInterest() {
+    private final var isTLSBusy: Bool {
+        self.tls.map { $0.ciphertext.count > Self.highWater || $0.awaitsTurn } ?? false
+    }
+
+    @inline(__always)
+    final func updateInterest() {
         let wanted = self.wantedInterest
         if wanted != self.interest || !self.isRegistered { self.loop.setInterest(self, wanted) }
     }
@@ -266,23 +311,15 @@ open class Connection: EventSource {
     }
 
     private final func readable() {
-        if self.held.isEmpty {
+        if let tls = self.tls {
+            self.readSealed(tls)
+        } else if self.held.isEmpty {
             let buffer = self.withLoop { $0.readBuffer }
             let count = martlet_recv(self.fd, buffer.baseAddress, buffer.count)
             guard count > 0 else { return self.readFailed(count) }
-            self.isDelivering = true
-            let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
-            let consumed = self.received(Span(_unsafeBytes: bytes))
-            self.isDelivering = false
-            if consumed < count && self.state == .open {
-                self.held.append(UnsafeRawBufferPointer(rebasing: bytes[consumed...]), &self.loop.buffers)
-                if self.isRedeliveryDue { self.deliverHeld() }
-                self.updateInterest()
-            }
-            self.isRedeliveryDue = false
+            self.deliver(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         } else {
-            // Room for what the session waits for, within what one read may take.
-            let wanted = min(max(self.holdLimit - self.held.count, 512), EventLoop.readSize)
+            let wanted = self.wantedInput
             let room = self.withLoop { self.held.room(atLeast: wanted, &$0.buffers) }
             let count = martlet_recv(self.fd, room.baseAddress, min(room.count, EventLoop.readSize))
             guard count > 0 else { return self.readFailed(count) }
@@ -292,7 +329,40 @@ open class Connection: EventSource {
         }
     }
 
-    private final func readFailed(_ count: Int) {
+    /// Room for what the session waits for, within what one read may take.
+    final var wantedInput: Int {
+        self.held.isEmpty ? EventLoop.readSize : min(max(self.holdLimit - self.held.count, 512), EventLoop.readSize)
+    }
+
+    /// Presents bytes that have just come, with none held before them.
+    @inline(__always)
+    private final func deliver(_ bytes: UnsafeRawBufferPointer) {
+        self.isDelivering = true
+        let isPlain = self.tls == nil
+        let consumed = self.received(Span(_unsafeBytes: bytes))
+        self.isDelivering = false
+        if consumed < bytes.count && self.state == .open {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+            if isPlain && self.tls != nil {
+                self.isRedeliveryDue = false
+                return self.unseal(rest)
+            }
+            self.held.append(rest, &self.loop.buffers)
+            if self.isRedeliveryDue { self.deliverHeld() }
+            self.updateInterest()
+        }
+        self.isRedeliveryDue = false
+    }
+
+    /// Presents decrypted bytes, behind those held.
+    final func deliverUnsealed(_ bytes: UnsafeRawBufferPointer) {
+        if self.held.isEmpty { return self.deliver(bytes) }
+        self.withLoop { self.held.append(bytes, &$0.buffers) }
+        self.deliverHeld()
+        self.updateInterest()
+    }
+
+    final func readFailed(_ count: Int) {
         if count < 0 && (errno == EAGAIN || errno == EINTR) { return }
         let code = count < 0 ? errno : self.writeError
         self.end(code == 0 || code == EPIPE ? .endOfFile : .failed(code))
@@ -303,6 +373,7 @@ open class Connection: EventSource {
     private final func deliverHeld() {
         var bytes = ByteQueue()
         swap(&bytes, &self.held)
+        let isPlain = self.tls == nil
         self.isDelivering = true
         repeat {
             self.isRedeliveryDue = false
@@ -312,7 +383,11 @@ open class Connection: EventSource {
         self.isDelivering = false
         self.isRedeliveryDue = false
         if self.state == .open {
-            swap(&bytes, &self.held)
+            if isPlain && self.tls != nil {
+                self.unseal(bytes.bytes)
+            } else {
+                swap(&bytes, &self.held)
+            }
         }
         self.withLoop { bytes.clear(&$0.buffers) }
     }
@@ -322,6 +397,8 @@ open class Connection: EventSource {
     /// Ends the connection at once. `disconnected` is not called.
     public final func close() {
         guard self.state != .closed else { return }
+        // Without this a TLS client has to think that somebody has cut the connection.
+        if self.state == .open, let tls = self.tls { self.writeEnd(tls) }
         self.closeNow()
     }
 
@@ -332,6 +409,8 @@ open class Connection: EventSource {
         case .open:
             self.state = .flushing
             self.held.clear(&self.loop.buffers)
+            // Nothing can be said before TLS has been agreed upon.
+            if self.tls?.isEstablished == false { self.output.clear(&self.loop.buffers) }
             self.setDeadline(self.now + Self.flushTime)
             self.finishFlushing()
         case .flushing, .lingering, .closed: return
@@ -339,8 +418,9 @@ open class Connection: EventSource {
     }
 
     private final func finishFlushing() {
-        if !self.output.isEmpty { self.write() }
-        guard self.output.isEmpty else { return self.updateInterest() }
+        if !self.isFlushed { self.write() }
+        if let tls = self.tls, self.output.isEmpty { self.writeEnd(tls) }
+        guard self.isFlushed else { return self.updateInterest() }
         self.state = .lingering
         shutdown(self.fd, Int32(SHUT_WR))
         self.setDeadline(self.now + Self.lingerTime)
@@ -356,7 +436,7 @@ open class Connection: EventSource {
     }
 
     private final func flushIfOffered() {
-        if !self.output.isEmpty && !self.isOffered { self.write() }
+        if !self.isOffered && !self.isFlushed { self.write() }
         self.updateInterest()
         self.tellDrained()
     }
@@ -370,7 +450,7 @@ open class Connection: EventSource {
         return code
     }
 
-    private final func end(_ reason: Disconnect) {
+    final func end(_ reason: Disconnect) {
         self.closeNow()
         self.disconnected(reason)
     }
@@ -380,6 +460,7 @@ open class Connection: EventSource {
         self.setDeadline(.max)
         self.output.clear(&self.loop.buffers)
         self.held.clear(&self.loop.buffers)
+        if let tls = self.tls { tls.ciphertext.clear(&self.loop.buffers) }
         self.loop.detach(self)
         if self.fd >= 0 { Glibc.close(self.fd) }
         self.fd = -1
@@ -401,7 +482,7 @@ open class Connection: EventSource {
     /// Leaves this loop, so that `join` can be called on another loop's thread. Only a connection without held input
     /// and unsent output can leave, and not from within its own `received`, where more input may follow; else false.
     public final func leave() -> Bool {
-        guard self.state == .open, self.held.isEmpty, self.output.isEmpty, !self.isDelivering else { return false }
+        guard self.state == .open, self.held.isEmpty, self.pendingOutput == 0, !self.isDelivering else { return false }
         // A large piece takes the rest of the output along: it may be offered and have nothing left to send.
         if self.isOffered { self.loop.withdraw(self) }
         self.isOffered = false

@@ -27,6 +27,15 @@ public final class EventLoop {
     /// The one buffer into which every connection of this loop is read.
     let readBuffer: UnsafeMutableRawBufferPointer
     var buffers = BufferPool()
+    /// What TLS connections pass their bytes through; made with the first of them.
+    private(set) lazy var tlsBuffers = TLSBuffers()
+    /// Steps of TLS handshakes that this turn may still take.
+    private var handshakesLeft = EventLoop.handshakesPerTurn
+    /// Connections whose next step has to wait for a later turn, in their order. They are not read meanwhile: their
+    /// events would come again in every turn, and a storm of them would keep those of others waiting.
+    private var handshakes: [Connection] = []
+    /// A step is up to a few milliseconds of arithmetic (RSA): everybody else waits for so many of them at most.
+    static let handshakesPerTurn = 4
     private var actions: [() -> Void] = []
     /// Connections with output that has not been offered to their socket yet.
     private var unsent: [Connection] = []
@@ -160,6 +169,7 @@ public final class EventLoop {
 
     /// Milliseconds until the next timer, rounded up; -1 when there is none.
     private func timeout() -> Int32 {
+        if !self.handshakes.isEmpty { return 0 }
         guard let first = self.timers.min else { return -1 }
         let wait = first.time - self.now
         return wait <= 0 ? 0 : Int32(min((wait + 999) / 1000, 60_000))
@@ -195,6 +205,28 @@ public final class EventLoop {
         while let connection = self.unsent.popLast() { connection.flush() }
     }
 
+    // MARK: TLS
+
+    /// Whether the next step of a connection's handshake may be taken in this turn; if not, `stepHandshake` is called
+    /// in a later one.
+    func takeHandshake(_ connection: Connection) -> Bool {
+        if self.handshakesLeft > 0 {
+            self.handshakesLeft -= 1
+            return true
+        }
+        self.handshakes.append(connection)
+        return false
+    }
+
+    /// Begins a turn with those that have been waiting.
+    private func stepHandshakes() {
+        self.handshakesLeft = Self.handshakesPerTurn
+        guard !self.handshakes.isEmpty else { return }
+        let first = Array(self.handshakes.prefix(Self.handshakesPerTurn))
+        self.handshakes.removeFirst(first.count)
+        for connection in first { connection.stepHandshake() }
+    }
+
     // MARK: Running
 
     /// Runs until `stop`.
@@ -207,6 +239,7 @@ public final class EventLoop {
         while !self.isStopped {
             let count = epoll_wait(self.epoll, events, Int32(capacity), self.timeout())
             self.now = monotonicNow()
+            self.stepHandshakes()
             var index = 0
             while index < Int(count) {
                 if let source = self.source(of: martlet_epoll_token(events + index)) {
@@ -222,6 +255,7 @@ public final class EventLoop {
         }
         // Sources and what they refer to form cycles; they end with the loop.
         for index in self.slots.indices { self.slots[index].source = nil }
+        self.handshakes = []
     }
 
     /// Ends `run` after this turn.

@@ -40,6 +40,30 @@ public enum SSLMode: String, Sendable, CaseIterable {
     case require
     case verifyCA = "verify-ca"
     case verifyFull = "verify-full"
+
+    /// Whether a connection without TLS is refused.
+    public var requiresTLS: Bool {
+        switch self {
+        case .disable, .allow, .prefer: false
+        case .require, .verifyCA, .verifyFull: true
+        }
+    }
+
+    /// Whether the other side has to show a certificate that is verified.
+    public var verifies: Bool {
+        switch self {
+        case .disable, .allow, .prefer, .require: false
+        case .verifyCA, .verifyFull: true
+        }
+    }
+}
+
+/// How a TLS connection to a server begins; libpq's words.
+public enum SSLNegotiation: String, Sendable, CaseIterable {
+    /// By asking the server in clear text, whatever its version.
+    case postgres
+    /// At once, which PostgreSQL 17 and newer understand.
+    case direct
 }
 
 /// Which host of a list a new server connection goes to.

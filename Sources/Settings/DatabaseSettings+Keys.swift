@@ -38,6 +38,7 @@ extension DatabaseSettings {
 
     private static let connectionKeysOfTheSession: [Key] = [
         .optionalText("connect_query", \.connectQuery),
+        .optionalChoice("sslmode", \.sslmode),
         .optionalText("client_encoding", \.clientEncoding),
         .optionalText("datestyle", \.datestyle),
         .optionalText("timezone", \.timezone),
@@ -57,7 +58,6 @@ extension DatabaseSettings {
         .choice("load_balance_hosts", \.loadBalanceHosts),
         .optionalTime("query_wait_timeout", \.queryWaitTimeout),
         .optionalTime("server_lifetime", \.serverLifetime),
-        .optionalChoice("sslmode", \.sslmode, unavailable: [.require, .verifyCA, .verifyFull]).withoutEffect,
     ]
 
     /// The keys that have an effect in a routed database only, and `routing` itself.

@@ -35,7 +35,7 @@ public struct DatabaseSettings: Sendable {
     public var datestyle: String?
     public var timezone: String?
     public var applicationName: String?
-    /// libpq's word, for URLs that carry it.
+    /// How much TLS server connections of this database need.
     public var sslmode: SSLMode?
 
     public var routing: RoutingMode?

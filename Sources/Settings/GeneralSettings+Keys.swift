@@ -52,7 +52,7 @@ extension GeneralSettings {
     ]
 
     private static let authentication: [Key] = [
-        .choice("auth_type", \.authType, unavailable: [.cert, .hba, .ldap, .pam]),
+        .choice("auth_type", \.authType, unavailable: [.hba, .ldap, .pam]),
         .optionalText("auth_file", \.authFile),
         .text("auth_hba_file", \.authHbaFile).withoutEffect,
         .optionalText("auth_ident_file", \.authIdentFile).withoutEffect,
@@ -67,27 +67,30 @@ extension GeneralSettings {
 
     private static let tlsVersions = ["all", "secure", "legacy", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"]
 
-    /// What would leave a connection in clear text that was meant to be encrypted is refused, not ignored.
     private static let tls: [Key] = [
-        .choice("client_tls_sslmode", \.clientTlsSslmode, unavailable: [.require, .verifyCA, .verifyFull])
-            .withoutEffect,
-        .text("client_tls_key_file", \.clientTlsKeyFile).withoutEffect,
-        .text("client_tls_cert_file", \.clientTlsCertFile).withoutEffect,
-        .text("client_tls_ca_file", \.clientTlsCaFile).withoutEffect,
-        .words("client_tls_protocols", \.clientTlsProtocols, among: tlsVersions).withoutEffect,
-        .text("client_tls_ciphers", \.clientTlsCiphers).withoutEffect,
-        .optionalText("client_tls13_ciphers", \.clientTls13Ciphers).withoutEffect,
-        .words("client_tls_dheparams", \.clientTlsDheparams, among: ["auto", "legacy", "none"]).withoutEffect,
-        .text("client_tls_ecdhcurve", \.clientTlsEcdhcurve).withoutEffect,
-        .choice("server_tls_sslmode", \.serverTlsSslmode, unavailable: [.require, .verifyCA, .verifyFull])
-            .withoutEffect,
-        .text("server_tls_key_file", \.serverTlsKeyFile).withoutEffect,
-        .text("server_tls_cert_file", \.serverTlsCertFile).withoutEffect,
-        .text("server_tls_ca_file", \.serverTlsCaFile).withoutEffect,
-        .words("server_tls_protocols", \.serverTlsProtocols, among: tlsVersions).withoutEffect,
-        .text("server_tls_ciphers", \.serverTlsCiphers).withoutEffect,
-        .optionalText("server_tls13_ciphers", \.serverTls13Ciphers).withoutEffect,
+        .choice("client_tls_sslmode", \.clientTlsSslmode),
+        .text("client_tls_key_file", \.clientTlsKeyFile),
+        .text("client_tls_cert_file", \.clientTlsCertFile),
+        .text("client_tls_ca_file", \.clientTlsCaFile),
+        .words("client_tls_protocols", \.clientTlsProtocols, among: tlsVersions),
+        .text("client_tls_ciphers", \.clientTlsCiphers),
+        .optionalText("client_tls13_ciphers", \.clientTls13Ciphers),
+        .words("client_tls_dheparams", \.clientTlsDheparams, among: ["auto", "legacy", "none"]),
+        .text("client_tls_ecdhcurve", \.clientTlsEcdhcurve),
+        .choice("server_tls_sslmode", \.serverTlsSslmode),
+        .choice("server_tls_sslnegotiation", \.serverTlsSslnegotiation),
+        .text("server_tls_key_file", \.serverTlsKeyFile),
+        .text("server_tls_cert_file", \.serverTlsCertFile),
+        .text("server_tls_ca_file", \.serverTlsCaFile),
+        .words("server_tls_protocols", \.serverTlsProtocols, among: tlsVersions),
+        .text("server_tls_ciphers", \.serverTlsCiphers),
+        .optionalText("server_tls13_ciphers", \.serverTls13Ciphers),
     ]
+
+    /// True when connections to servers made under `other` are not encrypted as these settings ask for.
+    public func needsOtherServerTLS(than other: Self) -> Bool {
+        Self.keys.contains { $0.name.hasPrefix("server_tls") && $0.print(self) != $0.print(other) }
+    }
 
     private static let timeouts: [Key] = [
         .time("server_connect_timeout", \.serverConnectTimeout),

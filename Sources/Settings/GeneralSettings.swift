@@ -88,6 +88,7 @@ public struct GeneralSettings: Sendable, Equatable {
     public var clientTlsDheparams = "auto"
     public var clientTlsEcdhcurve = "auto"
     public var serverTlsSslmode = SSLMode.prefer
+    public var serverTlsSslnegotiation = SSLNegotiation.postgres
     public var serverTlsKeyFile = ""
     public var serverTlsCertFile = ""
     public var serverTlsCaFile = ""

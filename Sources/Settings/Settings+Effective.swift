@@ -46,6 +46,11 @@ extension Settings {
         self.users[user]?.maxUserClientConnections ?? self.general.maxUserClientConnections
     }
 
+    /// How much TLS server connections of this database need.
+    public func effectiveServerSSLMode(database: DatabaseSettings) -> SSLMode {
+        database.sslmode ?? self.general.serverTlsSslmode
+    }
+
     /// How old a server connection of this database may become before it is closed when unused.
     public func effectiveServerLifetime(database: DatabaseSettings) -> Microseconds {
         database.serverLifetime ?? self.general.serverLifetime

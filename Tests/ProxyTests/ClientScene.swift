@@ -6,7 +6,7 @@ import Wire
 
 /// A client's authentication and what it has said so far.
 final class ClientScene {
-    private var authentication = ClientAuthentication()
+    private var authentication: ClientAuthentication
     /// What the account of any user is.
     var account: ClientAuthentication.Account
     /// Actions in words: messages by their kind, refusals by SQLSTATE and text.
@@ -21,7 +21,11 @@ final class ClientScene {
     var runsDerivations = true
     var looksUpAccount = true
 
-    init(_ authType: AuthType = .scramSHA256, _ secret: Secret? = nil) {
+    init(
+        _ authType: AuthType = .scramSHA256, _ secret: Secret? = nil,
+        encryption: ClientAuthentication.Encryption = .unavailable
+    ) {
+        self.authentication = ClientAuthentication(encryption: encryption)
         self.account = ClientAuthentication.Account(
             authType: authType, secret: secret, scramIterations: 2, md5Salt: [9, 8, 7, 6],
             processSecret: SecretBytes(bytes("process secret")))
@@ -54,6 +58,7 @@ final class ClientScene {
 
     func derived(_ keys: SCRAMKeys?) { self.note(self.authentication.derived(keys)) }
     func prepared(_ verifier: SCRAMVerifier?) { self.note(self.authentication.prepared(verifier)) }
+    func secured(_ peer: ClientAuthentication.TLSPeer) { self.authentication.secured(peer) }
     func identified() { self.note(self.authentication.identified(self.account)) }
 
     private func note(_ action: ClientAuthentication.Action) {
@@ -62,6 +67,9 @@ final class ClientScene {
         case .wait(let needed): self.said.append("wait \(needed)")
         case .hold: self.said.append("hold")
         case .send(let bytes): self.note(bytes)
+        case .startTLS(let bytes, let isDirect):
+            if !bytes.isEmpty { self.note(bytes) }
+            self.said.append(isDirect ? "direct TLS" : "TLS")
         case .identify(_, let bytes):
             if !bytes.isEmpty { self.note(bytes) }
             if self.looksUpAccount { self.identified() }

@@ -208,7 +208,7 @@ import Testing
         let scene = try Scene()
         let (connection, peer) = try connectionPair(scene, .tcp)
         connection.closeAfterFlush()
-        let start = monotonicNow()
+        let start = connection.now
         scene.when("it is closed") { connection.descriptor == -1 }
         scene.run()
         #expect(monotonicNow() - start >= Connection.lingerTime)

@@ -45,7 +45,7 @@ final class Scene {
 }
 
 /// A connection that notes what happens to it.
-final class Recorder: Connection {
+class Recorder: Connection {
     var input: [UInt8] = []
     /// What each call of `received` was shown.
     var shown: [[UInt8]] = []

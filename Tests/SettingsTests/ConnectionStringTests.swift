@@ -113,7 +113,11 @@ import Testing
             #"martlet.ini:2: database "shop": host is too long a path for a Unix socket: "#
                 + "\"/\(String(repeating: "d", count: 79))…\""
         ),
-        ("sslmode=require", #"martlet.ini:2: database "shop": sslmode = require is not available yet"#),
+        (
+            "sslmode=on",
+            #"martlet.ini:2: database "shop": sslmode must be one of disable, allow, prefer, require, verify-ca, "#
+                + #"verify-full, not "on""#
+        ),
         ("pool_siz=5", #"martlet.ini:2: unknown key "pool_siz" of database "shop"; did you mean "pool_size"?"#),
         (
             "host=a,b,c weights=1,2",

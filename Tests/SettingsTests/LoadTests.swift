@@ -113,7 +113,7 @@ import Testing
             auth_file = x
             pkt_buf = 8192
             routing = off
-            client_tls_sslmode = allow
+            auth_dbname = x
             event_loop = epoll
             resolv_conf =
             %include b.ini
@@ -130,19 +130,15 @@ import Testing
         #expect(settings?.databases["a"] != nil)
         #expect(
             diagnostics.map(\.description) == [
-                "martlet.ini: note: without effect in this version: pkt_buf, client_tls_sslmode",
+                "martlet.ini: note: without effect in this version: pkt_buf, auth_dbname",
                 "b.ini: note: without effect in this version: [peers], sbuf_loopcnt",
             ])
     }
 
     @Test(arguments: [
         ("auth_type = hba", "auth_type = hba is not available yet"),
-        ("auth_type = cert", "auth_type = cert is not available yet"),
         ("auth_type = ldap", "auth_type = ldap is not available yet"),
         ("auth_type = pam", "auth_type = pam is not available yet"),
-        ("client_tls_sslmode = require", "client_tls_sslmode = require is not available yet"),
-        ("client_tls_sslmode = verify-ca", "client_tls_sslmode = verify-ca is not available yet"),
-        ("server_tls_sslmode = verify-full", "server_tls_sslmode = verify-full is not available yet"),
     ])
     func whatWouldBeLessSafeThanAskedForIsRefused(line: String, expected: String) {
         #expect(errors("[pgbouncer]\n\(line)") == ["martlet.ini:2: \(expected)"])

@@ -34,7 +34,6 @@ import Testing
             #"the connection string of database "*" has a "%" in its URL that is not followed"#
                 + " by two hexadecimal digits other than 00"
         ),
-        ("postgresql://u:secret@h/db?sslmode=require", #"database "*": sslmode = require is not available yet"#),
         (
             "postgresql://u:secret@h/db?pool_siz=3",
             #"unknown key "pool_siz" of database "*"; did you mean "pool_size"?"#

@@ -1,0 +1,64 @@
+import Reactor
+import Settings
+
+/// How a connection to a server becomes TLS, or does not, before anything else is said on it.
+///
+///     begin ──► plain
+///       │ └───► handshake (direct)
+///       └─SSLRequest──► asked ──'S'──► handshake
+///                         └────'N'──► plain, if the mode allows it
+struct ServerEncryption: Equatable {
+    enum Step: Equatable {
+        /// Go on in clear text.
+        case plain
+        /// Send SSLRequest; `answered` follows.
+        case request
+        case handshake
+        /// Close the connection.
+        case failed(String)
+    }
+
+    let mode: SSLMode
+    let isDirect: Bool
+
+    init(mode: SSLMode, negotiation: SSLNegotiation = .postgres) {
+        self.mode = mode
+        self.isDirect = negotiation == .direct
+    }
+
+    /// The connection stands.
+    ///
+    /// - Parameter isUnix: it is a Unix socket, where there never is TLS.
+    func begin(isUnix: Bool) -> Step {
+        if isUnix || self.mode == .disable { return .plain }
+        return self.isDirect ? .handshake : .request
+    }
+
+    /// The server has answered SSLRequest. Bytes behind the answer were put there by somebody who hopes that we take
+    /// them for a part of what is encrypted (CVE-2021-23222).
+    func answered(_ bytes: Span<UInt8>) -> Step {
+        guard bytes.count == 1 else {
+            return .failed(
+                bytes.count > 0 && bytes[0] == UInt8(ascii: "E")
+                    ? "server answered SSL request with an error"
+                    : "received unencrypted data after SSL response")
+        }
+        switch bytes[0] {
+        case UInt8(ascii: "S"): return .handshake
+        case UInt8(ascii: "N"): return self.mode.requiresTLS ? .failed("server refused SSL") : .plain
+        case UInt8(ascii: "E"): return .failed("server answered SSL request with an error")
+        default: return .failed("bad answer to SSL request")
+        }
+    }
+
+    /// What the server's certificate has to show.
+    func serverName(_ host: HostAddress) -> TLSServerName {
+        let verification: TLSServerName.Verification =
+            switch self.mode {
+            case .disable, .allow, .prefer, .require: .none
+            case .verifyCA: .authority
+            case .verifyFull: .host
+            }
+        return TLSServerName(host: host.host, port: host.port, verification: verification, isDirect: self.isDirect)
+    }
+}
