@@ -29,6 +29,12 @@ enum CatalogueQuery {
         UNION ALL
         SELECT c.relname, 0 FROM pg_catalog.pg_class c
         WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p', 'S', 'm')
+        UNION ALL
+        SELECT 'default_transaction_isolation', 4
+        WHERE pg_catalog.current_setting('default_transaction_isolation') <> 'read committed' OR EXISTS (
+            SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS t (setting)
+            WHERE pg_catalog.lower(t.setting) LIKE 'default_transaction_isolation=%'
+                AND pg_catalog.lower(t.setting) <> 'default_transaction_isolation=read committed')
         LIMIT \(CatalogueQuery.maximumRows + 1)
         """
 
@@ -39,7 +45,8 @@ enum CatalogueQuery {
         Self.catalogue(try connection.query(self.text, deadline: deadline))
     }
 
-    /// Rows of a name and 1 to 3 for functions from immutable to volatile, 0 for unlogged relations.
+    /// Rows of a name and 1 to 3 for functions from immutable to volatile, 0 for unlogged relations, 4 if some sessions
+    /// do not begin with READ COMMITTED.
     static func catalogue(_ rows: [[String?]]) -> Catalogue? {
         guard rows.count <= self.maximumRows else { return nil }
         var catalogue = Catalogue()
@@ -49,6 +56,7 @@ enum CatalogueQuery {
             case "0": catalogue.unloggedRelations.insert(name)
             case "1": catalogue.functions[name] = .immutable
             case "2": catalogue.functions[name] = .stable
+            case "4": catalogue.hasOtherDefaultIsolation = true
             default: catalogue.functions[name] = .volatile
             }
         }

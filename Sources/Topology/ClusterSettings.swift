@@ -14,10 +14,22 @@ public struct ClusterSettings: Hashable, Sendable {
     public var user: String?
     public var password: String?
     public var dbname: String
+    public var sslmode = SSLMode.prefer
+    /// Files; empty for none. Without one of authorities libpq takes the user's own, if there is one.
+    public var sslRootCert = ""
+    public var sslCert = ""
+    public var sslKey = ""
     /// Microseconds; 0 is no limit.
     public var maxReplicaLag: Microseconds = 10_000_000
     /// Bytes of write-ahead log; 0 is no limit.
     public var maxReplicaLagBytes = 0
+
+    /// What is said of TLS in libpq's words.
+    var tlsParameters: [(name: String, value: String)] {
+        [("sslmode", self.sslmode.rawValue)]
+            + [("sslrootcert", self.sslRootCert), ("sslcert", self.sslCert), ("sslkey", self.sslKey)]
+            .filter { !$0.1.isEmpty }
+    }
 
     public init(hosts: [HostAddress], dbname: String) {
         self.hosts = hosts

@@ -13,6 +13,8 @@ final class MonitorConnection {
         /// Nil: libpq looks into the password file.
         var password: String?
         var dbname: String
+        /// libpq's parameters of TLS.
+        var tls: [(name: String, value: String)]
     }
 
     enum Failure: Error {
@@ -35,10 +37,10 @@ final class MonitorConnection {
         let parameters: [(String, String?)] = [
             ("host", target.host), ("hostaddr", target.address), ("port", String(target.port)), ("user", target.user),
             ("password", target.password), ("dbname", target.dbname), ("application_name", "martlet"),
-            ("client_encoding", "UTF8"), ("target_session_attrs", "any"), ("sslmode", "prefer"),
+            ("client_encoding", "UTF8"), ("target_session_attrs", "any"),
             // A look-up of Kerberos tickets may block.
             ("gssencmode", "disable"),
-        ]
+        ] + target.tls.map { ($0.name, $0.value) }
         guard let handle = Self.begin(parameters) else { throw .lost("out of memory") }
         self.handle = handle
         self.waker = waker

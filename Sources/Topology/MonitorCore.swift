@@ -62,7 +62,7 @@ final class MonitorCore: Sendable {
     func target(_ node: Node, dbname: String) -> MonitorConnection.Target {
         MonitorConnection.Target(
             host: node.host, address: node.address, port: node.port, user: self.settings.user,
-            password: self.settings.password, dbname: dbname)
+            password: self.settings.password, dbname: dbname, tls: self.settings.tlsParameters)
     }
 
     func setAddresses(_ addresses: [String?], host: String, port: Int, index: Int) {

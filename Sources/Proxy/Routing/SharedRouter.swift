@@ -160,6 +160,10 @@ extension ClusterSettings {
         self.sampleInterval = general.sampleInterval
         self.maxReplicaLag = database.maxReplicaLag ?? general.maxReplicaLag
         self.maxReplicaLagBytes = database.maxReplicaLagBytes ?? general.maxReplicaLagBytes
+        self.sslmode = configuration.settings.effectiveServerSSLMode(database: database)
+        self.sslRootCert = general.serverTlsCaFile
+        self.sslCert = general.serverTlsCertFile
+        self.sslKey = general.serverTlsKeyFile
         let user = database.checkUser ?? general.checkUser
         self.user = user ?? database.user
         self.password = database.checkPassword ?? (database.checkUser == nil ? general.checkPassword : nil)
