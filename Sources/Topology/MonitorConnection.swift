@@ -34,13 +34,15 @@ final class MonitorConnection {
 
     /// Connects. Times are monotonic microseconds.
     init(to target: Target, waker: Waker, deadline: Int64, isStopped: @escaping () -> Bool) throws(Failure) {
-        let parameters: [(String, String?)] = [
-            ("host", target.host), ("hostaddr", target.address), ("port", String(target.port)), ("user", target.user),
-            ("password", target.password), ("dbname", target.dbname), ("application_name", "martlet"),
-            ("client_encoding", "UTF8"), ("target_session_attrs", "any"),
-            // A look-up of Kerberos tickets may block.
-            ("gssencmode", "disable"),
-        ] + target.tls.map { ($0.name, $0.value) }
+        let parameters: [(String, String?)] =
+            [
+                ("host", target.host), ("hostaddr", target.address), ("port", String(target.port)),
+                ("user", target.user),
+                ("password", target.password), ("dbname", target.dbname), ("application_name", "martlet"),
+                ("client_encoding", "UTF8"), ("target_session_attrs", "any"),
+                // A look-up of Kerberos tickets may block.
+                ("gssencmode", "disable"),
+            ] + target.tls.map { ($0.name, $0.value) }
         guard let handle = Self.begin(parameters) else { throw .lost("out of memory") }
         self.handle = handle
         self.waker = waker
