@@ -39,8 +39,7 @@ extension Pool {
 
     /// Something is new about the nodes of a routed database: connections that nobody may use go.
     func nodeChanged(_ router: Router) {
-        guard let load = self.load else { return }
-        guard router.has(self) else {
+        guard router.keep(self), let load = self.load else {
             self.retire("the server has left the list of nodes")
             return self.sendAway()
         }

@@ -17,7 +17,7 @@ final class Pool {
     let worker: Worker
     let shared: SharedPool
     /// The only server of this pool, in a routed database.
-    let load: NodeLoad?
+    private(set) var load: NodeLoad?
     /// The entry of `[databases]`.
     private(set) var database: DatabaseSettings
     private(set) var mode: PoolMode = .session
@@ -76,6 +76,7 @@ final class Pool {
         self.worker = worker
         self.shared = shared
         self.load = load
+        self.wasPrimary = load?.node.role == .primary
         self.database = database
         self.apply(worker.configuration.settings, database: database)
     }
@@ -115,6 +116,15 @@ final class Pool {
     var settings: GeneralSettings { self.worker.configuration.settings.general }
     var isPaused: Bool {
         self.shared.database.isPaused.load(ordering: .relaxed) || self.worker.shared.isPaused.load(ordering: .relaxed)
+    }
+
+    /// The same server is watched by another monitor from now on.
+    func adopt(_ load: NodeLoad) {
+        guard let old = self.load, old !== load else { return }
+        let clients = self.queued + self.servers.count { $0.client != nil }
+        old.inFlight -= clients
+        load.inFlight += clients
+        self.load = load
     }
 
     // MARK: Clients

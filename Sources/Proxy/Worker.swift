@@ -134,7 +134,8 @@ final class Worker {
                 if pool.load != nil { pool.retire("database configuration changed") }
                 continue
             }
-            if !router.has(pool) { pool.retire("database configuration changed") }
+            // A monitor that has just been made knows no servers yet: `nodeChanged` looks again.
+            if !router.balancer.loads.isEmpty && !router.keep(pool) { pool.retire("database configuration changed") }
         }
         for client in self.clients.values where client.hasGroup {
             let router = client.group.router
@@ -191,7 +192,10 @@ final class Worker {
     /// This reactor's shard of the pool.
     func pool(database: DatabaseSettings, user: String, load: NodeLoad? = nil) -> Pool {
         let key = PoolKey(database: database.name, user: user, node: load?.node.description ?? "")
-        if let known = self.pools[key] { return known }
+        if let known = self.pools[key] {
+            if let load { known.adopt(load) }
+            return known
+        }
         let pool = Pool(worker: self, shared: self.shared.addShard(of: key), database: database, load: load)
         self.pools[key] = pool
         return pool

@@ -158,8 +158,14 @@ final class Router {
         self.cluster.suspect(load.node)
     }
 
-    /// Whether a pool's node is one of the database's.
-    func has(_ pool: Pool) -> Bool { self.balancer.loads.contains { $0 === pool.load } }
+    /// Whether a pool's server is one of the database's; what is known of it now is the pool's from then on.
+    func keep(_ pool: Pool) -> Bool {
+        guard let load = self.balancer.loads.first(where: { $0.node.description == pool.shared.key.node }) else {
+            return false
+        }
+        pool.adopt(load)
+        return true
+    }
 
     var hasOtherDefaultIsolation: Bool { self.classifier.catalogue.hasOtherDefaultIsolation }
 
