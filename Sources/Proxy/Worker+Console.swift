@@ -8,7 +8,7 @@ extension Worker {
     func poolStatuses() -> [PoolStatus] {
         var statuses = self.pools.mapValues { $0.status() }
         for client in self.clients.values where client.isHeld {
-            statuses[client.pool.shared.key]?.clientsWaiting += 1
+            statuses[client.pool.shared.key]?.addHeld(since: client.route?.heldSince ?? client.waitingSince, self.now)
         }
         for client in self.clients.values where client.isLoggedIn && !client.isWaiting && client.console == nil {
             statuses[client.pool.shared.key]?.clientsActive += 1
@@ -59,6 +59,14 @@ extension Worker {
             let group = self.group(database: resolved, user: user)
             group.pool.maintain()
         }
+    }
+}
+
+extension PoolStatus {
+    /// Counts a client that waits for a node and is in no pool's queue.
+    fileprivate mutating func addHeld(since: MonotonicTime, _ now: MonotonicTime) {
+        self.clientsWaiting += 1
+        self.maxWait = max(self.maxWait, now - since)
     }
 }
 

@@ -167,7 +167,7 @@ extension ClientSession {
             return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
         }
         guard route.isOnReplica, route.router.settings.routing == .split else {
-            if server.transaction != .idle && summary.kind == .read {
+            if server.transaction != .idle && summary.kind == .read && summary.transaction == nil {
                 route.router.counters.kept[ReadDecision.Reason.transaction.rawValue] &+= 1
             }
             self.commence(summary, type, bytes, whole, server, route)
