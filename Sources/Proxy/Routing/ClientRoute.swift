@@ -38,7 +38,9 @@ final class ClientRoute {
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
     /// What the batch was up to its Flush, as long as it has run nothing.
-    var openBatch: RequestSummary?
+    private(set) var openBatch: RequestSummary?
+    /// That Flush has been passed on: what comes now has not been looked at.
+    var isFlushed = false
     /// The request is the ROLLBACK of what has been written.
     var endsByRollback = false
     /// A connection has been chosen for the request that waits.
@@ -68,6 +70,21 @@ final class ClientRoute {
     var scan: RequestSummary?
 
     init(router: Router) { self.router = router }
+
+    /// Keeps what a batch is if it has been looked at up to a Flush only.
+    func open(_ summary: RequestSummary) {
+        self.openBatch = summary.isOpen ? summary : nil
+        self.isFlushed = false
+    }
+
+    /// The rest of a batch needs no look of its own.
+    func closeBatch() { self.openBatch = nil }
+
+    /// Takes note of what a request may do on the primary.
+    func note(_ summary: RequestSummary) {
+        if summary.mayWrite { self.hasWritten = true }
+        if summary.changesCatalogue { self.hasChangedCatalogue = true }
+    }
 
     /// What ReadyForQuery says of a client without a server connection.
     var status: TransactionStatus {

@@ -21,8 +21,13 @@ extension ClientSession {
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         if route.isInBatch {
-            if let open = route.openBatch, type != Frontend.flush {
-                return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+            if let open = route.openBatch {
+                if route.isFlushed {
+                    return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+                }
+                // Looked at already, with what comes before the Flush.
+                route.isFlushed = type == Frontend.flush
+                return nil
             }
             if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
                 route.isInBatch = false
@@ -56,18 +61,17 @@ extension ClientSession {
         return self.routeUnlinked(summary, type, bytes, whole, route)
     }
 
-    /// The rest of a batch whose first part, up to a Flush, was looked at by itself and has run nothing.
+    /// What comes behind the Flush of a batch, whose first part was looked at by itself and has run nothing.
     private func continueBatch(
         _ open: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
         run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
-        guard route.isOnReplica, type != Frontend.sync, let server = self.server else {
-            if type == Frontend.sync { route.isInBatch = false }
-            if !route.isOnReplica, type == Frontend.parse || type == Frontend.bind || type == Frontend.query {
-                // On the primary there is nothing to decide; it may write.
-                route.hasWritten = true
-            }
-            route.openBatch = nil
+        let isEnd = type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall
+        guard !isEnd, let server = self.server else {
+            // Nobody sends a Query here; it goes where the batch is.
+            if type != Frontend.sync && !route.isOnReplica { route.hasWritten = true }
+            route.isInBatch = false
+            route.closeBatch()
             return nil
         }
         var summary = open
@@ -79,8 +83,14 @@ extension ClientSession {
             self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
             return .end
         }
+        guard route.isOnReplica else {
+            // On the primary there is nothing to decide.
+            route.open(summary)
+            route.note(summary)
+            return nil
+        }
         guard server.requests.isEmpty else { return self.awaitReplies() }
-        route.openBatch = summary.isOpen ? summary : nil
+        route.open(summary)
         let isFixed: Bool
         if case .replica(_, false) = route.transaction { isFixed = true } else { isFixed = false }
         if isFixed || server.requests.isSkipping || (summary.isRead && !summary.bindsTransaction) {
@@ -94,7 +104,7 @@ extension ClientSession {
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
         route.isInBatch = false
-        route.openBatch = nil
+        route.closeBatch()
         if case .replica(let modes, _) = route.transaction { route.transaction = .held(modes) }
         server.leaveClient()
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
@@ -387,7 +397,7 @@ extension ClientSession {
     ) {
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
-        route.openBatch = summary.isOpen ? summary : nil
+        route.open(summary)
         route.endsByRollback =
             if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction
@@ -400,8 +410,7 @@ extension ClientSession {
             begins = modes
         }
         guard route.isOnReplica else {
-            if summary.mayWrite { route.hasWritten = true }
-            if summary.changesCatalogue { route.hasChangedCatalogue = true }
+            route.note(summary)
             return
         }
         if let begins, !summary.hasEnd || summary.begin == nil {
