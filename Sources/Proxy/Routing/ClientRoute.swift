@@ -41,8 +41,6 @@ final class ClientRoute {
     private(set) var openBatch: RequestSummary?
     /// That Flush has been passed on: what comes now has not been looked at.
     var isFlushed = false
-    /// The request is the ROLLBACK of what has been written.
-    var endsByRollback = false
     /// A connection has been chosen for the request that waits.
     var isChosen = false
     /// The chosen connection, or the linked one, is a replica's.
@@ -51,8 +49,9 @@ final class ClientRoute {
     var hasWritten = false
     /// Its DDL may have changed the catalogue.
     var hasChangedCatalogue = false
-    /// It is a read that the balancer has given to the primary.
-    var isBalanced = false
+    /// It runs on the primary, and no replica may show its client less afterwards. Not so for reads that are there
+    /// until a replica has caught up: a client that goes on reading would never leave.
+    var isNewestRead = false
     /// Why it runs on the primary.
     var isPrimaryForced = false
 
@@ -85,6 +84,9 @@ final class ClientRoute {
         if summary.mayWrite { self.hasWritten = true }
         if summary.changesCatalogue { self.hasChangedCatalogue = true }
     }
+
+    /// How it sees its own writes.
+    var mode: ReadAfterWrite { self.readAfterWrite ?? self.router.settings.readAfterWrite }
 
     /// What ReadyForQuery says of a client without a server connection.
     var status: TransactionStatus {

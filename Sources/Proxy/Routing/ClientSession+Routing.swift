@@ -50,6 +50,14 @@ extension ClientSession {
             self.pass(bytes, run..<range.lowerBound)
             return self.askForPosition(type, bytes, whole, route)
         }
+        if let server = self.server, route.isChosen, route.isOnReplica, let node = server.pool.load?.node,
+            route.router.settings.routing == .split, (summary.override ?? route.override) != .replica,
+            route.causality.obstacle(node, mode: route.mode) != nil
+        {
+            // While it waited for the connection, the replica was started again and knows less than before.
+            route.isChosen = false
+            server.releaseIfFree()
+        }
         if let server = self.server {
             if route.isChosen {
                 self.commence(summary, type, bytes, whole, server, route)
@@ -284,7 +292,7 @@ extension ClientSession {
         let router = route.router
         let settings = router.settings
         let override = summary.override ?? route.override
-        route.isBalanced = false
+        route.isNewestRead = false
         var reason = ReadDecision.Reason.statement
         if self.wantsReplica(summary, override, route, &reason) {
             let decision = router.decide(route, insists: override == .replica || settings.routing == .replica)
@@ -314,7 +322,10 @@ extension ClientSession {
                         + "see SHOW NODES",
                     sqlState: SQLState.cannotConnectNow))
         }
-        route.isBalanced = reason == .balance
+        switch reason {
+        case .transaction, .override, .balance, .lag, .noReplica: route.isNewestRead = true
+        case .ownWrite, .earlierRead, .statement: break
+        }
         router.counters.kept[reason.rawValue] &+= 1
         if summary.mayWrite { router.counters.writes &+= 1 }
         return .node(primary, isReplica: false)
@@ -398,8 +409,6 @@ extension ClientSession {
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.open(summary)
-        route.endsByRollback =
-            if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction
         var begins: TransactionModes?
         if case .held(let modes) = before {
@@ -425,8 +434,8 @@ extension ClientSession {
         _ route: ClientRoute, _ before: ClientRoute.Transaction, isFirst: Bool
     ) {
         let settings = route.router.settings
-        guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads, summary.end > 0,
-            whole.upperBound <= bytes.count
+        guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads,
+            summary.end > 0, whole.upperBound <= bytes.count
         else { return }
         switch route.transaction {
         case .none: route.transactionBeforeTrial = .none
@@ -440,24 +449,20 @@ extension ClientSession {
 
     // MARK: Afterwards
 
-    /// ReadyForQuery has been passed on.
+    /// ReadyForQuery has come, and the client has not seen it yet: what it does next, on whatever connection, comes after.
     func routedRequestEnded(_ transaction: TransactionStatus, _ server: ServerSession, _ route: ClientRoute) {
         let router = route.router
         let generation = router.generation
         let now = self.now
         if let load = server.pool.load {
             load.answered(after: now - self.requestTime)
-            if route.isOnReplica || route.isBalanced { route.causality.read(from: load.node, generation: generation) }
+            if route.isOnReplica || route.isNewestRead { route.causality.read(from: load.node, generation: generation) }
         }
         route.retries = 0
         route.avoided = nil
         route.isPrimaryForced = false
         guard transaction == .idle else { return }
         route.transaction = .none
-        if route.endsByRollback {
-            route.endsByRollback = false
-            route.hasWritten = false
-        }
         if route.hasWritten {
             route.causality.wrote(generation: generation, now: now)
             if server.requests.isEmpty { route.hasWritten = false }
