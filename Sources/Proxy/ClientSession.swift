@@ -278,9 +278,6 @@ final class ClientSession: Connection {
             _ = server
             return
         }
-        if let route = self.route, let server = self.server {
-            self.routedRequestEnded(transaction, server, route)
-        }
         self.requestTime = now
         if self.group.timeouts.whileLinked {
             let isRunning = !(self.server?.requests.isEmpty ?? true)

@@ -221,6 +221,7 @@ extension ServerSession {
             return
         }
         if let client = self.client {
+            if let route = client.route { client.routedRequestEnded(self.transaction, self, route) }
             self.pass(bytes, run..<range.upperBound)
             run = range.upperBound
             client.queryEnded(self.transaction)

@@ -38,11 +38,9 @@ final class ClientRoute {
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
     /// What the batch was up to its Flush, as long as it has run nothing.
-    var openBatch: RequestSummary?
-    /// That Flush has been passed on.
-    var isBehindFlush = false
-    /// The request is the ROLLBACK of what has been written.
-    var endsByRollback = false
+    private(set) var openBatch: RequestSummary?
+    /// That Flush has been passed on: what comes now has not been looked at.
+    var isFlushed = false
     /// A connection has been chosen for the request that waits.
     var isChosen = false
     /// The chosen connection, or the linked one, is a replica's.
@@ -51,8 +49,9 @@ final class ClientRoute {
     var hasWritten = false
     /// Its DDL may have changed the catalogue.
     var hasChangedCatalogue = false
-    /// It is a read that the balancer has given to the primary.
-    var isBalanced = false
+    /// It runs on the primary, and no replica may show its client less afterwards. Not so for reads that are there
+    /// until a replica has caught up: a client that goes on reading would never leave.
+    var isNewestRead = false
     /// Why it runs on the primary.
     var isPrimaryForced = false
 
@@ -70,6 +69,24 @@ final class ClientRoute {
     var scan: RequestSummary?
 
     init(router: Router) { self.router = router }
+
+    /// Keeps what a batch is if it has been looked at up to a Flush only.
+    func open(_ summary: RequestSummary) {
+        self.openBatch = summary.isOpen ? summary : nil
+        self.isFlushed = false
+    }
+
+    /// The rest of a batch needs no look of its own.
+    func closeBatch() { self.openBatch = nil }
+
+    /// Takes note of what a request may do on the primary.
+    func note(_ summary: RequestSummary) {
+        if summary.mayWrite { self.hasWritten = true }
+        if summary.changesCatalogue { self.hasChangedCatalogue = true }
+    }
+
+    /// How it sees its own writes.
+    var mode: ReadAfterWrite { self.readAfterWrite ?? self.router.settings.readAfterWrite }
 
     /// What ReadyForQuery says of a client without a server connection.
     var status: TransactionStatus {

@@ -22,10 +22,12 @@ extension ClientSession {
     ) -> Verdict? {
         if route.isInBatch {
             if let open = route.openBatch {
-                if route.isBehindFlush {
+                if route.isFlushed {
                     return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
                 }
-                route.isBehindFlush = type == Frontend.flush
+                // Looked at already, with what comes before the Flush.
+                route.isFlushed = type == Frontend.flush
+                return nil
             }
             if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
                 route.isInBatch = false
@@ -48,6 +50,14 @@ extension ClientSession {
             self.pass(bytes, run..<range.lowerBound)
             return self.askForPosition(type, bytes, whole, route)
         }
+        if let server = self.server, route.isChosen, route.isOnReplica, let node = server.pool.load?.node,
+            route.router.settings.routing == .split, (summary.override ?? route.override) != .replica,
+            route.causality.obstacle(node, mode: route.mode) != nil
+        {
+            // While it waited for the connection, the replica was started again and knows less than before.
+            route.isChosen = false
+            server.releaseIfFree()
+        }
         if let server = self.server {
             if route.isChosen {
                 self.commence(summary, type, bytes, whole, server, route)
@@ -59,19 +69,17 @@ extension ClientSession {
         return self.routeUnlinked(summary, type, bytes, whole, route)
     }
 
-    /// The rest of a batch whose first part, up to a Flush, was looked at by itself and has run nothing.
+    /// What comes behind the Flush of a batch, whose first part was looked at by itself and has run nothing.
     private func continueBatch(
         _ open: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
         run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
-        guard route.isOnReplica, type != Frontend.sync, let server = self.server else {
-            if type == Frontend.sync || type == Frontend.query { route.isInBatch = false }
-            if !route.isOnReplica, type == Frontend.parse || type == Frontend.bind || type == Frontend.query {
-                // On the primary there is nothing to decide; it may write.
-                route.hasWritten = true
-            }
-            route.openBatch = nil
-            route.isBehindFlush = false
+        let isEnd = type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall
+        guard !isEnd, let server = self.server else {
+            // Nobody sends a Query here; it goes where the batch is.
+            if type != Frontend.sync && !route.isOnReplica { route.hasWritten = true }
+            route.isInBatch = false
+            route.closeBatch()
             return nil
         }
         if type == Frontend.flush { return nil }
@@ -84,9 +92,14 @@ extension ClientSession {
             self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
             return .end
         }
+        guard route.isOnReplica else {
+            // On the primary there is nothing to decide.
+            route.open(summary)
+            route.note(summary)
+            return nil
+        }
         guard server.requests.isEmpty else { return self.awaitReplies() }
-        route.openBatch = summary.isOpen ? summary : nil
-        route.isBehindFlush = false
+        route.open(summary)
         let isFixed: Bool
         if case .replica(_, false) = route.transaction { isFixed = true } else { isFixed = false }
         if isFixed || server.requests.isSkipping || (summary.isRead && !summary.bindsTransaction) {
@@ -100,7 +113,7 @@ extension ClientSession {
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
         route.isInBatch = false
-        route.openBatch = nil
+        route.closeBatch()
         if case .replica(let modes, _) = route.transaction { route.transaction = .held(modes) }
         server.leaveClient()
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
@@ -280,7 +293,7 @@ extension ClientSession {
         let router = route.router
         let settings = router.settings
         let override = summary.override ?? route.override
-        route.isBalanced = false
+        route.isNewestRead = false
         var reason = ReadDecision.Reason.statement
         if self.wantsReplica(summary, override, route, &reason) {
             let decision = router.decide(route, insists: override == .replica || settings.routing == .replica)
@@ -310,7 +323,10 @@ extension ClientSession {
                         + "see SHOW NODES",
                     sqlState: SQLState.cannotConnectNow))
         }
-        route.isBalanced = reason == .balance
+        switch reason {
+        case .transaction, .override, .balance, .lag, .noReplica: route.isNewestRead = true
+        case .ownWrite, .earlierRead, .statement: break
+        }
         router.counters.kept[reason.rawValue] &+= 1
         if summary.mayWrite { router.counters.writes &+= 1 }
         return .node(primary, isReplica: false)
@@ -393,10 +409,7 @@ extension ClientSession {
     ) {
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
-        route.openBatch = summary.isOpen ? summary : nil
-        route.isBehindFlush = false
-        route.endsByRollback =
-            if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
+        route.open(summary)
         let before = route.transaction
         var begins: TransactionModes?
         if case .held(let modes) = before {
@@ -407,8 +420,7 @@ extension ClientSession {
             begins = modes
         }
         guard route.isOnReplica else {
-            if summary.mayWrite { route.hasWritten = true }
-            if summary.changesCatalogue { route.hasChangedCatalogue = true }
+            route.note(summary)
             return
         }
         if let begins, !summary.hasEnd || summary.begin == nil {
@@ -423,8 +435,8 @@ extension ClientSession {
         _ route: ClientRoute, _ before: ClientRoute.Transaction, isFirst: Bool
     ) {
         let settings = route.router.settings
-        guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads, summary.end > 0,
-            whole.upperBound <= bytes.count
+        guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads,
+            summary.end > 0, whole.upperBound <= bytes.count
         else { return }
         switch route.transaction {
         case .none: route.transactionBeforeTrial = .none
@@ -438,24 +450,20 @@ extension ClientSession {
 
     // MARK: Afterwards
 
-    /// ReadyForQuery has been passed on.
+    /// ReadyForQuery has come, and the client has not seen it yet: what it does next, on whatever connection, comes after.
     func routedRequestEnded(_ transaction: TransactionStatus, _ server: ServerSession, _ route: ClientRoute) {
         let router = route.router
         let generation = router.generation
         let now = self.now
         if let load = server.pool.load {
             load.answered(after: now - self.requestTime)
-            if route.isOnReplica || route.isBalanced { route.causality.read(from: load.node, generation: generation) }
+            if route.isOnReplica || route.isNewestRead { route.causality.read(from: load.node, generation: generation) }
         }
         route.retries = 0
         route.avoided = nil
         route.isPrimaryForced = false
         guard transaction == .idle else { return }
         route.transaction = .none
-        if route.endsByRollback {
-            route.endsByRollback = false
-            route.hasWritten = false
-        }
         if route.hasWritten {
             route.causality.wrote(generation: generation, now: now)
             if server.requests.isEmpty { route.hasWritten = false }

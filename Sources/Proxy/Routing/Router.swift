@@ -91,9 +91,12 @@ final class Router {
 
     /// What a statement is that was prepared before.
     func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
-        if let known = self.prepared[statement.id] { return known }
+        // To a client for whom a backslash escapes, the same text may say something else.
+        let isCommon = client.hasStandardStrings
+        if isCommon, let known = self.prepared[statement.id] { return known }
         let text = statement.textBytes
         let found = RequestSummary.Statement(self.classify(text.span, client), text.span)
+        guard isCommon else { return found }
         if self.prepared.count >= Self.mostPrepared { self.prepared.removeAll(keepingCapacity: true) }
         self.prepared[statement.id] = found
         return found
@@ -142,8 +145,8 @@ final class Router {
     /// Finds a node for a read.
     func decide(_ route: ClientRoute, insists: Bool) -> ReadDecision {
         let (decision, isConfined) = self.balancer.decide(
-            route.causality, mode: route.readAfterWrite ?? self.settings.readAfterWrite, settings: self.settings,
-            insists: insists, avoided: route.avoided, now: self.worker.now)
+            route.causality, mode: route.mode, settings: self.settings, insists: insists, avoided: route.avoided,
+            now: self.worker.now)
         // With fresh samples it can go where there is less to do.
         if isConfined { self.needSamples() }
         return decision

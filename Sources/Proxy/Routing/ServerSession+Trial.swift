@@ -137,6 +137,9 @@ enum Refusal {
 }
 
 extension ClientSession {
+    /// The function that reports "cached plan must not change result type", in whatever language.
+    private static let outdatedPlan = "RevalidateCachedQuery"
+
     /// A request that a replica could not carry out, and whose answer has not begun.
     func takeElsewhere(_ request: [UInt8], from load: NodeLoad?, because error: ErrorFields?) {
         guard let route = self.route else { return }
@@ -153,6 +156,8 @@ extension ClientSession {
             let reason = error?.message ?? ""
             if error?.sqlState == "0A000" && reason.contains("serializable") {
                 route.isSerializable = true
+            } else if error?.text(UInt8(ascii: "R")) == Self.outdatedPlan {
+                // A table has changed, and the statement is the read that it was.
             } else if let text = RequestSummary.onlyText(request.span, self) {
                 route.router.refused(text, self, reason: "a replica has refused it: \(reason)")
             }
@@ -166,7 +171,13 @@ extension ClientSession {
         self.worker.log(.debug, self.prefix, "request \(kind) on replica \(load?.node.description ?? ""): tried again")
         route.replay = request
         // Not from within the callback of the server that has failed.
-        self.worker.loop.later { [self] in if !self.isClosed { self.proceed() } }
+        self.worker.loop.later { [self] in
+            guard !self.isClosed else { return }
+            // What came behind the request may have waited for its answer.
+            self.isAwaitingReplies = false
+            self.proceed()
+            if !self.isAwaitingReplies { self.readOn() }
+        }
     }
 }
 
