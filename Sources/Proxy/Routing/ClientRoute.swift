@@ -49,8 +49,8 @@ final class ClientRoute {
     var hasWritten = false
     /// Its DDL may have changed the catalogue.
     var hasChangedCatalogue = false
-    /// It runs on the primary, and no replica may show its client less afterwards. Not so for reads that are there
-    /// until a replica has caught up: a client that goes on reading would never leave.
+    /// It is a read like those that replicas get, which the primary runs: no replica may show its client less afterwards.
+    /// Not so while it waits for a replica to catch up: a client that goes on reading would never leave.
     var isNewestRead = false
     /// Why it runs on the primary.
     var isPrimaryForced = false

@@ -298,9 +298,7 @@ extension ClientSession {
         if self.wantsReplica(summary, override, route, &reason) {
             let decision = router.decide(route, insists: override == .replica || settings.routing == .replica)
             switch decision {
-            case .node(let load):
-                router.counters.replicaReads &+= 1
-                return .node(load, isReplica: true)
+            case .node(let load): return .node(load, isReplica: true)
             case .primary(let why):
                 reason = why
                 if let until = self.replicaWait(why, route) { return .hold(until: until) }
@@ -324,8 +322,8 @@ extension ClientSession {
                     sqlState: SQLState.cannotConnectNow))
         }
         switch reason {
-        case .transaction, .override, .balance, .lag, .noReplica: route.isNewestRead = true
-        case .ownWrite, .earlierRead, .statement: break
+        case .balance, .lag, .noReplica: route.isNewestRead = true
+        case .ownWrite, .earlierRead, .transaction, .override, .statement: break
         }
         router.counters.kept[reason.rawValue] &+= 1
         if summary.mayWrite { router.counters.writes &+= 1 }
@@ -407,6 +405,7 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ route: ClientRoute
     ) {
+        if route.isChosen && route.isOnReplica { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.open(summary)
