@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from proxy import USERLIST, Proxy
-from rawpg import scram_secret
 from test_logins import refusal
 
 ADMIN = "host pgbouncer admin 127.0.0.1/32 trust\n"
@@ -51,7 +50,10 @@ def test_methods(with_rules: Callable[..., Proxy]) -> None:
         "host all md5_user 127.0.0.1/32 md5\n"
         "host all scram_user,scram_other 127.0.0.1/32 scram-sha-256\n"
         "host all trust_user 127.0.0.1/32 reject\n",
-        secrets=USERLIST | {"scram_user": scram_secret("scram-secret")})
+        run=False)
+    secret = proxy.cluster.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'scram_user'")
+    proxy.secrets = USERLIST | {"scram_user": str(secret)}
+    proxy.start()
     assert gets_in(proxy, user="app", password="whatever")
     for user, password in {"plain_user": "plain-secret", "md5_user": "md5-secret", "scram_user": "scram-secret",
                            "scram_other": "other-secret"}.items():
@@ -113,7 +115,7 @@ def test_replication_needs_its_word(with_rules: Callable[..., Proxy]) -> None:
 
 def test_peer(with_rules: Callable[..., Proxy]) -> None:
     me = getpass.getuser()
-    proxy = with_rules("local all all peer\n", secrets=USERLIST | {me: ""}, databases={"app": "", "plain": ""}, run=False)
+    proxy = with_rules("local all all peer\n", secrets=USERLIST | {me: ""}, run=False)
     proxy.databases = {"app": proxy.server(user="app")}
     proxy.start()
     socket = str(proxy.directory)
@@ -159,7 +161,7 @@ def test_wrong_rules_at_reload_keep_the_old_ones(
     if rules is None:
         (proxy.directory / "hba.conf").unlink()
     else:
-        change_rules(proxy, "host all all all trust\n".replace("host all all all trust\n", "") + rules)
+        change_rules(proxy, rules)
     with pytest.raises(psycopg.Error):
         proxy.command("RELOAD")
     assert problem in proxy.log_text()
