@@ -17,10 +17,15 @@ import Wire
 /// as a known one, and fails at its end with the same words.
 struct ClientAuthentication: ~Copyable {
     /// What is known of who logs in; looked up once the startup packet is there.
-    struct Account {
+    struct Account: Sendable {
         var authType: AuthType
         /// The user's secret, nil if there is none.
         var secret: Secret?
+        /// The HBA file's rule for this client, under `auth_type=hba`; nil if no rule is about it.
+        var rule: HBARule?
+        var identMaps = IdentMaps()
+        /// Who is at the other end of the Unix socket, if the rule asks for it.
+        var systemUser: String?
         /// The database has a user of its own for its server connections.
         var hasForcedUser = false
         /// There is an `auth_file`.
@@ -217,6 +222,7 @@ struct ClientAuthentication: ~Copyable {
             guard account.isKnown else { return self.refuse("no such user", SQLState.invalidPassword) }
             return self.admit()
         case .cert: return self.checkCertificate(account)
+        case .hba: return self.authenticate(account, by: account.rule)
         case .plain:
             self.state = .password(account.secret)
             return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
@@ -230,7 +236,7 @@ struct ClientAuthentication: ~Copyable {
                 return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
             }
         case .scramSHA256: return self.askSCRAM(account)
-        case .hba, .ldap, .pam: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+        case .ldap, .pam: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
         }
     }
 
@@ -255,6 +261,45 @@ struct ClientAuthentication: ~Copyable {
     /// The digest that SCRAM binds to; nil without TLS.
     private var serverEndPoint: [UInt8]? {
         if case .established(let peer) = self.encryption { peer.serverEndPoint } else { nil }
+    }
+
+    // MARK: HBA
+
+    private mutating func authenticate(_ account: Account, by rule: HBARule?) -> Action {
+        guard let rule else {
+            return self.refuse(
+                "login rejected", SQLState.invalidAuthorization, detail: "no rule in auth_hba_file is about this client"
+            )
+        }
+        var account = account
+        switch rule.method {
+        case .trust: account.authType = .trust
+        case .md5: account.authType = .md5
+        case .password: account.authType = .plain
+        case .scramSHA256: account.authType = .scramSHA256
+        case .cert: account.authType = .cert
+        case .peer: return self.checkPeer(account, rule)
+        case .reject:
+            return self.refuse(
+                "login rejected", SQLState.invalidAuthorization, detail: "rejected by the rule at \(rule.place)")
+        }
+        return self.authenticate(account, isConsole: false)
+    }
+
+    private mutating func checkPeer(_ account: Account, _ rule: HBARule) -> Action {
+        let reason: String
+        if let systemUser = account.systemUser {
+            if !account.identMaps.allow(systemUser, as: self.user, map: rule.map) {
+                reason = "system user \"\(systemUser)\" may not log in as this user by the rule at \(rule.place)"
+            } else if !account.isKnown {
+                reason = "no such user"
+            } else {
+                return self.admit()
+            }
+        } else {
+            reason = "who is at the other end of the Unix socket cannot be found out"
+        }
+        return self.refuse("unix socket login rejected", SQLState.invalidAuthorization, detail: reason)
     }
 
     private mutating func askSCRAM(_ account: Account) -> Action {

@@ -16,7 +16,7 @@ import Wire
 /// - admission: `ClientAdmission` tells where the client goes, the limits whether there is room for it.
 /// - welcome: the client waits for the pool's parameters, then hears of its session's.
 final class ClientLogin {
-    private unowned let client: ClientSession
+    unowned let client: ClientSession
     private var authentication: ClientAuthentication
 
     var user: String? { self.authentication.message?.user }
@@ -33,7 +33,7 @@ final class ClientLogin {
         }
     }
 
-    private var worker: Worker { self.client.worker }
+    var worker: Worker { self.client.worker }
     private var settings: Settings { self.worker.configuration.settings }
     private var isCurrent: Bool { self.client.login === self }
 
@@ -58,7 +58,7 @@ final class ClientLogin {
         case .startTLS(let bytes, let isDirect): self.startTLS(bytes, isDirect: isDirect)
         case .identify(let message, let answer):
             if !answer.isEmpty { self.client.send(answer) }
-            self.carryOut(self.authentication.identified(self.account(of: message)))
+            self.lookUpAccount(of: message)
         case .cancel(let key):
             self.worker.cancel(key)
             self.client.over("cancel request", isOrderly: false, tellsClient: false)
@@ -93,21 +93,16 @@ final class ClientLogin {
                 serverEndPoint: details.serverEndPoint))
     }
 
-    private func account(of message: StartupMessage) -> ClientAuthentication.Account {
-        let configuration = self.worker.configuration
-        let general = configuration.settings.general
-        return ClientAuthentication.Account(
-            authType: general.authType, secret: configuration.secrets[message.user],
-            hasForcedUser: configuration.settings.database(named: message.database)?.user != nil,
-            hasAuthFile: general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
-            isTrustedPeer: self.isTrustedPeer(message.user),
-            isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
-            scramIterations: general.scramIterations, md5Salt: SecureRandom.bytes(MD5Password.saltLength),
-            processSecret: self.worker.proxy.processSecret)
+    /// All is known of the user that there is to know.
+    func identified(_ account: ClientAuthentication.Account) {
+        self.carryOut(self.authentication.identified(account))
     }
 
+    /// Whether there is TLS between the client and us.
+    var isEncrypted: Bool { self.client.isSecured }
+
     /// User `pgbouncer` on the Unix socket, run by the same operating system user.
-    private func isTrustedPeer(_ user: String) -> Bool {
+    func isTrustedPeer(_ user: String) -> Bool {
         guard user == Settings.consoleDatabase, self.client.isUnix,
             let peer = Socket.peerCredentials(self.client.descriptor)
         else { return false }
@@ -140,12 +135,19 @@ final class ClientLogin {
 
     /// Runs a derivation on another thread and goes on with its result.
     private func run(_ derivation: SCRAMDerivation, _ then: @escaping @Sendable (ClientLogin, SCRAMKeys?) -> Void) {
+        self.worker.derivations.run(derivation, remembers: false, self.later(then))
+    }
+
+    /// What another thread calls with its result: goes on here, if the client is still there.
+    func later<Result: Sendable>(
+        _ then: @escaping @Sendable (ClientLogin, Result) -> Void
+    ) -> @Sendable (Result) -> Void {
         let id = self.client.id
         let mailbox = self.worker.mailbox
-        self.worker.derivations.run(derivation, remembers: false) { keys in
+        return { result in
             mailbox.post { worker in
                 guard let client = worker.clients[id], let login = client.login else { return }
-                then(login, keys)
+                then(login, result)
                 client.redeliver()
             }
         }

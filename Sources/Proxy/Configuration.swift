@@ -2,20 +2,23 @@ public import Authentication
 import Reactor
 public import Settings
 
-/// Everything that a reload replaces: the settings, the secrets of the `auth_file`, the certificates. Immutable; each reactor holds
+/// Everything that a reload replaces: the settings, the secrets of the `auth_file`, the HBA rules, the certificates. Immutable; each reactor holds
 /// the newest one it was given.
 public final class Configuration: Sendable {
     public let settings: Settings
     /// Users' secrets from the `auth_file`.
     public let secrets: [String: Secret]
+    /// Rules of the `auth_hba_file` with the maps of the `auth_ident_file`; none unless `auth_type=hba`.
+    let hba: HBA
     /// Certificates and keys.
     let tls: TLSContexts
     /// Whether most of the secrets are SCRAM verifiers.
     let prefersSCRAM: Bool
 
-    init(settings: Settings, secrets: [String: Secret], tls: TLSContexts = TLSContexts()) {
+    init(settings: Settings, secrets: [String: Secret], hba: HBA = HBA(), tls: TLSContexts = TLSContexts()) {
         self.settings = settings
         self.secrets = secrets
+        self.hba = hba
         self.tls = tls
         let verifiers = secrets.values.count { if case .scram = $0 { true } else { false } }
         self.prefersSCRAM = verifiers * 2 > secrets.count
@@ -27,26 +30,61 @@ public final class Configuration: Sendable {
             .filter { $0.name != "*" && ($0.routing ?? self.settings.general.routing) != .off }
     }
 
+    /// Whether other settings name other files than these.
+    func needsOtherFiles(for settings: Settings) -> Bool {
+        let (old, new) = (self.settings.general, settings.general)
+        return old.authType != new.authType || old.authFile != new.authFile || old.authHbaFile != new.authHbaFile
+            || old.authIdentFile != new.authIdentFile
+    }
+
     /// Reads the files that the settings name.
     ///
     /// - Parameter readFile: the bytes of a file.
-    /// - Returns: the configuration, nil if a file cannot be read; and what is wrong, each line with its place.
+    /// - Returns: the configuration, nil if a file cannot be read or a rule is wrong; and what is wrong, each line with
+    ///   its place.
     public static func load(
-        _ settings: Settings, readFile: (String) -> Result<[UInt8], FileError>
+        _ settings: Settings, readFile: @escaping (String) -> Result<[UInt8], FileError>
     ) -> (configuration: Configuration?, problems: [String]) {
         let tls: TLSContexts
         switch TLSContexts.load(settings, readFile: readFile) {
         case .failure(let error): return (nil, [error.description])
         case .success(let contexts): tls = contexts
         }
-        guard let path = settings.general.authFile, !path.isEmpty else {
-            return (Configuration(settings: settings, secrets: [:], tls: tls), [])
+        var secrets: [String: Secret] = [:]
+        var problems: [String] = []
+        if let path = settings.general.authFile, !path.isEmpty {
+            switch readFile(path) {
+            case .failure(let error): return (nil, ["auth_file: cannot read \(path): \(error.reason)"])
+            case .success(let bytes): (secrets, problems) = PasswordFile.parse(bytes.span, file: path)
+            }
         }
-        switch readFile(path) {
-        case .failure(let error): return (nil, ["auth_file: cannot read \(path): \(error.reason)"])
-        case .success(let bytes):
-            let (secrets, problems) = PasswordFile.parse(bytes.span, file: path)
+        guard settings.general.authType == .hba else {
             return (Configuration(settings: settings, secrets: secrets, tls: tls), problems)
+        }
+        let (hba, wrong) = Self.rules(settings.general, readFile: readFile)
+        guard let hba else { return (nil, wrong) }
+        return (Configuration(settings: settings, secrets: secrets, hba: hba, tls: tls), problems)
+    }
+
+    /// Reads the `auth_ident_file` and the `auth_hba_file`.
+    private static func rules(
+        _ general: GeneralSettings, readFile: @escaping (String) -> Result<[UInt8], FileError>
+    ) -> (hba: HBA?, problems: [String]) {
+        let read: (String) -> Result<[UInt8], any Error> = { path in readFile(path).mapError { $0 } }
+        var maps = IdentMaps()
+        if let path = general.authIdentFile, !path.isEmpty {
+            switch readFile(path) {
+            case .failure(let error): return (nil, ["auth_ident_file: cannot read \(path): \(error.reason)"])
+            case .success(let bytes):
+                let (parsed, problems) = IdentMaps.parse(bytes.span, file: path, read: read)
+                guard problems.isEmpty else { return (nil, problems) }
+                maps = parsed
+            }
+        }
+        switch readFile(general.authHbaFile) {
+        case .failure(let error): return (nil, ["auth_hba_file: cannot read \(general.authHbaFile): \(error.reason)"])
+        case .success(let bytes):
+            return HBA.parse(bytes.span, file: general.authHbaFile, identMaps: maps, read: read)
         }
     }
 }

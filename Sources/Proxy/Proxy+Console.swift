@@ -1,3 +1,4 @@
+import Authentication
 import Logging
 import Reactor
 public import Settings
@@ -132,7 +133,8 @@ extension Proxy: ConsoleHost {
         let (settings, changes) = Settings.reload(from: old.settings, to: new.settings)
         var lines = changes.map(\.description)
         if new.secrets != old.secrets { lines.append("auth_file: \(Self.difference(old, new))") }
-        self.publish(Configuration(settings: settings, secrets: new.secrets, tls: new.tls))
+        if new.hba != old.hba { lines.append("auth_hba_file: \(new.hba.rules.count) rules") }
+        self.publish(Configuration(settings: settings, secrets: new.secrets, hba: new.hba, tls: new.tls))
         return lines
     }
 
@@ -150,14 +152,13 @@ extension Proxy: ConsoleHost {
         } catch {
             throw ConsoleError("\(error)")
         }
-        var tls = self.configuration.tls
-        if TLSContexts.depend(on: key) {
-            switch TLSContexts.load(settings, readFile: self.readFile) {
-            case .failure(let error): throw ConsoleError(error.description)
-            case .success(let contexts): tls = contexts
-            }
+        var files = self.configuration
+        if files.needsOtherFiles(for: settings) || TLSContexts.depend(on: key) {
+            let (read, problems) = Configuration.load(settings, readFile: self.readFile)
+            guard let read else { throw ConsoleError(problems.joined(separator: "; ")) }
+            files = read
         }
-        self.publish(Configuration(settings: settings, secrets: self.configuration.secrets, tls: tls))
+        self.publish(Configuration(settings: settings, secrets: files.secrets, hba: files.hba, tls: files.tls))
     }
 
     private func publish(_ configuration: Configuration) {

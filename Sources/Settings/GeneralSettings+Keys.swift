@@ -52,10 +52,10 @@ extension GeneralSettings {
     ]
 
     private static let authentication: [Key] = [
-        .choice("auth_type", \.authType, unavailable: [.hba, .ldap, .pam]),
+        .choice("auth_type", \.authType, unavailable: [.ldap, .pam]),
         .optionalText("auth_file", \.authFile),
-        .text("auth_hba_file", \.authHbaFile).withoutEffect,
-        .optionalText("auth_ident_file", \.authIdentFile).withoutEffect,
+        .text("auth_hba_file", \.authHbaFile),
+        .optionalText("auth_ident_file", \.authIdentFile),
         .optionalText("auth_user", \.authUser).withoutEffect,
         .text("auth_query", \.authQuery).withoutEffect,
         .optionalText("auth_dbname", \.authDbname).withoutEffect,

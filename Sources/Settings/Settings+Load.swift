@@ -107,7 +107,11 @@ extension SettingsLoader {
                         "auth_type = \(general.authType.rawValue) without auth_file: no client can log in")
                 ])
             }
-        case .any, .cert, .hba, .ldap, .pam: break
+        case .hba:
+            if general.authHbaFile.isEmpty {
+                self.report(.error, self.place(ofKey: "auth_type"), "auth_type = hba needs auth_hba_file")
+            }
+        case .any, .cert, .ldap, .pam: break
         }
         let databases =
             self.settings.databases.values.sorted { $0.name < $1.name }

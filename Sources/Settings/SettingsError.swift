@@ -12,9 +12,11 @@ public struct SettingsError: Error, Equatable, Sendable, CustomStringConvertible
 }
 
 /// Why a file of the configuration could not be read. Made by the caller of `Settings.load`, who owns the file system.
-public struct FileError: Error, Equatable, Sendable {
+public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The reason without the name of the file, such as "No such file or directory".
     public var reason: String
+
+    public var description: String { self.reason }
 
     /// Makes an error of its reason.
     public init(_ reason: String) {

@@ -128,7 +128,7 @@ struct ClientAuthenticationTests {
         #expect(scene.keys == nil)
     }
 
-    @Test("methods that are not served are refused", arguments: [AuthType.hba, .ldap, .pam])
+    @Test("methods that are not served are refused", arguments: [AuthType.ldap, .pam])
     func notServed(authType: AuthType) throws {
         let scene = ClientScene(authType, try self.secret("plain"))
         scene.receive(FakeClient.startup())

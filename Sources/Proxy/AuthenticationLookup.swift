@@ -1,0 +1,104 @@
+import Authentication
+import Dispatch
+import Reactor
+import Settings
+import Synchronization
+import Wire
+
+/// Finds out what there is to know of a user who wants in, before anything is asked of the client: the HBA rule, then the
+/// user's secret.
+///
+///     rules ──► (host name) ──► rules ──► (system user) ──► secret ──► identified
+///
+/// What stands in parentheses may take long, and is done on another thread and only when a rule needs it.
+extension ClientLogin {
+    func lookUpAccount(of message: StartupMessage) {
+        let configuration = self.worker.configuration
+        let general = configuration.settings.general
+        var account = ClientAuthentication.Account(
+            authType: general.authType,
+            hasForcedUser: configuration.settings.database(named: message.database)?.user != nil,
+            hasAuthFile: general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
+            isTrustedPeer: self.isTrustedPeer(message.user),
+            isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
+            scramIterations: general.scramIterations, md5Salt: SecureRandom.bytes(MD5Password.saltLength),
+            processSecret: self.worker.proxy.processSecret)
+        let isConsole = message.database == Settings.consoleDatabase
+        guard general.authType == .hba, !(isConsole && account.isTrustedPeer) else {
+            return self.findSecret(message, account, configuration)
+        }
+        account.identMaps = configuration.hba.identMaps
+        let client = HBAClient(
+            address: self.client.isUnix ? nil : NetworkAddress(Socket.peerAddress(self.client.descriptor).host),
+            isUnix: self.client.isUnix, isEncrypted: self.isEncrypted, database: message.database, user: message.user,
+            isReplication: message.replicationMode == "true")
+        self.applyRules(message, account, configuration, to: client)
+    }
+
+    private func applyRules(
+        _ message: StartupMessage, _ account: ClientAuthentication.Account, _ configuration: Configuration,
+        to client: HBAClient
+    ) {
+        switch configuration.hba.verdict(on: client, interfaces: Self.interfaces) {
+        case .needsHostName:
+            let address = Socket.peerAddress(self.client.descriptor)
+            self.onAnotherThread {
+                HostLookups.verifiedName(of: address)
+            } then: { login, name in
+                var client = client
+                client.hostName = .known(name)
+                login.applyRules(message, account, configuration, to: client)
+            }
+        case .none: self.identified(account)
+        case .rule(let rule):
+            var account = account
+            account.rule = rule
+            switch rule.method {
+            case .reject: self.identified(account)
+            case .peer: self.findSystemUser(message, account, configuration)
+            case .trust, .md5, .password, .scramSHA256, .cert: self.findSecret(message, account, configuration)
+            }
+        }
+    }
+
+    private static func interfaces() -> [Network] {
+        HostLookups.interfaces().compactMap { interface in
+            guard let address = NetworkAddress(interface.address), let mask = NetworkAddress(interface.mask) else {
+                return nil
+            }
+            return Network(address, mask: mask)
+        }
+    }
+
+    /// Who is at the other end of the Unix socket.
+    private func findSystemUser(
+        _ message: StartupMessage, _ account: ClientAuthentication.Account, _ configuration: Configuration
+    ) {
+        guard let peer = Socket.peerCredentials(self.client.descriptor) else { return self.identified(account) }
+        self.onAnotherThread {
+            HostLookups.userName(peer.uid)
+        } then: { login, name in
+            var account = account
+            account.systemUser = name
+            login.findSecret(message, account, configuration)
+        }
+    }
+
+    private func findSecret(
+        _ message: StartupMessage, _ account: ClientAuthentication.Account, _ configuration: Configuration
+    ) {
+        var account = account
+        account.secret = configuration.secrets[message.user]
+        self.identified(account)
+    }
+
+    /// Runs what may block elsewhere and goes on here, if the client is still there.
+    private func onAnotherThread<Result: Sendable>(
+        _ work: @escaping @Sendable () -> Result, then: @escaping @Sendable (ClientLogin, Result) -> Void
+    ) {
+        let completion = self.later(then)
+        Self.queue.async { completion(work()) }
+    }
+
+    private static let queue = DispatchQueue(label: "martlet.lookup", attributes: .concurrent)
+}
