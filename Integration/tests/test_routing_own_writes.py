@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from common import wait_until
+from replicated import ReplicatedCluster
 from routing import WHERE, Crowd, Routed, Weather
 
 pytestmark = pytest.mark.martlet("routing")
@@ -128,6 +129,56 @@ def test_after_each_kind_of_write(routed: Callable[..., Routed], way: Callable[.
             assert found == 0 and route.cluster.name_of(port) in route.cluster.replicas, "others still read replicas"
         route.wait_replica(writer)
         assert writer.execute(READ, (1,)).fetchone()[0] == 7
+
+
+@pytest.mark.parametrize("texts", [
+    ["BEGIN", "INSERT INTO written VALUES (1, 7)", "COMMIT AND CHAIN", "ROLLBACK"],
+    ["BEGIN; INSERT INTO written VALUES (1, 7); COMMIT; BEGIN", "ROLLBACK"],
+    ["BEGIN; INSERT INTO written VALUES (1, 7); COMMIT; SELECT 1/0"],
+    ["BEGIN", "SAVEPOINT a", "INSERT INTO written VALUES (1, 7)", "SAVEPOINT b", "ROLLBACK TO b", "COMMIT"],
+    ["DO 'BEGIN INSERT INTO written VALUES (1, 7); COMMIT; RAISE EXCEPTION ''late''; END'"],
+    ["PREPARE TRANSACTION"],
+    ["/* martlet: route=replica */ INSERT INTO written VALUES (1, 7)"],
+    ["EXPLAIN ANALYZE INSERT INTO written VALUES (1, 7)"],
+], ids=" | ".join)
+def test_after_a_write_with_a_strange_end(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster], texts: list[str]
+) -> None:
+    """What was committed was committed, whatever came behind it."""
+    prepared = texts == ["PREPARE TRANSACTION"]
+    if prepared:
+        texts = ["BEGIN", "INSERT INTO written VALUES (1, 7)", "PREPARE TRANSACTION 'x'", "COMMIT PREPARED 'x'"]
+    route = routed(own_replicas(settings={"max_prepared_transactions": "2"}) if prepared else None, schema=SCHEMA)
+    with route.connect() as connection:
+        route.wait_replica(connection)
+        with route.standing_still():
+            for text in texts:
+                try:
+                    connection.execute(text)
+                except (psycopg.errors.DivisionByZero, psycopg.errors.RaiseException):
+                    pass
+            for _ in range(3):
+                found, port = connection.execute(READ, (1,)).fetchone()
+                assert (found, route.cluster.name_of(port)) == (7, "primary")
+        route.wait_replica(connection)
+
+
+def test_after_a_large_answer(routed: Callable[..., Routed]) -> None:
+    """With a session key: the other connection, perhaps on another reactor, asks as soon as this one has its answer."""
+    route = routed(schema=SCHEMA, settings={"threads": 4})
+    for name in route.cluster.replicas:
+        route.cluster.lag(name, "50ms")
+    pairs = []
+    for number in range(8):
+        options = f"-c martlet.session_key=pair{number}"
+        pairs.append((route.connect(options=options), route.connect(options=options)))
+    for n in range(1, 41):
+        for number, (writer, reader) in enumerate(pairs):
+            writer.execute("INSERT INTO written VALUES (%s, %s) RETURNING repeat('x', 100000)", (number, n))
+            assert reader.execute(READ, (number,)).fetchone()[0] == n
+    for pair in pairs:
+        for connection in pair:
+            connection.close()
 
 
 def test_after_a_write_that_failed(routed: Callable[..., Routed]) -> None:

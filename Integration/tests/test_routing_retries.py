@@ -9,6 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+import rawpg
 from common import wait_until
 from replicated import ReplicatedCluster
 from routing import RERUNS, RETRIES, Crowd, Routed
@@ -139,6 +140,30 @@ def terminate_all(route: Routed, query: str) -> bool:
     """Ends the backends that run this, wherever; whether there were any."""
     return any([
         node.value("SELECT pg_terminate_backend(%s, 5000)", pid)
+        for node in route.cluster.nodes.values()
+        for pid, state, running in node.backends(route.database) if state == "active" and running == query])
+
+
+def test_what_came_behind_is_answered_too(routed: Callable[..., Routed]) -> None:
+    """Requests that a client has sent ahead wait for the one that is tried elsewhere, and come in their order."""
+    route = routed(schema=SCHEMA)
+    query = SLOW.format(20)
+    with rawpg.Connection("127.0.0.1", route.proxy.port) as connection:
+        connection.login()
+        connection.send(rawpg.query(query), rawpg.query("SELECT 1"), rawpg.parse("SELECT 2"), rawpg.bind(),
+                        rawpg.execute(), rawpg.SYNC)
+        wait_until(lambda: terminate_all(route, query), "terminated")
+        connection.send(rawpg.query("SELECT 3"))
+        wait_until(lambda: cancel_all(route, query), "cancelled, elsewhere")
+        answers = connection.read_until(count=4)
+    assert next(message for message in answers if message.type == "E").sqlstate == "57014"
+    assert [message.values() for message in answers if message.type == "D"] == [[b"1"], [b"2"], [b"3"]]
+
+
+def cancel_all(route: Routed, query: str) -> bool:
+    """Cancels what runs this, wherever; whether there was anything."""
+    return any([
+        node.value("SELECT pg_cancel_backend(%s)", pid)
         for node in route.cluster.nodes.values()
         for pid, state, running in node.backends(route.database) if state == "active" and running == query])
 

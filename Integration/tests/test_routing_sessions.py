@@ -10,6 +10,7 @@ import asyncpg
 import psycopg
 import pytest
 
+import rawpg
 from common import wait_until
 from rawpg import FLUSH, SYNC, Connection, bind, describe, execute, parse
 from routing import WHERE, Crowd, Routed
@@ -209,6 +210,71 @@ def test_asyncpg_on_all_nodes(routed: Callable[..., Routed]) -> None:
     asyncio.run(work())
 
 
+def test_asyncpg_prepares_on_replicas(route: Routed) -> None:
+    """It asks what a statement is with a Flush, before it binds it."""
+    async def work() -> None:
+        for size in (0, 100):
+            connection = await asyncpg.connect(route.proxy.dsn(), statement_cache_size=size, timeout=20)
+            for n in range(5):
+                query = f"SELECT n + {n} - {n}, inet_server_port() FROM things WHERE n = $1"
+                for _ in range(2):
+                    number, port = await connection.fetchrow(query, n + 1, timeout=20)
+                    assert number == n + 1 and route.cluster.name_of(port) in route.cluster.replicas
+            await connection.close()
+
+    asyncio.run(work())
+
+
+INSERT = "INSERT INTO things VALUES (1000)"
+COUNT_NEW = "SELECT count(*) FROM things WHERE n = 1000"
+
+
+@pytest.mark.parametrize("name", ["", "named"])
+@pytest.mark.parametrize("pieces", ["one", "two", "single messages"])
+@pytest.mark.parametrize("flushed", ["PDH BES", "PH DH BES", "PDH DBES", "PDH PBES", "PHBDES"])
+def test_batches_with_a_flush(route: Routed, flushed: str, pieces: str, name: str) -> None:
+    """Before anything is bound they say what is asked for, not yet what runs: reads still go to a replica, and a write
+    in what follows is the client's own."""
+    def batch(sql: str) -> list[bytes]:
+        made = {"P": rawpg.parse(sql, name), "D": rawpg.describe("S", name), "B": rawpg.bind(name),
+                "E": rawpg.execute(), "H": rawpg.FLUSH, "S": rawpg.SYNC}
+        # A statement with a name is to be parsed once.
+        first = True
+        parts = []
+        for letter in flushed.replace(" ", ""):
+            if letter == "P" and not first and name:
+                continue
+            first = first and letter != "P"
+            parts.append(made[letter])
+        return parts
+
+    def run(connection: rawpg.Connection, sql: str) -> list[rawpg.Message]:
+        parts = batch(sql)
+        if pieces == "one":
+            connection.send(*parts)
+        elif pieces == "two":
+            end = parts.index(rawpg.FLUSH) + 1
+            connection.send(*parts[:end])
+            assert connection.read().type == "1"
+            connection.send(*parts[end:])
+        else:
+            for part in parts:
+                connection.send(part)
+        answer = connection.read_until()
+        assert not any(message.type == "E" for message in answer), answer
+        if name:
+            connection.ask(rawpg.close("S", name), rawpg.SYNC)
+        return answer
+
+    with rawpg.Connection("127.0.0.1", route.proxy.port) as connection:
+        connection.login()
+        port = next(message for message in run(connection, WHERE) if message.type == "D").values()[0]
+        assert route.cluster.name_of(int(port)) in route.cluster.replicas  # type: ignore[arg-type]
+        with route.standing_still():
+            assert run(connection, INSERT)[-2].type == "C"
+            assert connection.simple(COUNT_NEW) == [[b"1"]]
+
+
 def test_settings_follow_from_node_to_node(routed: Callable[..., Routed]) -> None:
     """What a server reports, and what came at startup."""
     route = routed(schema=SCHEMA, load_balance="round_robin")
@@ -253,6 +319,23 @@ def test_a_new_column_is_seen_everywhere(routed: Callable[..., Routed]) -> None:
         for _ in range(6):
             connection.execute("SELECT m FROM things LIMIT 1")
             assert connection.execute("SELECT count(*) FROM things", prepare=True).fetchone() == (100,)
+
+
+def test_a_plan_that_is_outdated(routed: Callable[..., Routed]) -> None:
+    """"cached plan must not change result type" is no refusal: the statement is a read as before."""
+    route = routed(schema=SCHEMA)
+    query = "SELECT *, inet_server_port() FROM things WHERE n = 1"
+    with route.connect() as connection, route.connect() as other:
+        for _ in range(3):
+            assert route.is_replica(connection, query) and connection.execute(query, prepare=True).fetchone()[0] == 1
+        other.execute("ALTER TABLE things ADD m int")
+        route.cluster.wait_caught_up()
+        route.wait_replica(connection)
+        for _ in range(3):
+            assert len(connection.execute(query, prepare=True).fetchone()) == 3
+        route.wait_replica(connection)
+        assert route.is_replica(connection, query)
+        route.cluster.name_of(connection.execute(query, prepare=True).fetchone()[-1])
 
 
 # Cursors and tables of a session

@@ -9,6 +9,12 @@ public enum WALPosition {
         return UInt64(high) << 32 | UInt64(low)
     }
 
+    /// Writes `16/B374D848`.
+    public static func text(_ position: UInt64) -> String {
+        let low = String(position & 0xffff_ffff, radix: 16, uppercase: true)
+        return "\(String(position >> 32, radix: 16, uppercase: true))/\(low)"
+    }
+
     /// The timeline in the name of a segment of the log, such as `000000020000000000000003`: its first eight digits.
     public static func timeline(ofSegment name: some StringProtocol) -> UInt32? {
         name.utf8.count == 24 ? Self.hexadecimal(name.prefix(8)) : nil

@@ -95,7 +95,10 @@ extension ClientSession {
                     message: "invalid value for parameter \"martlet.min_lsn\": \"\(value)\" (as in SHOW martlet.lsn)",
                     sqlState: SQLState.invalidParameterValue)
             }
-            route.causality.minimumPosition = WALPosition.withoutPageHeader(position)
+            // Blocks and segments are taken to have the usual size; of others a position behind a page's header is one
+            // that replicas reach with the next record.
+            route.causality.minimumPosition = WALPosition.withoutPageHeader(
+                position, blockSize: 8192, segmentSize: 16 << 20)
         default: throw Self.unknownSetting(name)
         }
     }
@@ -196,29 +199,5 @@ extension ClientSession {
             let statement = self.worker.statements.statement(message.extracting(parse.tail))
             _ = self.statements.add(message.extracting(parse.statement), statement)
         }
-    }
-}
-
-/// Positions in the write-ahead log as PostgreSQL writes them.
-enum WALPosition {
-    /// Reads "16/B374D848"; nil when it is not one.
-    static func parse(_ text: String) -> UInt64? {
-        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, let high = UInt32(parts[0], radix: 16), let low = UInt32(parts[1], radix: 16) else {
-            return nil
-        }
-        return UInt64(high) << 32 | UInt64(low)
-    }
-
-    static func text(_ position: UInt64) -> String {
-        "\(String(position >> 32, radix: 16, uppercase: true))/\(String(position & 0xffff_ffff, radix: 16, uppercase: true))"
-    }
-
-    /// An insert position just behind a page's header is one that no replica reaches before there is more to replay: the
-    /// page's start stands for it. Headers have 24 bytes, at the start of a segment (of 16 MB, as by default) 40.
-    static func withoutPageHeader(_ position: UInt64) -> UInt64 {
-        let offset = position % 8192
-        let isFirstPage = position % (16 << 20) < 8192
-        return offset == (isFirstPage ? 40 : 24) ? position - offset : position
     }
 }

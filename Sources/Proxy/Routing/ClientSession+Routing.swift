@@ -141,8 +141,8 @@ extension ClientSession {
         continuing fresh: inout RequestSummary
     ) -> Look {
         let limit = route.router.settings.classifyLimit
-        let router = route.router
-        if router.settings.routing != .split { return .whole(.notLooked(type)) }
+        let book = ClientBook(client: self, router: route.router)
+        if route.router.settings.routing != .split { return .whole(.notLooked(type)) }
         switch type {
         case Frontend.functionCall: return .whole(.unknown)
         case Frontend.query:
@@ -150,12 +150,12 @@ extension ClientSession {
             guard range.count == length else { return .partial(length) }
             let message = bytes.extracting(range)
             guard let text = QueryMessage.text(message) else { return .malformed }
-            return .whole(RequestSummary(query: message.extracting(text), end: length, self, router))
+            return .whole(RequestSummary(query: message.extracting(text), end: length, book))
         default:
             var summary = route.scan ?? fresh.continued()
             route.scan = nil
             let rest = bytes.extracting(range.lowerBound..<bytes.count)
-            switch summary.scan(rest, self, router) {
+            switch summary.scan(rest, book) {
             case .whole: return .whole(summary.end <= limit ? summary : .tooLong(type))
             case .malformed: return .malformed
             case .partial:

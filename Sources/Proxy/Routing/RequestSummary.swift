@@ -3,6 +3,15 @@ import Routing
 import SQL
 import Wire
 
+/// What is known of the statements that a request speaks of.
+protocol StatementBook {
+    /// What a text is.
+    func classify(_ text: Span<UInt8>) -> Classifier.Result
+
+    /// What the client has prepared under a name; the empty one is the unnamed statement's.
+    func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement?
+}
+
 /// What one request asks for as a whole: a Query, or a batch of the extended protocol up to its Sync.
 struct RequestSummary {
     /// The strictest class among its statements, transaction commands left out.
@@ -87,8 +96,8 @@ struct RequestSummary {
     init() {}
 
     /// The summary of a simple Query's text.
-    init(query text: Span<UInt8>, end: Int, _ client: ClientSession, _ router: Router) {
-        let result = router.classify(text, client)
+    init(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
+        let result = book.classify(text)
         self.override = result.override
         self.statements = 1
         self.end = end
@@ -111,7 +120,7 @@ struct RequestSummary {
     /// Looks at more of a batch.
     ///
     /// - Parameter bytes: what has come, from the batch's first message on.
-    mutating func scan(_ bytes: Span<UInt8>, _ client: ClientSession, _ router: Router) -> Progress {
+    mutating func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
         while true {
             guard let header = MessageFramer.header(bytes, at: self.end) else { return .partial }
             let length = header.length + 1
@@ -122,15 +131,15 @@ struct RequestSummary {
             }
             let message = bytes.extracting(self.end..<(self.end + length))
             switch header.type {
-            case Frontend.parse: guard self.parse(message, client, router) else { return .malformed }
-            case Frontend.bind: guard self.bind(message, client, router) else { return .malformed }
+            case Frontend.parse: guard self.parse(message, book) else { return .malformed }
+            case Frontend.bind: guard self.bind(message, book) else { return .malformed }
             case Frontend.execute: guard self.execute(message) else { return .malformed }
             case Frontend.describe, Frontend.close:
                 guard let target = MessageTarget(message) else { return .malformed }
                 if header.type == Frontend.describe && target.kind == MessageTarget.statement && !target.name.isEmpty,
-                    let statement = client.statements.find(message.extracting(target.name))
+                    let statement = book.prepared(message.extracting(target.name))
                 {
-                    self.add(router.known(statement, client).statementClass)
+                    self.add(statement.statementClass)
                 }
             case Frontend.sync:
                 self.end += length
@@ -156,10 +165,10 @@ struct RequestSummary {
     private static let interrupted = StatementClass(
         kind: .write, reason: "in a batch with a Flush or Query before its Sync", bindsTransaction: true)
 
-    private mutating func parse(_ message: Span<UInt8>, _ client: ClientSession, _ router: Router) -> Bool {
+    private mutating func parse(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
         guard let parse = ParseMessage(message) else { return false }
         let text = message.extracting(parse.query)
-        let result = router.classify(text, client)
+        let result = book.classify(text)
         let statement = Statement(result, text)
         if let override = statement.override { self.override = override }
         if statement.command == .show(name: "lsn") { self.asksForPosition = true }
@@ -174,22 +183,17 @@ struct RequestSummary {
         return true
     }
 
-    private mutating func bind(_ message: Span<UInt8>, _ client: ClientSession, _ router: Router) -> Bool {
+    private mutating func bind(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
         guard case .prefix(let prefix) = BindPrefix.parse(message) else { return false }
         let name = message.extracting(prefix.statement)
         if name.isEmpty {
-            if self.unnamed == nil {
-                let text = Array(client.unnamedParse.prefix { $0 != 0 })
-                self.unnamed = Statement(router.classify(text.span, client), text.span)
-            }
+            if self.unnamed == nil { self.unnamed = book.prepared(name) }
             self.bound = self.unnamed
         } else if let (_, statement) = self.named.last(where: { $0.name.span.equals(name) }) {
             self.bound = statement
-        } else if let prepared = client.statements.find(name) {
-            self.bound = router.known(prepared, client)
         } else {
-            // An error wherever it runs.
-            self.bound = nil
+            // None: an error wherever it runs.
+            self.bound = book.prepared(name)
         }
         if let override = self.bound?.override { self.override = override }
         self.binds += 1
@@ -234,4 +238,20 @@ struct RequestSummary {
     var isRead: Bool { self.kind == .read }
 
     var mayWrite: Bool { self.kind == .write && self.statements > 0 }
+}
+
+/// The statements of one client.
+struct ClientBook: StatementBook {
+    let client: ClientSession
+    let router: Router
+
+    func classify(_ text: Span<UInt8>) -> Classifier.Result { self.router.classify(text, self.client) }
+
+    func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
+        if name.isEmpty {
+            let text = Array(self.client.unnamedParse.prefix { $0 != 0 })
+            return RequestSummary.Statement(self.classify(text.span), text.span)
+        }
+        return self.client.statements.find(name).map { self.router.known($0, self.client) }
+    }
 }

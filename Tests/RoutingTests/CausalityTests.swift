@@ -1,0 +1,144 @@
+import Routing
+import Testing
+
+@Suite struct CausalityTests {
+    private typealias Obstacle = Causality.Obstacle
+
+    @Test func withoutHistoryEveryStateWillDo() {
+        #expect(Causality().obstacle(node("a"), mode: .lsn) == nil)
+        #expect(!Causality().isWithinWindow(1_000_000, now: 0))
+    }
+
+    /// The sample in hand may have been taken before the write: only those begun after it cover it.
+    @Test(arguments: [(0, Obstacle.write), (6, .write), (7, .write), (8, nil), (900, nil)] as [(UInt64, Obstacle?)])
+    func aWriteDemandsALaterSample(caughtUp: UInt64, expected: Causality.Obstacle?) {
+        var causality = Causality()
+        causality.wrote(generation: 7, now: 0)
+        let replica = node("a", caughtUp: caughtUp)
+        #expect(causality.obstacle(replica, mode: .lsn) == expected)
+        #expect(causality.obstacle(replica, mode: .off) == nil)
+        #expect(causality.obstacle(replica, mode: .window) == nil)
+    }
+
+    @Test func theLastWriteCounts() {
+        var causality = Causality()
+        causality.wrote(generation: 3, now: 0)
+        causality.wrote(generation: 9, now: 0)
+        #expect(causality.obstacle(node("a", caughtUp: 9), mode: .lsn) == .write)
+        #expect(causality.obstacle(node("a", caughtUp: 10), mode: .lsn) == nil)
+    }
+
+    /// A replica that is started again, or follows another primary, has caught up to nothing.
+    @Test func aReplicaThatStartsAnewHasToCatchUpAgain() {
+        var causality = Causality()
+        causality.wrote(generation: 3, now: 0)
+        let replica = node("a", caughtUp: 10)
+        #expect(causality.obstacle(replica, mode: .lsn) == nil)
+        replica.caughtUp.store(0, ordering: .relaxed)
+        #expect(causality.obstacle(replica, mode: .lsn) == .write)
+    }
+
+    @Test func aReadBindsToItsNodeUntilOthersHaveCaughtUp() {
+        let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
+        var causality = Causality()
+        causality.read(from: a, generation: 5)
+        #expect(causality.obstacle(a, mode: .lsn) == nil)
+        #expect(causality.obstacle(b, mode: .lsn) == .read)
+        #expect(causality.obstacle(b, mode: .off) == nil)
+        b.caughtUp.store(6, ordering: .relaxed)
+        #expect(causality.obstacle(b, mode: .lsn) == nil)
+        causality.read(from: b, generation: 6)
+        #expect(causality.obstacle(a, mode: .lsn) == .read)
+        #expect(causality.obstacle(b, mode: .lsn) == nil)
+    }
+
+    @Test func aReadDoesNotExcuseAWrite() {
+        let a = node("a", caughtUp: 5)
+        var causality = Causality()
+        causality.read(from: a, generation: 5)
+        causality.wrote(generation: 5, now: 0)
+        #expect(causality.obstacle(a, mode: .lsn) == .write)
+    }
+
+    @Test func windowIsTimeSinceTheLastWrite() {
+        var causality = Causality()
+        causality.wrote(generation: 1, now: 1_000)
+        #expect(causality.isWithinWindow(500, now: 1_499))
+        #expect(!causality.isWithinWindow(500, now: 1_500))
+        #expect(!causality.isWithinWindow(0, now: 1_000))
+        causality.wrote(generation: 1, now: 1_400)
+        #expect(causality.isWithinWindow(500, now: 1_899))
+    }
+
+    @Test func windowHoldsAtTheBeginningOfTimeToo() {
+        #expect(!Causality().isWithinWindow(.max, now: 5))
+    }
+
+    @Test(arguments: [(999, Obstacle.write), (1000, nil), (1001, nil)] as [(UInt64, Obstacle?)])
+    func aPositionCanBeDemanded(position: UInt64, expected: Causality.Obstacle?) {
+        var causality = Causality()
+        causality.minimumPosition = 1000
+        let replica = node("a", caughtUp: 99)
+        replica.position.store(position, ordering: .relaxed)
+        #expect(causality.obstacle(replica, mode: .lsn) == expected)
+        #expect(causality.obstacle(replica, mode: .off) == expected, "whatever the mode")
+    }
+
+    // MARK: Shared
+
+    private static func pair(sharesReads: Bool) -> (Causality, Causality) {
+        let shared = SharedCausality(sharesReads: sharesReads)
+        var (one, other) = (Causality(), Causality())
+        one.shared = shared
+        other.shared = shared
+        return (one, other)
+    }
+
+    @Test(arguments: [true, false])
+    func writesAreEverybodys(sharesReads: Bool) {
+        var (one, other) = Self.pair(sharesReads: sharesReads)
+        one.wrote(generation: 7, now: 100)
+        #expect(other.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
+        #expect(other.obstacle(node("a", caughtUp: 8), mode: .lsn) == nil)
+        #expect(other.isWithinWindow(50, now: 149) && !other.isWithinWindow(50, now: 150))
+        // A late note of an older write takes nothing back.
+        other.wrote(generation: 4, now: 90)
+        #expect(one.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
+        #expect(one.isWithinWindow(50, now: 149))
+    }
+
+    @Test func readsAreSharedUnderAKeyOnly() {
+        for sharesReads in [true, false] {
+            var (one, other) = Self.pair(sharesReads: sharesReads)
+            let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
+            one.read(from: a, generation: 5)
+            #expect(other.obstacle(a, mode: .lsn) == nil)
+            #expect(other.obstacle(b, mode: .lsn) == (sharesReads ? .read : nil))
+        }
+    }
+
+    /// Each of the two has shown what the other may not have yet.
+    @Test func readsFromTwoNodesAtOnceExemptNeither() {
+        var (one, other) = Self.pair(sharesReads: true)
+        let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
+        one.read(from: a, generation: 5)
+        other.read(from: b, generation: 5)
+        for causality in [one, other] {
+            #expect(causality.obstacle(a, mode: .lsn) == .read)
+            #expect(causality.obstacle(b, mode: .lsn) == .read)
+        }
+        for node in [a, b] { node.caughtUp.store(6, ordering: .relaxed) }
+        for causality in [one, other] {
+            #expect(causality.obstacle(a, mode: .lsn) == nil)
+            #expect(causality.obstacle(b, mode: .lsn) == nil)
+        }
+    }
+
+    /// A key that was forgotten may have been written under.
+    @Test func aKeyOfUnknownHistoryNeedsANewSample() {
+        var causality = Causality()
+        causality.shared = SharedCausality(sharesReads: true, needed: 5)
+        #expect(causality.obstacle(node("a", caughtUp: 4), mode: .lsn) == .write)
+        #expect(causality.obstacle(node("a", caughtUp: 5), mode: .lsn) == nil)
+    }
+}
