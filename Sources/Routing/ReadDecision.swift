@@ -34,7 +34,8 @@ extension Balancer {
     /// - Returns: the decision, and whether there is a better node that has not caught up to what the client has read
     ///   (looked at now and then).
     public mutating func decide(
-        _ causality: borrowing Causality, mode: ReadAfterWrite, settings: RoutingSettings, insists: Bool, avoided: Node?,
+        _ causality: borrowing Causality, mode: ReadAfterWrite, settings: RoutingSettings, insists: Bool,
+        avoided: Node?,
         now: Int64
     ) -> (ReadDecision, isConfined: Bool) {
         var obstacle: Causality.Obstacle?
