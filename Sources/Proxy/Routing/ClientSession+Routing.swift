@@ -95,6 +95,7 @@ extension ClientSession {
             // On the primary there is nothing to decide.
             route.open(summary)
             route.note(summary)
+            if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
@@ -106,6 +107,7 @@ extension ClientSession {
             case .none, .held, .failed: summary.isRead
             }
         if mayStay || server.requests.isSkipping {
+            if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
             if !summary.isOpen {
                 let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
                 self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
@@ -408,7 +410,7 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ route: ClientRoute
     ) {
-        if route.isChosen && route.isOnReplica { route.router.counters.replicaReads &+= 1 }
+        if route.isChosen && route.isOnReplica && summary.statements > 0 { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.open(summary)
