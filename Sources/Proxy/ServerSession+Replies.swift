@@ -338,6 +338,8 @@ extension ServerSession {
         guard message.count > 7 else { return }
         // A cheap look at the tag before the exact one: results of SELECT, INSERT, … end here.
         switch (message[5], message[7]) {
+        case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
+            if let client = self.client, let route = client.route { client.routedCommit(route) }
         case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"):
             self.discarded(all: true)
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):

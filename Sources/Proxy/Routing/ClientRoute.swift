@@ -41,6 +41,8 @@ final class ClientRoute {
     private(set) var openBatch: RequestSummary?
     /// That Flush has been passed on: what comes now has not been looked at.
     var isFlushed = false
+    /// The request is the ROLLBACK of what has been written since the last COMMIT.
+    var endsByRollback = false
     /// A connection has been chosen for the request that waits.
     var isChosen = false
     /// The chosen connection, or the linked one, is a replica's.

@@ -96,13 +96,19 @@ extension ClientSession {
             // On the primary there is nothing to decide.
             route.open(summary)
             route.note(summary)
+            if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
         route.open(summary)
-        let isFixed: Bool
-        if case .replica(_, false) = route.transaction { isFixed = true } else { isFixed = false }
-        if isFixed || server.requests.isSkipping || (summary.isRead && !summary.bindsTransaction) {
+        let mayStay =
+            switch route.transaction {
+            case .replica(_, isPromotable: true): summary.isRead && !summary.bindsTransaction
+            case .replica(_, isPromotable: false): true
+            case .none, .held, .failed: summary.isRead
+            }
+        if mayStay || server.requests.isSkipping {
+            if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
             if !summary.isOpen {
                 let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
                 self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
@@ -358,9 +364,9 @@ extension ClientSession {
             reason = .transaction
             return false
         }
-        if override == .replica && !summary.bindsTransaction { return true }
+        if override == .replica && !summary.hasBindingStatement { return true }
         if self.isSerializable(route) { return false }
-        return summary.isRead && !summary.bindsTransaction && summary.transaction == nil
+        return summary.isRead && summary.transaction == nil
     }
 
     /// Whether a transaction that begins with this request may run on a replica.
@@ -405,10 +411,12 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ route: ClientRoute
     ) {
-        if route.isChosen && route.isOnReplica { route.router.counters.replicaReads &+= 1 }
+        if route.isChosen && route.isOnReplica && summary.statements > 0 { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.open(summary)
+        route.endsByRollback =
+            if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction
         var begins: TransactionModes?
         if case .held(let modes) = before {
@@ -463,6 +471,10 @@ extension ClientSession {
         route.isPrimaryForced = false
         guard transaction == .idle else { return }
         route.transaction = .none
+        if route.endsByRollback {
+            route.endsByRollback = false
+            route.hasWritten = false
+        }
         if route.hasWritten {
             route.causality.wrote(generation: generation, now: now)
             if server.requests.isEmpty { route.hasWritten = false }
@@ -471,6 +483,11 @@ extension ClientSession {
             route.hasChangedCatalogue = false
             router.shared.monitor.refreshCatalogue(of: router.shared.serverDatabase)
         }
+    }
+
+    /// COMMIT has been carried out, and perhaps another transaction begun.
+    func routedCommit(_ route: ClientRoute) {
+        if route.hasWritten { route.causality.wrote(generation: route.router.generation, now: self.now) }
     }
 
     /// The server connection is gone with a request that may have written.

@@ -29,7 +29,10 @@ struct RequestSummary {
     private(set) var begin: TransactionModes?
     /// COMMIT or ROLLBACK among others.
     private(set) var hasEnd = false
-    private(set) var bindsTransaction = false
+    /// One of its statements ties what follows in the transaction to the server that runs it.
+    private(set) var hasBindingStatement = false
+    /// A portal is left that the transaction may go on with, if the Sync does not end it.
+    private(set) var keepsPortal = false
     private(set) var changesCatalogue = false
     /// Statements that run.
     private(set) var statements = 0
@@ -87,7 +90,7 @@ struct RequestSummary {
             self.kind = max(self.kind, statementClass.kind)
             self.strictest = statementClass
         }
-        if statementClass.bindsTransaction { self.bindsTransaction = true }
+        if statementClass.bindsTransaction { self.hasBindingStatement = true }
         if statementClass.changesCatalogue { self.changesCatalogue = true }
     }
 
@@ -198,14 +201,15 @@ struct RequestSummary {
         if let override = self.bound?.override { self.override = override }
         self.binds += 1
         // A portal with a name is there to be used again.
-        if !prefix.portal.isEmpty { self.bindsTransaction = true }
+        if !prefix.portal.isEmpty { self.keepsPortal = true }
         if let bound = self.bound, bound.statementClass.transaction == nil { self.add(bound.statementClass) }
         return true
     }
 
     private mutating func execute(_ message: Span<UInt8>) -> Bool {
-        // Drivers limit the rows of the unnamed portal and never come back for the rest.
-        guard ExecuteMessage(message) != nil else { return false }
+        guard let execute = ExecuteMessage(message) else { return false }
+        // What is left of its rows is to be fetched later.
+        if execute.maximumRows != 0 { self.keepsPortal = true }
         self.statements += 1
         let statementClass = self.bound?.statementClass
         self.only = self.statements == 1 ? statementClass : nil
@@ -233,6 +237,9 @@ struct RequestSummary {
 
     /// The transaction command that it is, and nothing else.
     var transaction: TransactionCommand? { self.only?.transaction }
+
+    /// What follows in its transaction needs the same server.
+    var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
 
     /// A replica may run it, be it in a transaction or not.
     var isRead: Bool { self.kind == .read }

@@ -61,6 +61,7 @@ extension ServerSession {
         switch Refusal(fields.sqlState) {
         case .statement: return settings.rerunsRefused
         case .passing: return settings.retriesReads && route.retries == 0
+        case .conflict: return settings.retriesReads && route.retries <= 1
         case .none: return false
         }
     }
@@ -124,13 +125,16 @@ extension ServerSession {
 enum Refusal {
     /// It cannot, and never will: read_only_sql_transaction, feature_not_supported, object_not_in_prerequisite_state.
     case statement
-    /// It could not this time: a conflict with recovery, a shutdown.
+    /// It could not this time: a shutdown, a terminated backend.
     case passing
+    /// It had to replay what the read stood in the way of. The next replica may be about to: then the primary is asked.
+    case conflict
 
     init?(_ sqlState: String) {
         switch sqlState {
         case "25006", "0A000", "55000": self = .statement
-        case "40001", "40P01", "57P01", "57P02", "57P03", "57P04": self = .passing
+        case "40001", "40P01": self = .conflict
+        case "57P01", "57P02", "57P03", "57P04": self = .passing
         default: return nil
         }
     }
@@ -161,11 +165,10 @@ extension ClientSession {
             } else if let text = RequestSummary.onlyText(request.span, self) {
                 route.router.refused(text, self, reason: "a replica has refused it: \(reason)")
             }
-        case .passing, nil:
+        case .passing, .conflict, nil:
             route.avoided = load?.node
             route.router.counters.retries &+= 1
-            // What one replica's recovery is in conflict with, that of the others will be as well.
-            if error?.sqlState == "40001" || error?.sqlState == "40P01" { route.isPrimaryForced = true }
+            if route.retries > 1 { route.isPrimaryForced = true }
         }
         let kind = error == nil ? "lost" : "failed (\(error?.sqlState ?? "") \(error?.message ?? ""))"
         self.worker.log(.debug, self.prefix, "request \(kind) on replica \(load?.node.description ?? ""): tried again")
