@@ -89,7 +89,39 @@ extension ClientLogin {
     ) {
         var account = account
         account.secret = configuration.secrets[message.user]
-        self.identified(account)
+        let isConsole = message.database == Settings.consoleDatabase
+        guard account.secret == nil, account.authType != .any, !(isConsole && account.isTrustedPeer),
+            let question = AuthQuestion(
+                user: message.user, database: message.database, settings: configuration.settings)
+        else { return self.identified(account) }
+        // Who is not in the file either has a secret at the server or is unknown.
+        account.hasAuthFile = true
+        self.question = question
+        let known = account
+        let completion = self.later { (login: ClientLogin, result: AuthQueryLine.Result) in
+            login.answered(result, known)
+        }
+        self.worker.reactors[0].mailbox.post { $0.authQueries.ask(question, completion) }
+    }
+
+    private func answered(_ result: AuthQueryLine.Result, _ account: ClientAuthentication.Account) {
+        switch result {
+        case .failure(let failure): self.client.fail(failure.forClients)
+        case .success(let answer):
+            var account = account
+            account.secret = answer.secret
+            account.isKnownToServer = answer.isKnown
+            account.prefersSCRAM = answer.prefersSCRAM
+            if answer.secret == nil, let iterations = answer.iterations { account.scramIterations = iterations }
+            self.queriedSecret = answer.secret
+            self.identified(account)
+        }
+    }
+
+    /// The login has failed: the user may have a new password.
+    func forgetAnswer() {
+        guard let question = self.question else { return }
+        self.worker.reactors[0].mailbox.post { $0.authQueries.forget(question) }
     }
 
     /// Runs what may block elsewhere and goes on here, if the client is still there.

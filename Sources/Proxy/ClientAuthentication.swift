@@ -30,6 +30,8 @@ struct ClientAuthentication: ~Copyable {
         var hasForcedUser = false
         /// There is an `auth_file`.
         var hasAuthFile = true
+        /// The server has told of the user, though perhaps of no password.
+        var isKnownToServer = false
         /// What users are asked for that the `auth_file` lacks, under `auth_type=md5`: the same as most of the others.
         var prefersSCRAM = false
         /// User `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
@@ -42,7 +44,7 @@ struct ClientAuthentication: ~Copyable {
         var processSecret: SecretBytes
 
         /// As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
-        var isKnown: Bool { self.secret != nil || !self.hasAuthFile || self.hasForcedUser }
+        var isKnown: Bool { self.secret != nil || self.isKnownToServer || !self.hasAuthFile || self.hasForcedUser }
     }
 
     /// What TLS there is between the client and us.
@@ -219,7 +221,7 @@ struct ClientAuthentication: ~Copyable {
             }
             return self.admit()
         case .trust:
-            guard account.isKnown else { return self.refuse("no such user", SQLState.invalidPassword) }
+            guard account.isKnown else { return self.refuse("no such user", SQLState.invalidAuthorization) }
             return self.admit()
         case .cert: return self.checkCertificate(account)
         case .hba: return self.authenticate(account, by: account.rule)

@@ -19,6 +19,10 @@ final class ClientLogin {
     unowned let client: ClientSession
     private var authentication: ClientAuthentication
 
+    /// What `auth_query` was asked, and its answer.
+    var question: AuthQuestion?
+    var queriedSecret: Secret?
+
     var user: String? { self.authentication.message?.user }
     var database: String? { self.authentication.message?.database }
 
@@ -69,6 +73,7 @@ final class ClientLogin {
             self.admit(keys: keys)
         case .refuse(let error, let detail):
             if let detail { self.worker.log(.warning, self.client.prefix, detail) }
+            if error.sqlState == SQLState.invalidPassword { self.forgetAnswer() }
             self.client.fail(error)
         case .drop(let reason): self.client.over(reason, isOrderly: false, tellsClient: false)
         case .terminate: self.client.terminated()
@@ -170,7 +175,12 @@ final class ClientLogin {
         let general = self.settings.general
         guard let group = self.takePlace(in: database, message.user, general) else { return }
         self.client.join(group)
-        if let keys, database.user == nil { group.pool.shared.scramKeys.withLock { $0 = keys } }
+        if database.user == nil {
+            group.pool.shared.credentials.state.withLock { credentials in
+                if let keys { credentials.scramKeys = keys }
+                credentials.secret = self.queriedSecret
+            }
+        }
         group.statistics.counters.clientLoginCount &+= 1
         if general.logConnections {
             let tls = self.client.tlsDetails?.summary ?? "no"

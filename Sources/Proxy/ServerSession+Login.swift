@@ -54,11 +54,12 @@ extension ServerSession {
         let shared = self.pool.shared
         let database = self.pool.database
         let user = shared.key.user
+        let passed = shared.credentials.state.withLock { $0 }
         let secret =
             if let password = database.password, database.user != nil {
                 Secret(parsing: password) as Secret?
             } else {
-                self.worker.configuration.secrets[user]
+                self.worker.configuration.secrets[user] ?? passed.secret
             }
         var settings = database.startupParameters.map { StartupParameter(name: $0.name, value: $0.value) }
         if let replication = self.replication {
@@ -66,8 +67,7 @@ extension ServerSession {
             settings += replication.parameters
         }
         var login = ServerLogin(
-            user: user, secret: secret, keys: shared.scramKeys.withLock { $0 },
-            serverEndPoint: self.tlsDetails?.serverEndPoint)
+            user: user, secret: secret, keys: passed.scramKeys, serverEndPoint: self.tlsDetails?.serverEndPoint)
         let action = login.begin(database: database.serverDatabase, settings: settings)
         self.login = consume login
         self.carryOut(action)

@@ -69,20 +69,34 @@ final class SharedPool: Sendable {
     let generation = Atomic<UInt64>(0)
     /// What the first server connection reported; nil before there was one.
     let welcome = Mutex<ParameterSet?>(nil)
-    /// SCRAM keys from a client's login, for a server that has the same verifier.
-    let scramKeys = Mutex<SCRAMKeys?>(nil)
+    /// What clients' logins have brought for logins at the server; the same for all nodes of a routed database.
+    let credentials: PassedCredentials
     /// For each reactor, since when the client at the head of its queue has been waiting.
     let oldest: [OldestWaiter]
 
     /// A reactor's bit in `waiting` and `idle`.
     static func bit(_ reactor: Int) -> UInt64 { 1 << UInt64(reactor) }
 
-    init(key: PoolKey, database: SharedDatabase, user: SharedUser, reactors: Int) {
+    init(
+        key: PoolKey, database: SharedDatabase, user: SharedUser, credentials: PassedCredentials, reactors: Int
+    ) {
         self.key = key
+        self.credentials = credentials
         self.database = database
         self.user = user
         self.oldest = (0..<reactors).map { _ in OldestWaiter() }
     }
+}
+
+/// What clients of one user and database have shown at their logins, for logins at the server.
+final class PassedCredentials: Sendable {
+    struct State: Sendable {
+        /// For a server that has the same verifier.
+        var scramKeys: SCRAMKeys?
+        /// What `auth_query` has told of a user that the auth_file lacks.
+        var secret: Secret?
+    }
+    let state = Mutex(State())
 }
 
 /// Since when a reactor's longest-waiting client waits; `.max` without one. An object of its own, so that a reactor
@@ -122,7 +136,7 @@ final class SharedState: Sendable {
         self.reactors = reactors
         self.unnamedPool = SharedPool(
             key: PoolKey(database: "", user: ""), database: SharedDatabase(name: ""), user: SharedUser(name: ""),
-            reactors: reactors)
+            credentials: PassedCredentials(), reactors: reactors)
     }
 
     func nextID() -> UInt64 { self.lastID.add(1, ordering: .relaxed).newValue }
@@ -152,9 +166,12 @@ final class SharedState: Sendable {
         self.names.withLock { names in
             names.shards[key, default: 0] += 1
             if let known = names.pools[key] { return known }
+            let sibling =
+                key.node.isEmpty
+                ? nil : names.pools.values.first { $0.key.database == key.database && $0.key.user == key.user }
             let pool = SharedPool(
                 key: key, database: Self.database(key.database, &names), user: Self.user(key.user, &names),
-                reactors: self.reactors)
+                credentials: sibling?.credentials ?? PassedCredentials(), reactors: self.reactors)
             names.pools[key] = pool
             return pool
         }

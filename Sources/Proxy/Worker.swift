@@ -39,6 +39,8 @@ final class Worker {
         pool: Pool(worker: self, shared: self.shared.unnamedPool, database: DatabaseSettings(name: "")),
         router: nil, sharedUser: SharedUser(name: ""), statistics: DatabaseStatistics(),
         settings: self.configuration.settings)
+    /// Used on the first reactor only.
+    private(set) lazy var authQueries = AuthQueries(worker: self)
     private var addressIndex = 0
     private var unnamedStatements: UInt64
 
@@ -104,6 +106,7 @@ final class Worker {
             than: self.configuration.settings.general)
         self.configuration = configuration
         self.applySocketOptions()
+        if self.index == 0 { self.authQueries.settingsChanged() }
         let settings = configuration.settings
         for (key, pool) in self.pools {
             if let database = settings.database(named: key.database) {

@@ -46,9 +46,9 @@ extension DatabaseSettings {
     ]
 
     private static let pooling: [Key] = [
-        .optionalText("auth_user", \.authUser).withoutEffect,
-        .optionalText("auth_query", \.authQuery).withoutEffect,
-        .optionalText("auth_dbname", \.authDbname).withoutEffect,
+        .optionalText("auth_user", \.authUser),
+        .optionalText("auth_query", \.authQuery),
+        .optionalText("auth_dbname", \.authDbname),
         .optionalInteger("pool_size", \.poolSize),
         .optionalInteger("min_pool_size", \.minPoolSize),
         .optionalInteger("reserve_pool_size", \.reservePoolSize),

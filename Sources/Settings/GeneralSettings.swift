@@ -70,6 +70,8 @@ public struct GeneralSettings: Sendable, Equatable {
         "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid"
         + " WHERE rolname=$1 AND rolcanlogin"
     public var authDbname: String?
+    /// How long the answer of an `auth_query` is kept.
+    public var authQueryTtl: Microseconds = 5_000_000
     public var authLdapOptions: String?
     /// Iterations for a SCRAM secret made from a plain password.
     public var scramIterations = 4096

@@ -100,7 +100,7 @@ extension SettingsLoader {
         }
         switch general.authType {
         case .trust, .plain, .md5, .scramSHA256:
-            if general.authFile == nil {
+            if general.authFile == nil, !self.settings.asksServers {
                 self.add([
                     Diagnostic(
                         .warning, file: path,
@@ -113,6 +113,7 @@ extension SettingsLoader {
             }
         case .any, .cert, .ldap, .pam: break
         }
+        self.checkAuthDatabase(general.authDbname, self.place(ofKey: "auth_dbname"))
         let databases =
             self.settings.databases.values.sorted { $0.name < $1.name }
             + [self.settings.fallbackDatabase].compactMap { $0 }
@@ -121,7 +122,18 @@ extension SettingsLoader {
         }
     }
 
+    /// `auth_dbname` must lead somewhere.
+    private mutating func checkAuthDatabase(_ name: String?, _ place: SourceLine?) {
+        guard let name else { return }
+        if name == Settings.consoleDatabase {
+            self.report(.error, place, "auth_dbname cannot be \(quoted(name)), which is the console")
+        } else if self.settings.databases[name] == nil, self.settings.fallbackDatabase == nil {
+            self.report(.error, place, "auth_dbname is \(quoted(name)), which is not in [databases]")
+        }
+    }
+
     private mutating func check(_ database: DatabaseSettings) {
+        self.checkAuthDatabase(database.authDbname, database.source)
         let general = self.settings.general
         let subject = "database \(quoted(database.name))"
         if general.unixSocketDir.isEmpty, database.hosts.contains(where: { $0.host.isEmpty }) {
@@ -136,5 +148,13 @@ extension SettingsLoader {
         for remark in self.settings.routingRemarks(on: database) {
             self.report(remark.severity, database.source, remark.message)
         }
+    }
+}
+
+extension Settings {
+    /// Whether users are looked up by `auth_query` anywhere.
+    var asksServers: Bool {
+        self.general.authUser != nil || self.fallbackDatabase?.authUser != nil
+            || self.databases.values.contains { $0.authUser != nil }
     }
 }

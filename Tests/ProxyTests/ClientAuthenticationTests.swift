@@ -109,7 +109,7 @@ struct ClientAuthenticationTests {
 
     // MARK: Without a password
 
-    private static let noSuchUser = "refused 28P01: no such user"
+    private static let noSuchUser = "refused 28000: no such user"
     private static let configurationError = "refused 28000: bouncer config error"
 
     @Test(
