@@ -46,10 +46,7 @@ extension ClientSession {
             return .end
         }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
-        if summary.asksForPosition {
-            self.pass(bytes, run..<range.lowerBound)
-            return self.askForPosition(type, bytes, whole, route)
-        }
+        if summary.asksForPosition { return self.askForPosition(type, bytes, whole, route) }
         if let server = self.server, route.isChosen, route.isOnReplica, let node = server.pool.load?.node,
             route.router.settings.routing == .split, (summary.override ?? route.override) != .replica,
             route.causality.obstacle(node, mode: route.mode) != nil
@@ -176,7 +173,6 @@ extension ClientSession {
     ) -> Verdict? {
         if let command = summary.command {
             guard server.requests.isQuiet else { return self.awaitReplies() }
-            self.pass(bytes, run..<whole.lowerBound)
             return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
         }
         guard route.isOnReplica, route.router.settings.routing == .split else {

@@ -1,0 +1,59 @@
+"""Rare moments of the router: nothing runs twice, is forgotten, or waits for ever."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from common import wait_until
+from rawpg import (
+    FLUSH, SYNC, Connection, Message, bind, close, copy_data, describe, execute, parse, query)
+from routing import WHERE, Crowd, Routed
+
+pytestmark = pytest.mark.martlet("routing")
+
+SCHEMA = """
+    CREATE SEQUENCE numbers;
+    CREATE VIEW next_number AS SELECT nextval('numbers') AS n, inet_server_port();
+    CREATE TABLE log (n int);
+    CREATE FUNCTION put(n int) RETURNS int LANGUAGE sql AS 'INSERT INTO log VALUES (n) RETURNING n';
+    CREATE FUNCTION liar(n int) RETURNS int STABLE LANGUAGE sql AS 'SELECT put(n)';
+"""
+
+
+def login(route: Routed, **parameters: str) -> Connection:
+    return Connection(route.proxy.host, route.proxy.port).login(**parameters)
+
+
+def types(answer: list[Message]) -> str:
+    return "".join(each.type for each in answer)
+
+
+def errors(answer: list[Message]) -> list[str]:
+    return [f"{each.sqlstate} {each.text}" for each in answer if each.type == "E"]
+
+
+def values(answer: list[Message]) -> list[bytes | None]:
+    return [value for each in answer if each.type == "D" for value in each.values()]
+
+
+def logged(route: Routed) -> list[int]:
+    with route.direct() as primary:
+        return [n for n, in primary.execute("SELECT n FROM log ORDER BY n")]
+
+
+# What a client sends in one go
+
+def test_the_position_behind_a_write_in_one_packet(routed: Callable[..., Routed]) -> None:
+    """The write is passed on once."""
+    route = routed(schema=SCHEMA)
+    with login(route) as client:
+        answer = client.ask(query("INSERT INTO log VALUES (1)"), query("SHOW martlet.lsn"), ready=2)
+        assert types(answer) == "CZTDCZ"
+        client.send(query("BEGIN"), query("INSERT INTO log VALUES (2)"), query("SHOW martlet.lsn"), query("COMMIT"))
+        assert types(client.read_until("Z", 4)) == "CZCZTDCZCZ"
+    assert logged(route) == [1, 2]
