@@ -57,3 +57,23 @@ def test_the_position_behind_a_write_in_one_packet(routed: Callable[..., Routed]
         client.send(query("BEGIN"), query("INSERT INTO log VALUES (2)"), query("SHOW martlet.lsn"), query("COMMIT"))
         assert types(client.read_until("Z", 4)) == "CZCZTDCZCZ"
     assert logged(route) == [1, 2]
+
+
+@pytest.mark.parametrize("behind", [SYNC, copy_data(b"late") + SYNC, FLUSH + SYNC], ids=["sync", "copy", "flush"])
+def test_sync_behind_a_request_that_a_replica_refuses(routed: Callable[..., Routed], behind: bytes) -> None:
+    route = routed(schema=SCHEMA)
+    with login(route) as client:
+        answer = client.ask(query("SELECT n FROM next_number"), behind, ready=2)
+        assert types(answer) == "TDCZZ"
+        assert client.simple("SELECT 1") == [[b"1"]]
+
+
+def test_a_piece_of_a_message_behind_a_request_that_a_replica_refuses(routed: Callable[..., Routed]) -> None:
+    """The request that is sent again is not taken for the rest of that message."""
+    route = routed(schema=SCHEMA)
+    with login(route) as client:
+        late = copy_data(b"x" * 1000)
+        client.send(query("SELECT n FROM next_number"), late[:500])
+        assert types(client.read_until()) == "TDCZ"
+        client.send(late[500:])
+        assert client.simple("SELECT 1") == [[b"1"]]

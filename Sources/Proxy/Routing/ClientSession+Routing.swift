@@ -34,8 +34,9 @@ extension ClientSession {
             }
             return nil
         }
-        guard Self.beginning.contains(type) else { return nil }
+        // Whatever comes behind a request that may be sent again comes behind it then, too.
         if self.server?.isOnTrial ?? false { return self.awaitReplies() }
+        guard Self.beginning.contains(type) else { return nil }
         let summary: RequestSummary
         switch self.summarize(type, bytes, range, length: length, route) {
         case .whole(let found): summary = found
