@@ -77,3 +77,24 @@ def test_a_piece_of_a_message_behind_a_request_that_a_replica_refuses(routed: Ca
         assert types(client.read_until()) == "TDCZ"
         client.send(late[500:])
         assert client.simple("SELECT 1") == [[b"1"]]
+
+
+def test_a_batch_in_pieces_whose_first_message_is_answered_meanwhile(routed: Callable[..., Routed]) -> None:
+    """Looked at in part with a server at hand, then the server goes, and Parse is answered without one."""
+    route = routed(schema=SCHEMA)
+    with login(route) as first, login(route) as client:
+        insert = "INSERT INTO log VALUES (1)"
+        for each in (first, client):
+            # Both reactors know that servers accept it.
+            assert not errors(each.ask(parse(insert, "known"), SYNC))
+        with route.direct() as primary:
+            with primary.transaction():
+                primary.execute("LOCK TABLE log")
+                client.send(query("INSERT INTO log VALUES (2)"), parse(insert, "again"), bind("again")[:7])
+                wait_until(
+                    lambda: primary.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (1,),
+                    "the first one waits")
+        assert types(client.read_until()) == "CZ"
+        client.send(bind("again")[7:], execute(), SYNC)
+        assert types(client.read_until()) == "12CZ"
+    assert logged(route) == [1, 2]
