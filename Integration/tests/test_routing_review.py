@@ -98,3 +98,20 @@ def test_a_batch_in_pieces_whose_first_message_is_answered_meanwhile(routed: Cal
         client.send(bind("again")[7:], execute(), SYNC)
         assert types(client.read_until()) == "12CZ"
     assert logged(route) == [1, 2]
+
+
+# What must not be forgotten
+
+@pytest.mark.parametrize("kind", ["several", "prepared before"])
+def test_hidden_writes_of_a_batch_are_writes(routed: Callable[..., Routed], kind: str) -> None:
+    """A replica refuses them, the primary carries them out, and their client sees them."""
+    route = routed(schema=SCHEMA)
+    with login(route) as client, route.standing_still():
+        if kind == "several":
+            answer = client.ask(
+                parse("SELECT liar(1)"), bind(), execute(), parse("SELECT 1"), bind(), execute(), SYNC)
+        else:
+            assert not errors(client.ask(parse("SELECT liar(1)"), SYNC))
+            answer = client.ask(bind(), execute(), SYNC)
+        assert not errors(answer)
+        assert client.simple("SELECT n FROM log") == [[b"1"]]

@@ -81,7 +81,8 @@ final class ClientRoute {
 
     /// Takes note of what a request may do on the primary.
     func note(_ summary: RequestSummary) {
-        if summary.mayWrite { self.hasWritten = true }
+        // What a replica has refused looks like a read, and is none.
+        if summary.mayWrite || self.isPrimaryForced { self.hasWritten = true }
         if summary.changesCatalogue { self.hasChangedCatalogue = true }
     }
 
