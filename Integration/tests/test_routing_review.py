@@ -115,3 +115,54 @@ def test_hidden_writes_of_a_batch_are_writes(routed: Callable[..., Routed], kind
             answer = client.ask(bind(), execute(), SYNC)
         assert not errors(answer)
         assert client.simple("SELECT n FROM log") == [[b"1"]]
+
+
+def test_a_statement_that_is_not_followed_may_write(routed: Callable[..., Routed]) -> None:
+    """Without max_prepared_statements nobody knows what Bind runs: others of the scope see it all the same."""
+    route = routed(schema=SCHEMA, read_after_write_scope="database", settings={"max_prepared_statements": 0})
+    with login(route) as client, login(route) as other:
+        # Both reactors' clients have nothing to wait for.
+        wait_until(lambda: replica(route, other), "reads go to a replica")
+        with route.standing_still():
+            client.simple("BEGIN")
+            client.simple("SELECT 1 FROM log LIMIT 0")
+            assert not errors(client.ask(parse("INSERT INTO log VALUES (1)", "s"), SYNC))
+            assert not errors(client.ask(bind("s"), execute(), SYNC))
+            client.simple("COMMIT")
+            assert other.simple("SELECT n FROM log") == [[b"1"]]
+
+
+def replica(route: Routed, client: Connection) -> bool:
+    return route.cluster.name_of(int(client.simple(WHERE)[0][0] or 0)) in route.cluster.replicas
+
+
+# Answers that are given here
+
+def test_the_first_of_two_portals(routed: Callable[..., Routed]) -> None:
+    """BEGIN is bound, then something else, and BEGIN is run: what follows is part of its transaction."""
+    route = routed(schema=SCHEMA)
+    with login(route) as client:
+        answer = client.ask(
+            parse("BEGIN", "b"), bind("b", "p"), parse("SELECT 1", "s"), bind("s"), execute("p"), SYNC)
+        assert not errors(answer) and answer[-1].body == b"T"
+        client.ask(query("SELECT liar(1)"))
+        client.ask(query("ROLLBACK"))
+    assert logged(route) == []
+
+
+def test_begin_with_other_messages_in_its_batch(routed: Callable[..., Routed]) -> None:
+    """BEGIN is answered here; what else comes with it is done as well."""
+    route = routed(schema=SCHEMA)
+    with login(route) as client:
+        assert not errors(client.ask(parse("SELECT 1", "s"), SYNC))
+        answer = client.ask(close("S", "s"), parse("BEGIN"), bind(), execute(), SYNC)
+        assert types(answer) == "312CZ"
+        assert types(client.ask(query("ROLLBACK"))) == "CZ"
+        assert types(client.ask(parse("SELECT 2", "s"), describe("S", "s"), SYNC)) == "1tTZ"
+        # The description of another statement is not BEGIN's.
+        answer = client.ask(
+            parse("BEGIN"), bind(), execute(), parse("SELECT $1::int", "t"), describe("S", "t"), SYNC)
+        assert types(answer) == "12C1tTZ" and answer[-1].body == b"T"
+        assert types(client.ask(query("INSERT INTO log VALUES (1)"))) == "CZ"
+        assert types(client.ask(query("COMMIT"))) == "CZ"
+    assert logged(route) == [1]

@@ -180,13 +180,22 @@ extension ClientSession {
             case Frontend.execute:
                 if let row { writer.dataRow([row.value]) }
                 writer.commandComplete(tag)
-            case Frontend.close: writer.closeComplete()
+            case Frontend.close:
+                if let target = MessageTarget(message), target.kind == MessageTarget.statement {
+                    self.forget(message.extracting(target.name))
+                }
+                writer.closeComplete()
             case Frontend.sync: writer.readyForQuery(status)
             default: break
             }
             cursor += header.length + 1
         }
         self.send(writer.bytes)
+    }
+
+    /// Close, answered here.
+    private func forget(_ name: Span<UInt8>) {
+        if name.isEmpty { self.forgetUnnamed() } else { self.statements.remove(name) }
     }
 
     /// A statement that was answered here can be bound again.
