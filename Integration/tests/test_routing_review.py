@@ -136,6 +136,60 @@ def replica(route: Routed, client: Connection) -> bool:
     return route.cluster.name_of(int(client.simple(WHERE)[0][0] or 0)) in route.cluster.replicas
 
 
+# Changes of the configuration
+
+def test_session_keys_hold_over_a_reload(routed: Callable[..., Routed]) -> None:
+    """The servers are watched by another monitor, and clients from before and after go on to have a key in common."""
+    route = routed(schema=SCHEMA)
+    with route.connect() as before:
+        before.execute("SET martlet.session_key = 'k'")
+        route.proxy.settings["check_interval"] = "300ms"
+        route.proxy.reload()
+        route.wait_known()
+        with route.connect() as after:
+            after.execute("SET martlet.session_key = 'k'")
+            wait_until(lambda: route.is_replica(after), "reads go to a replica")
+            with route.standing_still():
+                before.execute("INSERT INTO log VALUES (1)")
+                assert after.execute("SELECT n FROM log").fetchall() == [(1,)]
+
+
+def test_writes_from_before_routing_are_seen(routed: Callable[..., Routed]) -> None:
+    # Another database keeps the monitor, so replicas take reads as soon as there is routing.
+    route = routed(schema=SCHEMA, others={"other": {}})
+    databases = dict(route.proxy.databases)
+    plain = " ".join(
+        f"port={route.cluster.primary.port}" if part.startswith("port=") else
+        "host=127.0.0.1" if part.startswith("host=") else part
+        for part in str(databases["app"]).split() if not part.startswith("routing="))
+    route.proxy.databases["app"] = plain + " routing=off"
+    route.proxy.reload()
+    with route.connect() as connection, route.standing_still():
+        connection.execute("INSERT INTO log VALUES (1)")
+        route.proxy.databases["app"] = databases["app"]
+        route.proxy.reload()
+        route.wait_known(reads=False)
+        assert connection.execute("SELECT n FROM log").fetchall() == [(1,)]
+
+
+def test_waiting_for_a_replica_after_a_reload(routed: Callable[..., Routed]) -> None:
+    """Who waited while the monitor was changed does not count for the new one: progress goes on to be told."""
+    route = routed(schema=SCHEMA, replica_wait="20s")
+    with route.connect() as connection, route.connect() as other:
+        with route.standing_still():
+            connection.execute("INSERT INTO log VALUES (1)")
+            crowd = Crowd(1, lambda *_: connection.execute("SELECT n FROM log"))
+            route.proxy.wait_pool(lambda pool: pool["cl_waiting"] == 1, "held", "app")
+            route.proxy.settings["check_interval"] = "300ms"
+            route.proxy.reload()
+            route.wait_known(reads=False)
+        crowd.join(10)
+        for _ in range(3):
+            other.execute("INSERT INTO log VALUES (2)")
+            crowd = Crowd(1, lambda *_: other.execute("SELECT n FROM log"))
+            crowd.join(10)
+
+
 # Answers that are given here
 
 def test_the_first_of_two_portals(routed: Callable[..., Routed]) -> None:

@@ -140,9 +140,14 @@ extension ClientSession {
             route.isInBatch = old.isInBatch
             route.isOnReplica = old.isOnReplica
             route.replay = old.replay
+            route.isSerializable = old.isSerializable
+            route.causality.minimumPosition = old.causality.minimumPosition
         }
         self.route = route
         self.joinCausality(route)
+        // What it has written until now is known to nobody.
+        route.causality.wrote(generation: router.generation, now: self.now)
+        route.hasWritten = self.server != nil
         self.proceed()
     }
 }

@@ -119,6 +119,13 @@ extension ClientSession {
             route.router.settings.scope, user: self.group.key.user, key: route.sessionKey)
     }
 
+    /// The same when scope or servers are others: what was needed before holds for all that it is shared with now.
+    func rejoinCausality(_ route: ClientRoute) {
+        let before = route.causality.shared
+        self.joinCausality(route)
+        if let before, let now = route.causality.shared, now !== before { now.take(over: before) }
+    }
+
     private func show(_ name: String, _ route: ClientRoute) throws(ServerError) -> String {
         switch name {
         case "route": (route.override ?? .auto).rawValue

@@ -63,6 +63,11 @@ final class Router {
     func apply(_ settings: RoutingSettings, _ shared: SharedRouter, _ entry: Entry) {
         let limitChanged = settings.classifyLimit != self.settings.classifyLimit
         let entryChanged = shared !== self.shared || entry != self.entry
+        if shared !== self.shared {
+            // Those that wait are counted where their progress is told.
+            self.cluster.waiters.subtract(self.heldCount, ordering: .relaxed)
+            shared.cluster.waiters.add(self.heldCount, ordering: .sequentiallyConsistent)
+        }
         self.settings = settings
         self.shared = shared
         self.entry = entry
