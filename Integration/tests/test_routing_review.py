@@ -190,6 +190,19 @@ def test_waiting_for_a_replica_after_a_reload(routed: Callable[..., Routed]) -> 
             crowd.join(10)
 
 
+def test_a_database_that_has_left_the_file(routed: Callable[..., Routed]) -> None:
+    """Nobody watches its servers any more: what was the primary then may be written to no longer."""
+    route = routed(schema=SCHEMA, failover_wait="1s", others={"other": {"check_dbname": "template1"}})
+    with route.connect() as connection, route.connect("other") as other:
+        connection.execute("INSERT INTO log VALUES (1)")
+        del route.proxy.databases["app"]
+        route.proxy.reload()
+        with pytest.raises(psycopg.Error):
+            connection.execute("INSERT INTO log VALUES (2)")
+        other.execute("INSERT INTO log VALUES (3)")
+    assert logged(route) == [1, 3]
+
+
 # Answers that are given here
 
 def test_the_first_of_two_portals(routed: Callable[..., Routed]) -> None:
