@@ -203,6 +203,23 @@ def test_a_database_that_has_left_the_file(routed: Callable[..., Routed]) -> Non
     assert logged(route) == [1, 3]
 
 
+# What waits
+
+def test_servers_that_nobody_can_log_in_to(routed: Callable[..., Routed]) -> None:
+    """The monitor finds all well, but no connection of the pool comes about: the client is told in time."""
+    route = routed(
+        schema=SCHEMA, failover_wait="2s", settings={"query_wait_timeout": 4, "server_login_retry": 0.2})
+    clients = [login(route), login(route)]
+    route.proxy.databases["app"] = (
+        str(route.proxy.databases["app"]) + " connect_query='SELECT pg_terminate_backend(pg_backend_pid())'")
+    route.proxy.reload()
+    route.proxy.command("RECONNECT app")
+    for client, statement in zip(clients, ("INSERT INTO log VALUES (1)", "SELECT n FROM log")):
+        with client:
+            client.send(query(statement))
+            assert errors(client.read_until("E", timeout=10)), statement
+
+
 # Answers that are given here
 
 def test_the_first_of_two_portals(routed: Callable[..., Routed]) -> None:

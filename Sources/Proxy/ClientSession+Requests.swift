@@ -265,6 +265,7 @@ extension ClientSession {
         if let route = self.route {
             route.isChosen = false
             route.heldSince = nil
+            route.waitingSince = nil
             if route.isInHeldTransaction { route.transaction = .failed }
         }
         self.cancelled = .first

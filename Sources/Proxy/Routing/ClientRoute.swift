@@ -65,6 +65,8 @@ final class ClientRoute {
     var transactionBeforeTrial = Transaction.none
     /// Since when the request has been waiting for a node; nil when it is not.
     var heldSince: MonotonicTime?
+    /// Since when it has been waiting for whatever, a node or a connection, one after the other; nil when it has not.
+    var waitingSince: MonotonicTime?
     /// Bytes of a batch that have been looked at while the rest of it is still to come.
     var scan: RequestSummary?
 

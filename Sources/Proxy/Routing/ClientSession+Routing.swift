@@ -404,6 +404,7 @@ extension ClientSession {
     ) {
         if route.isChosen && route.isOnReplica { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
+        route.waitingSince = nil
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.open(summary)
         let before = route.transaction
@@ -481,6 +482,10 @@ extension ClientSession {
     func refuse(_ error: ServerError, _ type: UInt8) -> Verdict {
         if let route = self.route {
             route.heldSince = nil
+            route.waitingSince = nil
+            route.retries = 0
+            route.avoided = nil
+            route.isPrimaryForced = false
             if route.isInHeldTransaction { route.transaction = .failed }
         }
         self.send(
