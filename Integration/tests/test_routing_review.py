@@ -220,6 +220,21 @@ def test_servers_that_nobody_can_log_in_to(routed: Callable[..., Routed]) -> Non
             assert errors(client.read_until("E", timeout=10)), statement
 
 
+# What one client can make others pay for
+
+def test_new_statements_without_end(routed: Callable[..., Routed]) -> None:
+    """Parsing takes its time: beyond a measure what is new goes to the primary unread, and later is read again."""
+    route = routed(schema=SCHEMA)
+    before = int(route.routes()["unparsed"])
+    with login(route) as client:
+        for number in range(60):
+            columns = ", ".join(f"1 AS {'c' * 48}_{number}_{column}" for column in range(700))
+            assert not errors(client.ask(query(f"SELECT {columns}")))
+    assert int(route.routes()["unparsed"]) - before > 20
+    with route.connect() as connection:
+        wait_until(lambda: route.is_replica(connection, WHERE + " AS new"), "what is new is read again", 20)
+
+
 # Answers that are given here
 
 def test_the_first_of_two_portals(routed: Callable[..., Routed]) -> None:
