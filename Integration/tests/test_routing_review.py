@@ -220,6 +220,24 @@ def test_servers_that_nobody_can_log_in_to(routed: Callable[..., Routed]) -> Non
             assert errors(client.read_until("E", timeout=10)), statement
 
 
+def test_databases_that_clients_think_of(routed: Callable[..., Routed]) -> None:
+    """Each costs no threads and no connections that watch its servers."""
+    route = routed(schema=SCHEMA)
+    route.proxy.databases["*"] = route.cluster.entry()
+    route.proxy.reload()
+
+    def tasks() -> int:
+        assert route.proxy.process
+        return len(os.listdir(f"/proc/{route.proxy.process.pid}/task"))
+
+    with route.connect("postgres"):
+        before = tasks()
+    for number in range(20):
+        with pytest.raises(psycopg.OperationalError):
+            route.connect(f"none_{number}")
+    assert tasks() <= before + 1
+
+
 # What one client can make others pay for
 
 def test_new_statements_without_end(routed: Callable[..., Routed]) -> None:
@@ -233,6 +251,23 @@ def test_new_statements_without_end(routed: Callable[..., Routed]) -> None:
     assert int(route.routes()["unparsed"]) - before > 20
     with route.connect() as connection:
         wait_until(lambda: route.is_replica(connection, WHERE + " AS new"), "what is new is read again", 20)
+
+
+def test_catalogue_readings_are_bounded(routed: Callable[..., Routed]) -> None:
+    """What is not understood may be DDL, but not so often."""
+    route = routed(schema=SCHEMA)
+
+    def sessions() -> int:
+        with route.direct() as primary:
+            return primary.execute(
+                "SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()[0]
+
+    with login(route) as client:
+        before, end = sessions(), time.monotonic() + 4
+        while time.monotonic() < end:
+            assert errors(client.ask(query("THIS IS NO SQL")))
+        # One a half second, and this test's own.
+        assert sessions() - before < 16
 
 
 # Answers that are given here

@@ -156,8 +156,9 @@ extension ClusterSettings {
     /// What the monitor of a database's servers needs to know.
     init(_ database: DatabaseSettings, _ configuration: Configuration) {
         let general = configuration.settings.general
-        self.init(
-            hosts: database.hosts, dbname: database.checkDbname ?? general.checkDbname ?? database.serverDatabase)
+        // Clients can think of as many databases for `*` as they like: their servers are watched once for all.
+        let dbname = database.isAutomatic ? "postgres" : database.serverDatabase
+        self.init(hosts: database.hosts, dbname: database.checkDbname ?? general.checkDbname ?? dbname)
         self.checkInterval = database.checkInterval ?? general.checkInterval
         self.checkTimeout = database.checkTimeout ?? general.checkTimeout
         self.sampleInterval = general.sampleInterval
