@@ -442,7 +442,7 @@ extension ClientSession {
             if isFirst { route.transactionBeforeTrial = before } else { route.transactionBeforeTrial = .held(modes) }
         case .held, .failed: return
         }
-        server.beginTrial(bytes.extracting(whole))
+        server.beginTrial(bytes.extracting(whole), isRead: summary.isRead)
     }
 
     // MARK: Afterwards
