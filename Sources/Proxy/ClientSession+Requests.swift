@@ -165,7 +165,11 @@ extension ClientSession {
         }
         if self.cancelled != .none { return self.skipCancelled(type) }
         if self.server == nil {
-            if let verdict = self.answerUnlinked(type, bytes, range, length: length) { return verdict }
+            if let verdict = self.answerUnlinked(type, bytes, range, length: length) {
+                // A batch that was looked at in part begins behind this message now.
+                self.route?.scan = nil
+                return verdict
+            }
         }
         if let route = self.route, !self.isReplication {
             if let verdict = self.routed(type, bytes, range, length: length, run: &run, route), !verdict.isPass {
@@ -261,6 +265,7 @@ extension ClientSession {
         if let route = self.route {
             route.isChosen = false
             route.heldSince = nil
+            route.waitingSince = nil
             if route.isInHeldTransaction { route.transaction = .failed }
         }
         self.cancelled = .first

@@ -169,9 +169,10 @@ final class ClientSession: Connection {
         self.isWaiting = true
         self.isNotified = false
         self.waitingSince = self.now
+        if self.route?.waitingSince == nil { self.route?.waitingSince = self.now }
         let timeouts = self.group.timeouts
         var due = until
-        if timeouts.queryWait > 0 { due = min(due, self.now + timeouts.queryWait) }
+        if timeouts.queryWait > 0 { due = min(due, self.requestWaitingSince + timeouts.queryWait) }
         if timeouts.queryWaitNotify > 0 { due = min(due, self.now + timeouts.queryWaitNotify) }
         self.setDeadline(due)
     }
@@ -182,6 +183,9 @@ final class ClientSession: Connection {
         self.waitsIn = nil
         self.group.statistics.counters.waitTime &+= UInt64(self.now - self.waitingSince)
     }
+
+    /// With routing a request may wait several times, for one server after the other.
+    private var requestWaitingSince: MonotonicTime { self.route?.waitingSince ?? self.waitingSince }
 
     /// Waits for a node, not for a connection.
     var isHeld: Bool { self.isWaiting && self.waitsIn == nil }
@@ -200,7 +204,7 @@ final class ClientSession: Connection {
     private func waitTimedOut() {
         let timeouts = self.group.timeouts
         let now = self.now
-        if timeouts.queryWait > 0 && now >= self.waitingSince + timeouts.queryWait {
+        if timeouts.queryWait > 0 && now >= self.requestWaitingSince + timeouts.queryWait {
             return self.fail(ServerError(message: "query_wait_timeout", sqlState: SQLState.protocolViolation))
         }
         if !self.isNotified && timeouts.queryWaitNotify > 0 && now >= self.waitingSince + timeouts.queryWaitNotify {
@@ -217,7 +221,7 @@ final class ClientSession: Connection {
             route.router.release(self)
             return self.proceed()
         }
-        if timeouts.queryWait > 0 { self.setDeadline(self.waitingSince + timeouts.queryWait) }
+        if timeouts.queryWait > 0 { self.setDeadline(self.requestWaitingSince + timeouts.queryWait) }
     }
 
     // MARK: Linked

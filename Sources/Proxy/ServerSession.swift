@@ -113,6 +113,7 @@ final class ServerSession: Connection {
     var requestTime: MonotonicTime = 0
     /// The request that runs may still be carried out elsewhere (`ServerSession+Trial`), and this is it.
     var isOnTrial = false
+    var isTrialRepeatable = false
     var trialRequest: [UInt8] = []
 
     /// A connection that a replication client has for itself.
@@ -317,9 +318,7 @@ final class ServerSession: Connection {
             return
         }
         // A replica that is lost before its answer has begun: the client takes its request elsewhere.
-        if self.isOnTrial, clientError != nil, let route = self.client?.route, route.router.settings.retriesReads,
-            route.retries == 0
-        {
+        if self.isOnTrial, clientError != nil, let route = self.client?.route, self.mayRetry(route) {
             self.trialFailed(nil)
         }
         let client = self.client

@@ -142,7 +142,11 @@ final class Worker {
         }
         for client in self.clients.values where client.hasGroup {
             let router = client.group.router
-            if client.route?.router !== router { client.changeRouter(router) }
+            if client.route?.router !== router {
+                client.changeRouter(router)
+            } else if let route = client.route {
+                client.rejoinCausality(route)
+            }
         }
     }
 

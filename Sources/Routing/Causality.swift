@@ -82,6 +82,15 @@ public final class SharedCausality: Sendable {
         self.needed.store(needed, ordering: .relaxed)
     }
 
+    /// Needs all that another one needs.
+    public func take(over other: SharedCausality) {
+        self.wrote(
+            needed: other.needed.load(ordering: .acquiring), now: other.writtenAt.load(ordering: .relaxed))
+        // What was read was read from one of its nodes, or is known to none of the new ones.
+        let read = other.lastRead.withLock { $0.needed }
+        if read > 0 { self.lastRead.withLock { $0 = Read(needed: max($0.needed, read), node: nil) } }
+    }
+
     func wrote(needed: UInt64, now: Int64) {
         self.needed.max(needed, ordering: .acquiringAndReleasing)
         self.writtenAt.max(now, ordering: .relaxed)

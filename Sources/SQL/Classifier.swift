@@ -46,7 +46,10 @@ public struct Classifier: ~Copyable {
     ///   - text: the SQL without its NUL; need not be valid UTF-8.
     ///   - standardConformingStrings: whether a backslash in a plain string literal stands for itself, as the session
     ///     has it.
-    public mutating func classify(_ text: Span<UInt8>, standardConformingStrings: Bool) -> Result {
+    ///   - mayParse: false if there is no time for a shape that is not known (`StatementClass.notParsed`).
+    public mutating func classify(
+        _ text: Span<UInt8>, standardConformingStrings: Bool, mayParse: Bool = true
+    ) -> Result {
         guard text.count <= self.textLimit else {
             return Result(statementClass: .tooLong, override: nil, isMiss: false)
         }
@@ -60,6 +63,7 @@ public struct Classifier: ~Copyable {
         if let known = self.cache.find(shape, hash: hash) {
             return Result(statementClass: known, override: override, isMiss: false)
         }
+        guard mayParse else { return Result(statementClass: .notParsed, override: override, isMiss: false) }
         let statementClass = TreeClassifier.classify(shape, self.catalogue)
         self.cache.insert(shape, hash: hash, statementClass)
         return Result(statementClass: statementClass, override: override, isMiss: true)

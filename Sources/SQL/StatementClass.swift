@@ -43,6 +43,11 @@ public final class StatementClass: Sendable {
     /// A statement longer than `classify_limit`, which nobody has looked at.
     public static let tooLong = StatementClass(
         kind: .write, reason: "longer than classify_limit", bindsTransaction: true)
+
+    /// A statement of a new shape for which there is no time now; a later one like it is looked at.
+    public static let notParsed = StatementClass(
+        kind: .write, reason: "one of too many new statements at a time", bindsTransaction: true,
+        changesCatalogue: true, isUnparsed: true)
 }
 
 /// A statement that begins, ends or describes a transaction.

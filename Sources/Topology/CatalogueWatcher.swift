@@ -12,10 +12,14 @@ final class CatalogueWatcher: Sendable {
         var due: Int64
         /// Once more then: the transaction of the DDL may have been committed only after the first reading.
         var dueAgain: Int64?
+        /// Not before then, whoever asks: a client can have as much DDL as it likes, or what looks like it.
+        var earliest: Int64 = 0
         /// The primary it was read from.
         var primary: ObjectIdentifier?
         var last: Catalogue?
         var lastError: String?
+        /// After a reading that fails now: longer each time, since the database may be one that does not exist.
+        var retryInterval = CatalogueWatcher.retryInterval
     }
 
     private let core: MonitorCore
@@ -30,6 +34,9 @@ final class CatalogueWatcher: Sendable {
     private static let firstDelay: Int64 = 100_000
     /// From a refresh to its second reading, microseconds.
     private static let secondDelay: Int64 = 1_100_000
+    /// From one reading to the next at least so long, and so many times as long as the last one has taken, microseconds.
+    private static let shortestInterval: Int64 = 500_000
+    private static let restFactor: Int64 = 10
     /// Longest time that a reading may take, microseconds.
     private static let timeout: Int64 = 30_000_000
 
@@ -48,8 +55,9 @@ final class CatalogueWatcher: Sendable {
         let isLater = self.entries.withLock { entries in
             guard var entry = entries[database] else { return false }
             entry.dueAgain = now + Self.secondDelay
-            let isLater = entry.due > now + Self.firstDelay
-            if isLater { entry.due = now + Self.firstDelay }
+            let due = max(now + Self.firstDelay, entry.earliest)
+            let isLater = entry.due > due
+            if isLater { entry.due = due }
             entries[database] = entry
             return isLater
         }
@@ -108,9 +116,15 @@ final class CatalogueWatcher: Sendable {
             guard var entry = entries[database] else { return (nil as (@Sendable (Catalogue) -> Void)?, false) }
             let isRead = failure == nil
             entry.primary = ObjectIdentifier(primary)
-            entry.due = now + (isRead ? Self.interval : Self.retryInterval)
+            entry.due = now + (isRead ? Self.interval : entry.retryInterval)
+            entry.retryInterval = isRead ? Self.retryInterval : min(entry.retryInterval * 2, Self.interval)
+            entry.earliest = now + min(max(Self.shortestInterval, Self.restFactor * (now - begun)), Self.timeout)
             if let again = entry.dueAgain {
-                if again > begun { entry.due = min(entry.due, again) } else if isRead { entry.dueAgain = nil }
+                if again > begun {
+                    entry.due = min(entry.due, max(again, entry.earliest))
+                } else if isRead {
+                    entry.dueAgain = nil
+                }
             }
             let isNewError = failure != nil && failure != entry.lastError
             entry.lastError = failure

@@ -182,6 +182,11 @@ extension ClusterState {
     /// All nodes go: the monitor stops.
     mutating func removeAll() {
         self.effects.wake += self.entries.map(\.waker)
+        for entry in self.entries {
+            // Nobody watches it any more: a client that is still there must not write to what was the primary once.
+            entry.node.isUp.store(false, ordering: .relaxed)
+            entry.node.takesReads.store(false, ordering: .relaxed)
+        }
         self.entries = []
     }
 }

@@ -13,6 +13,17 @@ import Testing
         #expect(subject.classifier.count == 1)
     }
 
+    @Test func withoutTimeOnlyKnownShapesAreTold() {
+        var classifier = Classifier(catalogue: Catalogue())
+        func classify(_ text: String, mayParse: Bool) -> StatementClass {
+            let bytes = Array(text.utf8)
+            return classifier.classify(bytes.span, standardConformingStrings: true, mayParse: mayParse).statementClass
+        }
+        #expect(classify("SELECT 1", mayParse: false) === StatementClass.notParsed)
+        #expect(classify("SELECT 1", mayParse: true).kind == .read, "it is not remembered")
+        #expect(classify("SELECT 2", mayParse: false).kind == .read)
+    }
+
     @Test func aShapeIsParsedOnce() {
         var subject = Subject()
         let first = subject("SELECT * FROM t WHERE a = 1")

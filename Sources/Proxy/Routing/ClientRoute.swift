@@ -67,6 +67,8 @@ final class ClientRoute {
     var transactionBeforeTrial = Transaction.none
     /// Since when the request has been waiting for a node; nil when it is not.
     var heldSince: MonotonicTime?
+    /// Since when it has been waiting for whatever, a node or a connection, one after the other; nil when it has not.
+    var waitingSince: MonotonicTime?
     /// Bytes of a batch that have been looked at while the rest of it is still to come.
     var scan: RequestSummary?
 
@@ -83,7 +85,8 @@ final class ClientRoute {
 
     /// Takes note of what a request may do on the primary.
     func note(_ summary: RequestSummary) {
-        if summary.mayWrite { self.hasWritten = true }
+        // What a replica has refused looks like a read, and is none.
+        if summary.mayWrite || self.isPrimaryForced { self.hasWritten = true }
         if summary.changesCatalogue { self.hasChangedCatalogue = true }
     }
 
@@ -141,9 +144,14 @@ extension ClientSession {
             route.isInBatch = old.isInBatch
             route.isOnReplica = old.isOnReplica
             route.replay = old.replay
+            route.isSerializable = old.isSerializable
+            route.causality.minimumPosition = old.causality.minimumPosition
         }
         self.route = route
         self.joinCausality(route)
+        // What it has written until now is known to nobody.
+        route.causality.wrote(generation: router.generation, now: self.now)
+        route.hasWritten = self.server != nil
         self.proceed()
     }
 }

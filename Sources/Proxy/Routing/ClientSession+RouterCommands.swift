@@ -119,6 +119,13 @@ extension ClientSession {
             route.router.settings.scope, user: self.group.key.user, key: route.sessionKey)
     }
 
+    /// The same when scope or servers are others: what was needed before holds for all that it is shared with now.
+    func rejoinCausality(_ route: ClientRoute) {
+        let before = route.causality.shared
+        self.joinCausality(route)
+        if let before, let now = route.causality.shared, now !== before { now.take(over: before) }
+    }
+
     private func show(_ name: String, _ route: ClientRoute) throws(ServerError) -> String {
         switch name {
         case "route": (route.override ?? .auto).rawValue
@@ -180,13 +187,22 @@ extension ClientSession {
             case Frontend.execute:
                 if let row { writer.dataRow([row.value]) }
                 writer.commandComplete(tag)
-            case Frontend.close: writer.closeComplete()
+            case Frontend.close:
+                if let target = MessageTarget(message), target.kind == MessageTarget.statement {
+                    self.forget(message.extracting(target.name))
+                }
+                writer.closeComplete()
             case Frontend.sync: writer.readyForQuery(status)
             default: break
             }
             cursor += header.length + 1
         }
         self.send(writer.bytes)
+    }
+
+    /// Close, answered here.
+    private func forget(_ name: Span<UInt8>) {
+        if name.isEmpty { self.forgetUnnamed() } else { self.statements.remove(name) }
     }
 
     /// A statement that was answered here can be bound again.

@@ -34,8 +34,9 @@ extension ClientSession {
             }
             return nil
         }
-        guard Self.beginning.contains(type) else { return nil }
+        // Whatever comes behind a request that may be sent again comes behind it then, too.
         if self.server?.isOnTrial ?? false { return self.awaitReplies() }
+        guard Self.beginning.contains(type) else { return nil }
         let summary: RequestSummary
         switch self.summarize(type, bytes, range, length: length, route) {
         case .whole(let found): summary = found
@@ -46,10 +47,7 @@ extension ClientSession {
             return .end
         }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
-        if summary.asksForPosition {
-            self.pass(bytes, run..<range.lowerBound)
-            return self.askForPosition(type, bytes, whole, route)
-        }
+        if summary.asksForPosition { return self.askForPosition(type, bytes, whole, route) }
         if let server = self.server, route.isChosen, route.isOnReplica, let node = server.pool.load?.node,
             route.router.settings.routing == .split, (summary.override ?? route.override) != .replica,
             route.causality.obstacle(node, mode: route.mode) != nil
@@ -182,7 +180,6 @@ extension ClientSession {
     ) -> Verdict? {
         if let command = summary.command {
             guard server.requests.isQuiet else { return self.awaitReplies() }
-            self.pass(bytes, run..<whole.lowerBound)
             return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
         }
         guard route.isOnReplica, route.router.settings.routing == .split else {
@@ -413,6 +410,7 @@ extension ClientSession {
     ) {
         if route.isChosen && route.isOnReplica && summary.statements > 0 { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
+        route.waitingSince = nil
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         route.open(summary)
         route.endsByRollback =
@@ -452,7 +450,7 @@ extension ClientSession {
             if isFirst { route.transactionBeforeTrial = before } else { route.transactionBeforeTrial = .held(modes) }
         case .held, .failed: return
         }
-        server.beginTrial(bytes.extracting(whole))
+        server.beginTrial(bytes.extracting(whole), isRead: summary.isRead)
     }
 
     // MARK: Afterwards
@@ -501,6 +499,10 @@ extension ClientSession {
     func refuse(_ error: ServerError, _ type: UInt8) -> Verdict {
         if let route = self.route {
             route.heldSince = nil
+            route.waitingSince = nil
+            route.retries = 0
+            route.avoided = nil
+            route.isPrimaryForced = false
             if route.isInHeldTransaction { route.transaction = .failed }
         }
         self.send(

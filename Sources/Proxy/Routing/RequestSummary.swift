@@ -39,11 +39,18 @@ struct RequestSummary {
     /// Where it ends in the bytes.
     private(set) var end = 0
     private var unnamed: Statement?
+    /// It is prepared in this batch.
+    private var isUnnamedHere = false
     /// Statements with names that are prepared in it.
     private var named: [(name: [UInt8], statement: Statement)] = []
     private var bound: Statement?
     private var parses = 0
     private(set) var binds = 0
+    /// What was bound last, and whether it was prepared in this batch, too.
+    private var portal: [UInt8] = []
+    private var isPreparedHere = false
+    /// Runs what was bound in a batch before this one.
+    private var runsEarlierPortal = false
     /// It ends with a Flush in the place of Sync, and has run nothing.
     private(set) var isOpen = false
 
@@ -179,6 +186,7 @@ struct RequestSummary {
         self.parses += 1
         if parse.statement.isEmpty {
             self.unnamed = statement
+            self.isUnnamedHere = true
         } else {
             self.named.append((message.copy(parse.statement), statement))
         }
@@ -192,14 +200,19 @@ struct RequestSummary {
         if name.isEmpty {
             if self.unnamed == nil { self.unnamed = book.prepared(name) }
             self.bound = self.unnamed
+            self.isPreparedHere = self.isUnnamedHere
         } else if let (_, statement) = self.named.last(where: { $0.name.span.equals(name) }) {
             self.bound = statement
+            self.isPreparedHere = true
         } else {
-            // None: an error wherever it runs.
             self.bound = book.prepared(name)
+            self.isPreparedHere = false
         }
+        // An error wherever it runs, unless prepared statements are not followed: then it may be anything.
+        if self.bound == nil { self.add(Self.unknownStatement) }
         if let override = self.bound?.override { self.override = override }
         self.binds += 1
+        self.portal = message.copy(prefix.portal)
         // A portal with a name is there to be used again.
         if !prefix.portal.isEmpty { self.keepsPortal = true }
         if let bound = self.bound, bound.statementClass.transaction == nil { self.add(bound.statementClass) }
@@ -211,6 +224,13 @@ struct RequestSummary {
         // What is left of its rows is to be fetched later.
         if execute.maximumRows != 0 { self.keepsPortal = true }
         self.statements += 1
+        if self.binds == 0 {
+            self.runsEarlierPortal = true
+        } else if !message.extracting(execute.portal).equals(self.portal.span) {
+            // Of several that are bound, not the last one.
+            self.bound = nil
+            self.add(Self.unknownStatement)
+        }
         let statementClass = self.bound?.statementClass
         self.only = self.statements == 1 ? statementClass : nil
         self.command = self.statements == 1 ? self.bound?.command : nil
@@ -223,11 +243,20 @@ struct RequestSummary {
         return true
     }
 
+    private static let unknownStatement = StatementClass(
+        kind: .write, reason: "a prepared statement that is not known, which may write", bindsTransaction: true)
+
     private static let nested = StatementClass(
         kind: .primary, reason: "a transaction command in the middle of a batch", bindsTransaction: true)
 
     private mutating func finish() {
         guard self.statements == 1 else { return }
+        if self.transaction != nil && self.parses > (self.isPreparedHere ? 1 : 0) {
+            // Others are prepared beside it, which is the server's business: all of it goes there.
+            if case .set? = self.transaction { self.add(Self.nested) }
+            self.only = nil
+            return
+        }
         // A single BEGIN, COMMIT or SET is no batch that begins with one.
         self.begin = nil
         self.hasEnd = false
@@ -244,7 +273,7 @@ struct RequestSummary {
     /// A replica may run it, be it in a transaction or not.
     var isRead: Bool { self.kind == .read }
 
-    var mayWrite: Bool { self.kind == .write && self.statements > 0 }
+    var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }
 
 /// The statements of one client.
@@ -256,6 +285,7 @@ struct ClientBook: StatementBook {
 
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
         if name.isEmpty {
+            guard !self.client.unnamedParse.isEmpty else { return nil }
             let text = Array(self.client.unnamedParse.prefix { $0 != 0 })
             return RequestSummary.Statement(self.classify(text.span), text.span)
         }

@@ -63,6 +63,11 @@ final class Router {
     func apply(_ settings: RoutingSettings, _ shared: SharedRouter, _ entry: Entry) {
         let limitChanged = settings.classifyLimit != self.settings.classifyLimit
         let entryChanged = shared !== self.shared || entry != self.entry
+        if shared !== self.shared {
+            // Those that wait are counted where their progress is told.
+            self.cluster.waiters.subtract(self.heldCount, ordering: .relaxed)
+            shared.cluster.waiters.add(self.heldCount, ordering: .sequentiallyConsistent)
+        }
         self.settings = settings
         self.shared = shared
         self.entry = entry
@@ -84,10 +89,41 @@ final class Router {
     }
 
     func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
-        let result = self.classifier.classify(text, standardConformingStrings: client.hasStandardStrings)
-        if result.isMiss && result.statementClass.isUnparsed { self.counters.unparsed &+= 1 }
+        self.parsing.refill(now: self.worker.now)
+        let result = self.classifier.classify(
+            text, standardConformingStrings: client.hasStandardStrings, mayParse: self.parsing.isAllowed)
+        if result.isMiss { self.parsing.spend(text.count) }
+        if result.isMiss && result.statementClass.isUnparsed || result.statementClass === StatementClass.notParsed {
+            self.counters.unparsed &+= 1
+        }
         return result
     }
+
+    /// How much new text is parsed: 64 KB of it may take 60 ms, in which nobody else is served. A client that sends
+    /// nothing but new statements is not to have the reactor for itself.
+    private struct ParseAllowance {
+        /// Bytes at once, and in a second: about a quarter of the reactor's time at the worst.
+        private static let most = 1 << 20
+        private static let perSecond: Int64 = 256 << 10
+        /// What a text costs beside its length.
+        private static let least = 64
+
+        private var left = ParseAllowance.most
+        private var time: MonotonicTime = 0
+
+        var isAllowed: Bool { self.left > 0 }
+
+        mutating func refill(now: MonotonicTime) {
+            // Once in a millisecond is often enough, and loses nothing to rounding.
+            let passed = min(now - self.time, 1_000_000_000)
+            guard passed >= 1000 else { return }
+            self.time = now
+            self.left = min(self.left + Int(passed * Self.perSecond / 1_000_000), Self.most)
+        }
+
+        mutating func spend(_ bytes: Int) { self.left -= bytes + Self.least }
+    }
+    private var parsing = ParseAllowance()
 
     /// What a statement is that was prepared before.
     func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
@@ -96,7 +132,7 @@ final class Router {
         if isCommon, let known = self.prepared[statement.id] { return known }
         let text = statement.textBytes
         let found = RequestSummary.Statement(self.classify(text.span, client), text.span)
-        guard isCommon else { return found }
+        guard isCommon, found.statementClass !== StatementClass.notParsed else { return found }
         if self.prepared.count >= Self.mostPrepared { self.prepared.removeAll(keepingCapacity: true) }
         self.prepared[statement.id] = found
         return found

@@ -9,8 +9,11 @@ import Wire
 // refuses it, or is lost, nobody has seen anything, and it is carried out elsewhere.
 extension ServerSession {
     /// The request that is about to be passed on is on trial.
-    func beginTrial(_ request: Span<UInt8>) {
+    ///
+    /// - Parameter isRead: it has no effect, whatever its server is by now: it may be carried out a second time.
+    func beginTrial(_ request: Span<UInt8>, isRead: Bool) {
         self.isOnTrial = true
+        self.isTrialRepeatable = isRead
         self.trialRequest.removeAll(keepingCapacity: true)
         self.trialRequest.append(request)
     }
@@ -60,8 +63,8 @@ extension ServerSession {
         let settings = route.router.settings
         switch Refusal(fields.sqlState) {
         case .statement: return settings.rerunsRefused
-        case .passing: return settings.retriesReads && route.retries == 0
-        case .conflict: return settings.retriesReads && route.retries <= 1
+        case .passing: return self.mayRetry(route)
+        case .conflict: return self.isTrialRepeatable && settings.retriesReads && route.retries <= 1
         case .none: return false
         }
     }
@@ -95,9 +98,14 @@ extension ServerSession {
         client.takeElsewhere(request, from: load, because: error)
     }
 
+    /// Whether the request on trial may be carried out elsewhere although it may have been carried out here.
+    func mayRetry(_ route: ClientRoute) -> Bool {
+        self.isTrialRepeatable && route.retries == 0 && route.router.settings.retriesReads
+    }
+
     /// The server hangs: the request on trial is tried elsewhere.
     func retry(_ reason: String) {
-        guard let route = self.client?.route, route.retries == 0, route.router.settings.retriesReads else { return }
+        guard let route = self.client?.route, self.mayRetry(route) else { return }
         self.trialFailed(nil)
         self.end(reason)
     }

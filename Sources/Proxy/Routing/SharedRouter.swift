@@ -41,7 +41,7 @@ final class SharedRouter: Sendable {
         var order: [String] = []
     }
 
-    /// Keys that are remembered; of the oldest ones half is forgotten when there are more.
+    /// Keys that are remembered beside those in use; of the oldest ones half is forgotten when there are more.
     private static let mostKeys = 100_000
 
     /// What a client has in common with others; nil when its writes are its own.
@@ -63,8 +63,11 @@ final class SharedRouter: Sendable {
     private func causality(key: String, _ causalities: inout Causalities) -> SharedCausality {
         if let known = causalities.keys[key] { return known }
         if causalities.order.count >= Self.mostKeys {
-            for old in causalities.order.prefix(Self.mostKeys / 2) { causalities.keys[old] = nil }
-            causalities.order.removeFirst(Self.mostKeys / 2)
+            // A key that somebody has goes on to be his and that of the next one who comes with it.
+            let old = causalities.order.prefix(Self.mostKeys / 2)
+            let unused = Set(old.filter { isKnownUniquelyReferenced(&causalities.keys[$0]) })
+            for key in unused { causalities.keys[key] = nil }
+            causalities.order = Array(causalities.order[old.endIndex...]) + old.filter { !unused.contains($0) }
         }
         // The key may have been forgotten together with its writes: every sample up to now may be too old.
         let causality = SharedCausality(sharesReads: true, needed: Self.unknown(self.monitor))
@@ -153,8 +156,9 @@ extension ClusterSettings {
     /// What the monitor of a database's servers needs to know.
     init(_ database: DatabaseSettings, _ configuration: Configuration) {
         let general = configuration.settings.general
-        self.init(
-            hosts: database.hosts, dbname: database.checkDbname ?? general.checkDbname ?? database.serverDatabase)
+        // Clients can think of as many databases for `*` as they like: their servers are watched once for all.
+        let dbname = database.isAutomatic ? "postgres" : database.serverDatabase
+        self.init(hosts: database.hosts, dbname: database.checkDbname ?? general.checkDbname ?? dbname)
         self.checkInterval = database.checkInterval ?? general.checkInterval
         self.checkTimeout = database.checkTimeout ?? general.checkTimeout
         self.sampleInterval = general.sampleInterval
