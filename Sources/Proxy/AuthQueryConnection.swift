@@ -29,7 +29,9 @@ final class AuthQueryConnection: Connection {
             } else {
                 line.worker.configuration.secrets[asker]
             }
-        self.login = ServerLogin(user: asker, secret: secret, keys: nil)
+        self.login = ServerLogin(
+            user: asker, secret: secret, keys: nil,
+            allowsMD5: line.worker.configuration.settings.general.authAllowMd5)
         super.init(loop: line.worker.loop, connecting: socket)
     }
 

@@ -26,7 +26,20 @@ final class ClientLogin {
     var user: String? { self.authentication.message?.user }
     var database: String? { self.authentication.message?.database }
 
+    /// Counts this login among those of the client's address.
+    private var place: LoginPlaces.Place?
+
     init(_ client: ClientSession) { self.client = client }
+
+    /// False if too many clients of this address are logging in.
+    func takePlace() -> Bool {
+        let limit = self.settings.general.maxLoginsPerAddress
+        guard limit > 0, !self.client.isUnix,
+            let address = NetworkAddress(Socket.peerAddress(self.client.descriptor).host)
+        else { return true }
+        self.place = self.worker.shared.loginPlaces.take(address, limit: limit)
+        return self.place != nil
+    }
 
     var worker: Worker { self.client.worker }
     private var settings: Settings { self.worker.configuration.settings }
@@ -155,7 +168,10 @@ final class ClientLogin {
         }
         group.statistics.counters.clientLoginCount &+= 1
         if general.logConnections {
-            self.worker.log(.info, self.client.prefix, "login attempt: db=\(database.name) user=\(message.user) tls=no")
+            self.worker.log(
+                .info, self.client.prefix,
+                "login attempt: db=\(LogName.text(database.name) ?? "")"
+                    + " user=\(LogName.text(message.user) ?? "") tls=no")
         }
         self.client.send(MessageWriter.bytes { $0.authenticationOk() })
         if let mode = message.replicationMode {

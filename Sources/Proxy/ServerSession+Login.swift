@@ -24,7 +24,9 @@ extension ServerSession {
             settings.append(StartupParameter(name: "replication", value: replication.mode))
             settings += replication.parameters
         }
-        var login = ServerLogin(user: user, secret: secret, keys: passed.scramKeys)
+        var login = ServerLogin(
+            user: user, secret: secret, keys: passed.scramKeys,
+            allowsMD5: self.worker.configuration.settings.general.authAllowMd5)
         let action = login.begin(database: database.serverDatabase, settings: settings)
         self.login = consume login
         self.carryOut(action)
