@@ -71,7 +71,8 @@ final class AuthQueryConnection: Connection {
     private func startLogin() {
         self.encryption = nil
         self.login = ServerLogin(
-            user: self.asker, secret: self.secret, keys: nil, serverEndPoint: self.tlsDetails?.serverEndPoint)
+            user: self.asker, secret: self.secret, keys: nil, serverEndPoint: self.tlsDetails?.serverEndPoint,
+            allowsMD5: self.worker.configuration.settings.general.authAllowMd5)
         let settings = [
             StartupParameter(name: "client_encoding", value: "UTF8"),
             StartupParameter(name: "application_name", value: "martlet"),

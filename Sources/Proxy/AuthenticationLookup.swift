@@ -21,6 +21,7 @@ extension ClientLogin {
             hasAuthFile: general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
             isTrustedPeer: self.isTrustedPeer(message.user),
             isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
+            allowsMD5: general.authAllowMd5,
             scramIterations: general.scramIterations, md5Salt: SecureRandom.bytes(MD5Password.saltLength),
             processSecret: self.worker.proxy.processSecret)
         let isConsole = message.database == Settings.consoleDatabase

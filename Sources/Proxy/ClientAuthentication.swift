@@ -37,6 +37,8 @@ struct ClientAuthentication: ~Copyable {
         /// User `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
         var isTrustedPeer = false
         var isShuttingDown = false
+        /// `auth_allow_md5`.
+        var allowsMD5 = true
         var scramIterations = SCRAMVerifier.defaultIterations
         /// 4 random bytes.
         var md5Salt: [UInt8]
@@ -226,7 +228,7 @@ struct ClientAuthentication: ~Copyable {
         case .cert: return self.checkCertificate(account)
         case .hba: return self.authenticate(account, by: account.rule)
         case .plain:
-            self.state = .password(account.secret)
+            self.state = .password(account.secret ?? self.mock(account).map { .scram($0) })
             return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
         case .md5:
             // A user whose secret is a SCRAM verifier can only be asked for SCRAM.
@@ -234,6 +236,7 @@ struct ClientAuthentication: ~Copyable {
             case .scram: return self.askSCRAM(account)
             case nil where account.prefersSCRAM: return self.askSCRAM(account)
             case .plain, .md5, nil:
+                guard account.allowsMD5 else { return self.askSCRAM(account) }
                 self.state = .md5(account.secret, salt: account.md5Salt)
                 return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
             }
@@ -380,13 +383,20 @@ struct ClientAuthentication: ~Copyable {
             return .prepare(derivation)
         case .impossible:
             // Goes through the exchange all the same, and fails at its end.
-            let user = Array(self.user.utf8)
-            guard
-                let mock = try? SCRAMVerifier.mock(
-                    user: user.span, processSecret: account.processSecret, iterations: account.scramIterations)
-            else { return self.wrongPassword() }
+            guard let mock = self.scramMock(account) else { return self.wrongPassword() }
             return self.begin(mock, initial)
         }
+    }
+
+    /// A secret that no password fits, and that takes as long to check as those of the others; nil if theirs take no time.
+    private func mock(_ account: Account) -> SCRAMVerifier? {
+        account.prefersSCRAM ? self.scramMock(account) : nil
+    }
+
+    private func scramMock(_ account: Account) -> SCRAMVerifier? {
+        let user = Array(self.user.utf8)
+        return try? SCRAMVerifier.mock(
+            user: user.span, processSecret: account.processSecret, iterations: account.scramIterations)
     }
 
     /// The verifier asked for has been made; nil if libcrypto refused.

@@ -26,6 +26,9 @@ final class ClientLogin {
     var user: String? { self.authentication.message?.user }
     var database: String? { self.authentication.message?.database }
 
+    /// Counts this login among those of the client's address.
+    private var place: LoginPlaces.Place?
+
     init(_ client: ClientSession) {
         self.client = client
         let configuration = client.worker.configuration
@@ -35,6 +38,16 @@ final class ClientLogin {
             let isRequired = configuration.settings.general.clientTlsSslmode.requiresTLS
             self.authentication = ClientAuthentication(encryption: .offered(isRequired: isRequired))
         }
+    }
+
+    /// False if too many clients of this address are logging in.
+    func takePlace() -> Bool {
+        let limit = self.settings.general.maxLoginsPerAddress
+        guard limit > 0, !self.client.isUnix,
+            let address = NetworkAddress(Socket.peerAddress(self.client.descriptor).host)
+        else { return true }
+        self.place = self.worker.shared.loginPlaces.take(address, limit: limit)
+        return self.place != nil
     }
 
     var worker: Worker { self.client.worker }
@@ -185,7 +198,9 @@ final class ClientLogin {
         if general.logConnections {
             let tls = self.client.tlsDetails?.summary ?? "no"
             self.worker.log(
-                .info, self.client.prefix, "login attempt: db=\(database.name) user=\(message.user) tls=\(tls)")
+                .info, self.client.prefix,
+                "login attempt: db=\(LogName.text(database.name) ?? "")"
+                    + " user=\(LogName.text(message.user) ?? "") tls=\(tls)")
         }
         self.client.send(MessageWriter.bytes { $0.authenticationOk() })
         if let mode = message.replicationMode {

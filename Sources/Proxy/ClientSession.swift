@@ -86,7 +86,8 @@ final class ClientSession: Connection {
         let key = self.hasGroup ? self.group.key : nil
         let database = self.login?.database ?? key?.database ?? self.console.map { _ in "pgbouncer" }
         let user = self.login?.user ?? key?.user ?? self.console?.user
-        return "C-0x\(String(self.id, radix: 16)): \(database ?? "(nodb)")/\(user ?? "(nouser)")@\(self.peer)"
+        return "C-0x\(String(self.id, radix: 16)): \(LogName.text(database) ?? "(nodb)")/"
+            + "\(LogName.text(user) ?? "(nouser)")@\(self.peer)"
     }
 
     private var peer: String {
@@ -98,10 +99,17 @@ final class ClientSession: Connection {
     // MARK: Login
 
     func begin() {
-        self.login = ClientLogin(self)
+        let login = ClientLogin(self)
+        self.login = login
         let timeout = self.worker.configuration.settings.general.clientLoginTimeout
         if timeout > 0 { self.setDeadline(self.now + timeout) }
         self.start()
+        if !login.takePlace() {
+            self.fail(
+                ServerError(
+                    message: "too many logins under way (max_logins_per_address)",
+                    sqlState: SQLState.tooManyConnections))
+        }
     }
 
     /// Authentication is over and the group known; a group is joined once.

@@ -5,6 +5,7 @@ import Synchronization
 /// Runs SCRAM's costly key derivation (some milliseconds each) away from the event loops, and remembers results.
 final class KeyDerivations: Sendable {
     private let queue = DispatchQueue(label: "martlet.derivation", attributes: .concurrent)
+    private let preparation = DispatchQueue(label: "martlet.preparation", qos: .utility)
     private let known = Mutex<[SCRAMDerivation: SCRAMKeys]>([:])
     /// Verifiers made from plain passwords, so that a user's salt stays the same from login to login.
     private let verifiers = Mutex<[VerifierKey: SCRAMVerifier]>([:])
@@ -41,6 +42,20 @@ final class KeyDerivations: Sendable {
         self.known.withLock { known in
             if known.count >= Self.limit { known.removeAll() }
             known[derivation] = keys
+        }
+    }
+
+    /// Makes the verifiers of plain passwords ahead, one after the other on another thread: else a user's first login
+    /// would take longer than one of somebody unknown, and tell that there is such a user.
+    func prepare(_ secrets: [String: Secret], iterations: Int) {
+        self.preparation.async {
+            for (user, secret) in secrets.prefix(Self.limit) {
+                guard case .derive(let derivation) = secret.scramLogin(iterations: iterations),
+                    self.verifier(of: user, derivation) == nil, let keys = try? derivation.run(),
+                    let verifier = try? SCRAMVerifier(keys)
+                else { continue }
+                _ = self.remember(verifier, of: user, derivation)
+            }
         }
     }
 

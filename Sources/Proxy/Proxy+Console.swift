@@ -163,6 +163,7 @@ extension Proxy: ConsoleHost {
 
     private func publish(_ configuration: Configuration) {
         self.control.withLock { $0.configuration = configuration }
+        self.prepareVerifiers(configuration)
         let general = configuration.settings.general
         self.resolver.configure(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
         for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }

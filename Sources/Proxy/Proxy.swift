@@ -76,11 +76,18 @@ public final class Proxy: Sendable {
     /// returns clients can connect.
     public func start() async throws(SystemError) {
         let configuration = self.control.withLock { $0.configuration }
+        self.prepareVerifiers(configuration)
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
         self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
         for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }
         for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
+    }
+
+    func prepareVerifiers(_ configuration: Configuration) {
+        guard configuration.settings.general.asksForSCRAM else { return }
+        self.derivations.prepare(
+            configuration.secrets, iterations: configuration.settings.general.scramIterations)
     }
 
     /// Starts one reactor; returns when it runs.

@@ -63,6 +63,7 @@ struct ServerLogin: ~Copyable {
     private let secret: Secret?
     private let keys: SCRAMKeys?
     private let serverEndPoint: [UInt8]?
+    private let allowsMD5: Bool
     private var state = State.start
     /// The exchange, from `scram` on.
     private var scram: SCRAMClient?
@@ -74,11 +75,15 @@ struct ServerLogin: ~Copyable {
     ///   - secret: what is known of the user's password.
     ///   - keys: SCRAM keys that a client of this user has shown at its own login; used without a plain password.
     ///   - serverEndPoint: the digest of the server's TLS certificate, for SCRAM's channel binding; nil without TLS.
-    init(user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil) {
+    ///   - allowsMD5: `auth_allow_md5`.
+    init(
+        user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil, allowsMD5: Bool = true
+    ) {
         self.user = user
         self.secret = secret
         self.keys = keys
         self.serverEndPoint = serverEndPoint
+        self.allowsMD5 = allowsMD5
     }
 
     /// The connection stands.
@@ -203,6 +208,9 @@ struct ServerLogin: ~Copyable {
             guard case .plain(let password)? = self.secret else { return self.missing("a plain-text password") }
             return self.answer(password)
         case .md5Password(let salt):
+            guard self.allowsMD5 else {
+                return self.failed("server asks for an MD5 password, which auth_allow_md5 = 0 forbids")
+            }
             guard let secret = self.secret else { return self.missing("a password") }
             let user = Array(self.user.utf8)
             guard let response = try? MD5Password.response(salt: salt.span, user: user.span, secret: secret) else {

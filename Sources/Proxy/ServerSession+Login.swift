@@ -67,7 +67,8 @@ extension ServerSession {
             settings += replication.parameters
         }
         var login = ServerLogin(
-            user: user, secret: secret, keys: passed.scramKeys, serverEndPoint: self.tlsDetails?.serverEndPoint)
+            user: user, secret: secret, keys: passed.scramKeys, serverEndPoint: self.tlsDetails?.serverEndPoint,
+            allowsMD5: self.worker.configuration.settings.general.authAllowMd5)
         let action = login.begin(database: database.serverDatabase, settings: settings)
         self.login = consume login
         self.carryOut(action)

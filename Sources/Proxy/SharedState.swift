@@ -113,6 +113,7 @@ final class SharedState: Sendable {
 
     let reactors: Int
     let clients = LimitedCount()
+    let loginPlaces = LoginPlaces()
     /// Numbers clients and server connections.
     private let lastID = Atomic<UInt64>(0)
     /// PAUSE without a database.

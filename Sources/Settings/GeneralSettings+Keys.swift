@@ -54,6 +54,8 @@ extension GeneralSettings {
     private static let authentication: [Key] = [
         .choice("auth_type", \.authType, unavailable: [.ldap, .pam]),
         .optionalText("auth_file", \.authFile),
+        .flag("auth_allow_md5", \.authAllowMd5),
+        .integer("max_logins_per_address", \.maxLoginsPerAddress),
         .text("auth_hba_file", \.authHbaFile),
         .optionalText("auth_ident_file", \.authIdentFile),
         .optionalText("auth_user", \.authUser),

@@ -63,6 +63,10 @@ public struct GeneralSettings: Sendable, Equatable {
 
     public var authType = AuthType.md5
     public var authFile: String?
+    /// Whether clients and servers may log in by an MD5 answer.
+    public var authAllowMd5 = true
+    /// Clients of one address that may be logging in at a time.
+    public var maxLoginsPerAddress = 0
     public var authHbaFile = ""
     public var authIdentFile: String?
     public var authUser: String?

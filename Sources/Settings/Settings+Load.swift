@@ -158,3 +158,14 @@ extension Settings {
             || self.databases.values.contains { $0.authUser != nil }
     }
 }
+
+extension GeneralSettings {
+    /// Whether clients with a plain password in the `auth_file` may be asked for SCRAM.
+    public var asksForSCRAM: Bool {
+        switch self.authType {
+        case .scramSHA256, .hba: true
+        case .md5: !self.authAllowMd5
+        case .any, .trust, .plain, .cert, .ldap, .pam: false
+        }
+    }
+}

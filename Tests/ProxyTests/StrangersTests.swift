@@ -1,0 +1,110 @@
+import Authentication
+import Settings
+import Testing
+
+@testable import Proxy
+
+/// What those meet who have not shown who they are.
+struct StrangersTests {
+    // MARK: Places by address
+
+    private func address(_ text: String) throws -> NetworkAddress { try #require(NetworkAddress(text)) }
+
+    @Test func placesAreLimitedByAddress() throws {
+        let places = LoginPlaces()
+        let one = try self.address("10.0.0.1")
+        var held = [places.take(one, limit: 2), places.take(one, limit: 2)]
+        #expect(held.allSatisfy { $0 != nil })
+        #expect(places.take(one, limit: 2) == nil)
+        let other = places.take(try self.address("10.0.0.2"), limit: 2)
+        #expect(other != nil)
+        held.removeLast()
+        #expect(places.take(one, limit: 2) != nil)
+        held.removeAll()
+        #expect(places.addresses == (other == nil ? 0 : 1))
+    }
+
+    @Test func allOfAnIPv6NetworkCountAsOne() throws {
+        let places = LoginPlaces()
+        let first = places.take(try self.address("2001:db8:0:1::1"), limit: 1)
+        #expect(first != nil)
+        #expect(places.take(try self.address("2001:db8:0:1:ffff::2"), limit: 1) == nil)
+        #expect(places.take(try self.address("2001:db8:0:2::1"), limit: 1) != nil)
+    }
+
+    @Test func noAddressIsKeptThatHasNoPlace() throws {
+        let places = LoginPlaces()
+        for index in 0..<1000 { _ = places.take(try self.address("10.0.\(index / 256).\(index % 256)"), limit: 1) }
+        #expect(places.addresses == 0)
+    }
+
+    // MARK: Names in the log
+
+    @Test(arguments: [
+        ("app", "app"), ("App_1.x-y$", "App_1.x-y$"), ("\u{fc}ml\u{e4}ut", "\u{fc}ml\u{e4}ut"), ("", #""""#),
+        ("a b", #""a b""#), ("alice@10.0.0.7:1 login attempt", #""alice@10.0.0.7:1 login attempt""#),
+        (#"a" b"#, #""a"" b""#), ("a/b", #""a/b""#), ("a\nb", "\"a\nb\""), ("a\u{2028}b", "\"a\u{2028}b\""),
+    ])
+    func namesInTheLog(name: String, shown: String) { #expect(LogName.text(name) == shown) }
+
+    // MARK: MD5 switched off
+
+    @Test(
+        "without MD5 clients are asked for SCRAM",
+        arguments: [("plain", true), ("scram", true), ("md5", false), ("unknown", false)])
+    func withoutMD5(form: String, works: Bool) throws {
+        let secrets: [String: Secret] = [
+            "plain": .plain(SecretBytes(bytes("secret"))), "scram": .scram(try verifier("secret", iterations: 2)),
+            "md5": try md5Secret("app", "secret"),
+        ]
+        let scene = ClientScene(.md5, secrets[form])
+        scene.account.allowsMD5 = false
+        try scene.logIn(password: "secret")
+        #expect(scene.said.first == "sasl")
+        #expect(scene.isAuthenticated == works)
+    }
+
+    @Test("without MD5 a server that asks for it is left")
+    func serverWithoutMD5() {
+        for allowsMD5 in [true, false] {
+            var login = ServerLogin(
+                user: "app", secret: .plain(SecretBytes(bytes("secret"))), keys: nil, allowsMD5: allowsMD5)
+            _ = login.begin(database: "shop", settings: [])
+            let step = login.received(authentication(5, [1, 2, 3, 4]).span)
+            if case .failed(let error) = step.action {
+                #expect(!allowsMD5)
+                #expect(error.message.contains("auth_allow_md5"))
+            } else {
+                #expect(allowsMD5)
+            }
+        }
+    }
+
+    // MARK: Time
+
+    @Test("a password in clear text costs an unknown user the same work as a known one", arguments: [true, false])
+    func clearText(prefersSCRAM: Bool) throws {
+        let known = ClientScene(
+            .plain, prefersSCRAM ? .scram(try verifier("secret", iterations: 2)) : try md5Secret("app", "secret"))
+        let unknown = ClientScene(.plain, nil)
+        for scene in [known, unknown] {
+            scene.account.prefersSCRAM = prefersSCRAM
+            try scene.logIn(password: "wrong")
+        }
+        #expect(known.derivations == (prefersSCRAM ? 1 : 0))
+        #expect(unknown.derivations == known.derivations)
+        #expect(unknown.said == known.said)
+    }
+
+    @Test func verifiersOfPlainPasswordsAreMadeAhead() async throws {
+        let derivations = KeyDerivations()
+        let password = SecretBytes(bytes("secret"))
+        derivations.prepare(
+            ["app": .plain(password), "md5": try md5Secret("md5", "x"), "none": .plain(SecretBytes([]))], iterations: 2)
+        let wanted = SCRAMDerivation(password: password, salt: [], iterations: 2)
+        let deadline = ContinuousClock.now + .seconds(20)
+        while derivations.verifier(of: "app", wanted) == nil, ContinuousClock.now < deadline { await Task.yield() }
+        #expect(derivations.verifier(of: "app", wanted) != nil)
+        #expect(derivations.verifier(of: "other", wanted) == nil)
+    }
+}
