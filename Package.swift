@@ -92,7 +92,7 @@ let package = Package(
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: common),
         .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
         .testTarget(name: "SQLTests", dependencies: ["SQL"], swiftSettings: common),
-        .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: common),
+        .testTarget(name: "RoutingTests", dependencies: ["Routing", "Settings"], swiftSettings: common),
         .testTarget(
             name: "TopologyTests",
             dependencies: ["Routing", "SQL", "Settings", "Topology", .product(name: "Logging", package: "swift-log")],
