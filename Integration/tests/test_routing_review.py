@@ -184,10 +184,12 @@ def test_waiting_for_a_replica_after_a_reload(routed: Callable[..., Routed]) -> 
             route.proxy.reload()
             route.wait_known(reads=False)
         crowd.join(10)
-        for _ in range(3):
-            other.execute("INSERT INTO log VALUES (2)")
-            crowd = Crowd(1, lambda *_: other.execute("SELECT n FROM log"))
-            crowd.join(10)
+        route.wait_replica(connection)
+        route.wait_replica(other)
+        for client in (connection, other) * 5:
+            client.execute("INSERT INTO log VALUES (2)")
+            # As soon as a replica has caught up, not at the end of replica_wait.
+            Crowd(1, lambda *_, client=client: client.execute("SELECT n FROM log")).join(3)
 
 
 def test_a_database_that_has_left_the_file(routed: Callable[..., Routed]) -> None:

@@ -1,5 +1,7 @@
 import Logging
+import Routing
 import Settings
+import Synchronization
 import Testing
 import Topology
 
