@@ -1,4 +1,6 @@
 import Routing
+import Settings
+import Synchronization
 import Testing
 
 @Suite struct CausalityTests {

@@ -1,5 +1,6 @@
 import Routing
 import Settings
+import Synchronization
 import Testing
 
 @Suite struct ReadDecisionTests {

@@ -1,5 +1,6 @@
 import Routing
 import Settings
+import Synchronization
 
 /// A node as the control plane would have published it.
 func node(
