@@ -1,0 +1,305 @@
+import Routing
+import SQL
+import Testing
+import Wire
+
+@testable import Proxy
+
+/// Statements prepared earlier, and a classifier that knows no functions but the built-in ones.
+private final class Book: StatementBook {
+    private var classifier = Classifier(catalogue: Catalogue())
+    private let prepared: [String: String]
+
+    init(_ prepared: [String: String]) { self.prepared = prepared }
+
+    func classify(_ text: Span<UInt8>) -> Classifier.Result {
+        self.classifier.classify(text, standardConformingStrings: true)
+    }
+
+    func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
+        guard let text = self.prepared[name.text(0..<name.count)] else { return nil }
+        let bytes = bytes(text)
+        return RequestSummary.Statement(self.classify(bytes.span), bytes.span)
+    }
+}
+
+@Suite struct RequestSummaryTests {
+    private typealias Summary = RequestSummary
+
+    // MARK: Messages
+
+    private static func name(_ text: String) -> [UInt8] { bytes(text) + [0] }
+    private static func parse(_ sql: String, _ statement: String = "") -> [UInt8] {
+        message("P", Self.name(statement) + Self.name(sql) + [0, 0])
+    }
+    private static func bind(_ statement: String = "", portal: String = "") -> [UInt8] {
+        message("B", Self.name(portal) + Self.name(statement) + [0, 0, 0, 0, 0, 0])
+    }
+    private static func describe(_ kind: Character = "S", _ statement: String = "") -> [UInt8] {
+        message("D", [kind.asciiValue ?? 0] + Self.name(statement))
+    }
+    private static func close(_ statement: String = "") -> [UInt8] { message("C", bytes("S") + Self.name(statement)) }
+    private static func execute(rows: UInt8 = 0) -> [UInt8] { message("E", [0] + [0, 0, 0, rows]) }
+    private static let sync = message("S")
+    private static let flush = message("H")
+
+    /// Parse, Bind, Describe and Execute of one statement.
+    private static func run(_ sql: String) -> [UInt8] {
+        Self.parse(sql) + Self.bind() + Self.describe("P") + Self.execute()
+    }
+
+    private static func summary(_ messages: [UInt8]..., prepared: [String: String] = [:]) -> Summary? {
+        var summary = Summary()
+        let bytes = messages.flatMap { $0 }
+        guard case .whole = summary.scan(bytes.span, Book(prepared)) else { return nil }
+        return summary
+    }
+
+    private static func query(_ sql: String) -> Summary {
+        let bytes = bytes(sql)
+        return Summary(query: bytes.span, end: bytes.count + 6, Book([:]))
+    }
+
+    // MARK: Query
+
+    @Test(
+        arguments: [
+            ("SELECT 1", .read), ("SELECT 1; SELECT 2", .read), ("SELECT 1; DELETE FROM a", .write),
+            ("COPY (SELECT 1) TO STDOUT", .read), ("COPY a FROM STDIN", .write), ("SHOW work_mem", .primary),
+            ("SELECT nonsense FROM FROM", .write), ("", .read),
+        ] as [(String, StatementClass.Kind)])
+    func aTextHasItsClass(sql: String, kind: StatementClass.Kind) {
+        let summary = Self.query(sql)
+        #expect(summary.kind == kind || (kind == .write && summary.kind != .read))
+        #expect(summary.statements == 1)
+        #expect(summary.end == sql.utf8.count + 6)
+    }
+
+    @Test func transactionCommandsHaveNoClass() {
+        let begin = Self.query("BEGIN READ ONLY")
+        #expect(begin.kind == .read && !begin.mayWrite)
+        #expect(begin.transaction == .begin(TransactionModes(readOnly: true)))
+        #expect(Self.query("ROLLBACK").transaction == .rollback(chain: false))
+        #expect(Self.query("COMMIT AND CHAIN").transaction == .commit(chain: true))
+        #expect(Self.query("BEGIN; SELECT 1").transaction == nil)
+    }
+
+    @Test func commandsToTheRouterAreFound() {
+        #expect(Self.query("SET martlet.route = 'primary'").command == .set(name: "route", value: "primary"))
+        #expect(Self.query("SHOW martlet.lsn").asksForPosition)
+        #expect(!Self.query("SHOW martlet.route").asksForPosition)
+        #expect(Self.query("SET work_mem = 1").command == nil)
+    }
+
+    @Test func aCommentOverrides() {
+        #expect(Self.query("/* martlet: route=primary */ SELECT 1").override == .primary)
+        #expect(Self.query("SELECT 1").override == nil)
+    }
+
+    // MARK: Batches
+
+    @Test func aReadIsOne() throws {
+        let batch = Self.run("SELECT 1") + Self.sync
+        let summary = try #require(Self.summary(batch, Self.run("DELETE FROM behind")))
+        #expect(summary.isRead && !summary.mayWrite && !summary.bindsTransaction && !summary.isOpen)
+        #expect(summary.statements == 1)
+        #expect(summary.end == batch.count, "up to its Sync")
+    }
+
+    @Test func theStrictestDecides() throws {
+        let summary = try #require(
+            Self.summary(Self.run("SELECT 1"), Self.run("DELETE FROM a"), Self.run("SELECT 2"), Self.sync))
+        #expect(summary.kind == .write && summary.mayWrite)
+        #expect(summary.statements == 3)
+        #expect(summary.transaction == nil)
+    }
+
+    @Test func whatIsOnlyPreparedWritesNothingYet() throws {
+        let summary = try #require(Self.summary(Self.parse("DELETE FROM a", "s"), Self.sync))
+        #expect(summary.kind == .write && !summary.mayWrite)
+        #expect(summary.statements == 0)
+    }
+
+    @Test func aBoundStatementIsTheOneThatWasPrepared() throws {
+        let batch = Self.bind("s") + Self.execute() + Self.sync
+        #expect(try #require(Self.summary(batch, prepared: ["s": "SELECT 1"])).isRead)
+        #expect(try #require(Self.summary(batch, prepared: ["s": "DELETE FROM a"])).mayWrite)
+        // None of that name: an error wherever it runs.
+        #expect(try #require(Self.summary(batch)).isRead)
+        // A new one of that name comes first.
+        #expect(
+            try #require(
+                Self.summary(Self.parse("DELETE FROM a", "s"), batch, prepared: ["s": "SELECT 1"])
+            ).mayWrite)
+    }
+
+    @Test func theUnnamedStatementOfEarlierIsRemembered() throws {
+        let batch = Self.bind() + Self.execute() + Self.sync
+        #expect(try #require(Self.summary(batch, prepared: ["": "DELETE FROM a"])).mayWrite)
+        #expect(try #require(Self.summary(Self.parse("SELECT 1"), batch, prepared: ["": "DELETE FROM a"])).isRead)
+    }
+
+    @Test func aDescribedStatementCounts() throws {
+        let summary = try #require(
+            Self.summary(Self.describe("S", "s"), Self.sync, prepared: ["s": "SELECT * FROM pg_stat_activity"]))
+        #expect(summary.kind == .primary)
+    }
+
+    @Test func aCloseIsNoMatter() throws {
+        let summary = try #require(Self.summary(Self.close("s"), Self.sync, prepared: ["s": "DELETE FROM a"]))
+        #expect(summary.isRead && summary.statements == 0)
+    }
+
+    @Test func beginInFront() throws {
+        let modes = TransactionModes(isolation: .repeatableRead)
+        let alone = try #require(Self.summary(Self.run("BEGIN ISOLATION LEVEL REPEATABLE READ"), Self.sync))
+        #expect(alone.transaction == .begin(modes))
+        #expect(alone.begin == nil, "nothing behind it")
+        let followed = try #require(
+            Self.summary(Self.run("BEGIN ISOLATION LEVEL REPEATABLE READ"), Self.run("SELECT 1"), Self.sync))
+        #expect(followed.begin == modes && followed.isRead && !followed.hasEnd)
+        #expect(followed.transaction == nil)
+    }
+
+    @Test func commitBehind() throws {
+        let whole = try #require(
+            Self.summary(Self.run("BEGIN"), Self.run("SELECT 1"), Self.run("COMMIT"), Self.sync))
+        #expect(whole.begin == TransactionModes() && whole.hasEnd && whole.isRead)
+        let alone = try #require(Self.summary(Self.run("COMMIT"), Self.sync))
+        #expect(alone.transaction == .commit(chain: false) && !alone.hasEnd)
+    }
+
+    @Test func beginInTheMiddleBindsAll() throws {
+        let summary = try #require(Self.summary(Self.run("SELECT 1"), Self.run("BEGIN"), Self.sync))
+        #expect(summary.kind == .primary && summary.bindsTransaction && summary.begin == nil)
+    }
+
+    @Test func portalsThatAreLeft() throws {
+        let named = try #require(
+            Self.summary(Self.parse("SELECT 1"), Self.bind(portal: "p"), Self.execute(), Self.sync))
+        #expect(named.isRead && named.keepsPortal && named.bindsTransaction && !named.hasBindingStatement)
+        let limited = try #require(
+            Self.summary(Self.parse("SELECT 1"), Self.bind(), Self.execute(rows: 1), Self.sync))
+        #expect(limited.isRead && limited.keepsPortal)
+    }
+
+    @Test func aFlushBeforeAnythingIsBoundLeavesItOpen() throws {
+        let first = Self.parse("SELECT 1") + Self.describe() + Self.flush
+        let rest = Self.bind() + Self.execute() + Self.sync
+        var summary = try #require(Self.summary(first, rest))
+        #expect(summary.isOpen && summary.isRead && summary.statements == 0)
+        #expect(summary.end == first.count)
+        summary = summary.continued()
+        guard case .whole = summary.scan(rest.span, Book([:])) else {
+            Issue.record("the rest is not whole")
+            return
+        }
+        #expect(!summary.isOpen && summary.isRead && summary.statements == 1)
+        #expect(summary.end == rest.count)
+    }
+
+    @Test func aFlushBehindABindKeepsItOnThePrimary() throws {
+        let summary = try #require(Self.summary(Self.parse("SELECT 1"), Self.bind(), Self.flush))
+        #expect(summary.mayWrite && summary.bindsTransaction && !summary.isOpen)
+    }
+
+    @Test func aQueryInTheMiddleKeepsItOnThePrimary() throws {
+        let summary = try #require(Self.summary(Self.parse("SELECT 1"), message("Q", Self.name("SELECT 2"))))
+        #expect(summary.mayWrite)
+    }
+
+    @Test func overridesAndCommandsInBatches() throws {
+        let override = try #require(Self.summary(Self.run("/* martlet: route=replica */ SELECT 1"), Self.sync))
+        #expect(override.override == .replica)
+        let prepared = try #require(
+            Self.summary(
+                Self.bind("s"), Self.execute(), Self.sync, prepared: ["s": "/* martlet: route=primary */ SELECT 1"]))
+        #expect(prepared.override == .primary)
+        let command = try #require(Self.summary(Self.run("SET martlet.route = 'primary'"), Self.sync))
+        #expect(command.command == .set(name: "route", value: "primary"))
+        let several = try #require(
+            Self.summary(Self.run("SET martlet.route = 'primary'"), Self.run("SELECT 1"), Self.sync))
+        #expect(several.command == nil)
+        #expect(try #require(Self.summary(Self.run("SHOW martlet.lsn"), Self.sync)).asksForPosition)
+    }
+
+    // MARK: Bytes
+
+    /// Whatever comes in whatever pieces: what is known at the end is the same.
+    @Test func piecesMakeNoDifference() throws {
+        let batch = Self.run("BEGIN") + Self.run("SELECT 1") + Self.run("INSERT INTO a VALUES (1)") + Self.sync
+        let book = Book([:])
+        for cut in 0..<batch.count {
+            var summary = Summary()
+            guard case .partial = summary.scan(batch.span.extracting(0..<cut), book) else {
+                Issue.record("\(cut) bytes are not partial")
+                continue
+            }
+            guard case .whole = summary.scan(batch.span, book) else {
+                Issue.record("not whole behind \(cut) bytes")
+                continue
+            }
+            #expect(summary.mayWrite && summary.begin != nil && summary.statements == 3 && summary.end == batch.count)
+        }
+    }
+
+    @Test func malformedMessagesAreFound() {
+        let broken: [[UInt8]] = [
+            message("P", bytes("no end")), message("B", []), message("E", []), message("D", []),
+            message("C", bytes("S")),
+            [UInt8(ascii: "P"), 0, 0, 0, 3],
+        ]
+        for bytes in broken {
+            var summary = Summary()
+            let progress = summary.scan((bytes + Self.sync).span, Book([:]))
+            guard case .malformed = progress else {
+                Issue.record("\(bytes): \(progress)")
+                continue
+            }
+        }
+    }
+
+    @Test func hostileBytesTrapNobody() {
+        var generator = SeededGenerator(seed: 42)
+        let batch = Self.run("BEGIN") + Self.parse("SELECT 1", "s") + Self.bind("s") + Self.execute() + Self.sync
+        let book = Book(["s": "SELECT 1"])
+        for _ in 0..<2000 {
+            var summary = Summary()
+            let bytes = generator.mutated(batch)
+            _ = summary.scan(bytes.span, book)
+            #expect(summary.end <= bytes.count)
+        }
+    }
+}
+
+@Suite struct TransactionModesTests {
+    @Test(
+        arguments: [
+            (TransactionModes(), "BEGIN"), (TransactionModes(readOnly: true), "BEGIN READ ONLY"),
+            (TransactionModes(readOnly: false), "BEGIN READ WRITE"),
+            (TransactionModes(isolation: .readUncommitted), "BEGIN ISOLATION LEVEL READ UNCOMMITTED"),
+            (TransactionModes(isolation: .readCommitted), "BEGIN ISOLATION LEVEL READ COMMITTED"),
+            (TransactionModes(deferrable: false), "BEGIN NOT DEFERRABLE"),
+            (
+                TransactionModes(isolation: .serializable, readOnly: true, deferrable: true),
+                "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE"
+            ),
+        ] as [(TransactionModes, String)])
+    func beginSaysThem(modes: TransactionModes, text: String) {
+        #expect(modes.begin == text)
+        // And back.
+        let bytes = bytes(text)
+        var classifier = Classifier(catalogue: Catalogue())
+        let result = classifier.classify(bytes.span, standardConformingStrings: true)
+        #expect(result.statementClass.transaction == .begin(modes))
+    }
+
+    @Test func laterModesWin() {
+        let first = TransactionModes(isolation: .repeatableRead, readOnly: false)
+        #expect(
+            first.merging(TransactionModes(readOnly: true))
+                == TransactionModes(isolation: .repeatableRead, readOnly: true))
+        #expect(first.merging(TransactionModes()) == first)
+        #expect(TransactionModes().merging(first) == first)
+    }
+}
