@@ -113,7 +113,7 @@ import Testing
             auth_file = x
             pkt_buf = 8192
             routing = off
-            auth_dbname = x
+            job_name = x
             event_loop = epoll
             resolv_conf =
             %include b.ini
@@ -130,7 +130,7 @@ import Testing
         #expect(settings?.databases["a"] != nil)
         #expect(
             diagnostics.map(\.description) == [
-                "martlet.ini: note: without effect in this version: pkt_buf, auth_dbname",
+                "martlet.ini: note: without effect in this version: pkt_buf, job_name",
                 "b.ini: note: without effect in this version: [peers], sbuf_loopcnt",
             ])
     }
