@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -201,6 +204,95 @@ def test_under_changing_lag(routed: Callable[..., Routed], synchronous_commit: s
     route = routed(schema=SCHEMA)
     with Weather(route.cluster, {"replica1": ["0", "5ms", "50ms", "500ms"], "replica2": ["0"]}, paused="replica2"):
         check(Writers(route, seconds=5, options=f"-c synchronous_commit={synchronous_commit}").run())
+
+
+CHANGING = {"replica1": ["0", "5ms", "50ms", "500ms"], "replica2": ["0"]}
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("threshold", [0, 3])
+def test_with_prepared_statements(routed: Callable[..., Routed], threshold: int, seconds: float) -> None:
+    route = routed(schema=SCHEMA, settings={"threads": 4})
+    with Weather(route.cluster, CHANGING, paused="replica2"):
+        check(Writers(route, seconds=seconds, prepare_threshold=threshold).run())
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.long)])
+def test_over_two_connections_under_a_key(routed: Callable[..., Routed], seconds: float) -> None:
+    """Written on one, read on the other, on whatever reactors they are."""
+    route = routed(schema=SCHEMA, settings={"threads": 4})
+    stale: list[str] = []
+    rounds: Counter[str] = Counter()
+    deadline = time.monotonic() + seconds
+
+    def work(client: int, ended: threading.Event) -> None:
+        dice = random.Random(client)
+        options = f"-c martlet.session_key=client{client}"
+        with route.connect(options=options) as one, route.connect(options=options) as other:
+            for n in itertools.count(1):
+                if ended.is_set() or time.monotonic() > deadline:
+                    return
+                writer, reader = dice.sample([one, other], 2)
+                dice.choice(WAYS)(writer, client, n)
+                found, port = reader.execute(READ, (client,)).fetchone()
+                rounds[route.cluster.name_of(port)] += 1
+                if found != n:
+                    stale.append(f"client {client} wrote {n} and found {found} on {route.cluster.name_of(port)}")
+                time.sleep(dice.choice([0, 0, 0.03, 0.06]))
+
+    with Weather(route.cluster, CHANGING, paused="replica2"):
+        Crowd(20, work).join(seconds + 60)
+    print(dict(rounds))
+    assert not stale, stale[:3]
+
+
+@pytest.mark.parametrize("cache", [0, 100])
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.long)])
+def test_with_asyncpg(routed: Callable[..., Routed], cache: int, seconds: float) -> None:
+    """It prepares with a Flush, binds later, and asks for one row."""
+    route = routed(schema=SCHEMA, settings={"threads": 4})
+    where: Counter[str] = Counter()
+    deadline = time.monotonic() + seconds
+
+    async def write(connection: asyncpg.Connection, client: int, n: int, how: int) -> None:
+        if how == 0:
+            await connection.execute("INSERT INTO written VALUES ($1, $2)", client, n)
+        elif how == 1:
+            assert await connection.fetchval("SELECT put($1, $2)", client, n) == n
+        elif how == 2:
+            async with connection.transaction():
+                await connection.fetchrow("SELECT 1")
+                await connection.fetchval("INSERT INTO written VALUES ($1, $2) RETURNING n", client, n)
+        elif how == 3:
+            await connection.executemany("INSERT INTO written VALUES ($1, $2)", [(client, n)])
+        elif how == 4:
+            await connection.copy_records_to_table("written", records=[(client, n)])
+        else:
+            await connection.execute(f"INSERT INTO written VALUES ({client}, {n})")
+
+    async def work(client: int) -> None:
+        dice = random.Random(client)
+        connection = await asyncpg.connect(route.proxy.dsn(), statement_cache_size=cache, timeout=20)
+        for n in itertools.count(1):
+            if time.monotonic() > deadline:
+                break
+            how = dice.randrange(6)
+            await write(connection, client, n, how)
+            for _ in range(dice.randint(1, 2)):
+                found, port = await connection.fetchrow(
+                    "SELECT coalesce(max(n), 0), inet_server_port() FROM written WHERE client = $1", client, timeout=20)
+                where[route.cluster.name_of(port)] += 1
+                assert found == n, f"client {client} wrote {n} by way {how} and found {found}"
+                await asyncio.sleep(dice.choice([0, 0, 0.03, 0.06]))
+        await connection.close()
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(work(client) for client in range(20)))
+
+    with Weather(route.cluster, CHANGING, paused="replica2"):
+        asyncio.run(all_of_them())
+    print(dict(where))
+    assert where.keys() - {"primary"}, "no read has gone to a replica: this proves nothing"
 
 
 @pytest.mark.long

@@ -275,6 +275,47 @@ def test_batches_with_a_flush(route: Routed, flushed: str, pieces: str, name: st
             assert connection.simple(COUNT_NEW) == [[b"1"]]
 
 
+@pytest.mark.parametrize("place", ["replica", "primary"])
+def test_a_query_behind_a_flush(route: Routed, place: str) -> None:
+    """No Sync between them: a statement was only prepared, and the Query is a request of its own."""
+    def prepare(connection: rawpg.Connection) -> None:
+        connection.send(rawpg.parse("SELECT 1"), rawpg.describe("S"), rawpg.FLUSH)
+        assert [connection.read().type for _ in range(3)] == ["1", "t", "T"]
+
+    with rawpg.Connection("127.0.0.1", route.proxy.port) as connection:
+        connection.login(options="" if place == "replica" else "-c martlet.route=primary")
+
+        def where() -> str:
+            return route.cluster.name_of(int(connection.simple(WHERE)[0][0]))  # type: ignore[arg-type]
+
+        for expected in ("SELECT 1", "SHOW martlet.route"):
+            prepare(connection)
+            assert connection.simple(expected)
+        prepare(connection)
+        assert (where() == "primary") == (place == "primary")
+        with route.standing_still():
+            prepare(connection)
+            connection.simple(INSERT)
+            assert connection.simple(COUNT_NEW) == [[b"1"]]
+            prepare(connection)
+            connection.simple("BEGIN")
+            prepare(connection)
+            connection.simple(INSERT)
+            prepare(connection)
+            connection.simple("ROLLBACK")
+            prepare(connection)
+            assert connection.simple(COUNT_NEW) == [[b"1"]]
+        prepare(connection)
+        connection.simple("BEGIN READ ONLY")
+        prepare(connection)
+        assert connection.ask(rawpg.query(INSERT))[0].sqlstate == "25006"
+        connection.simple("ROLLBACK")
+        prepare(connection)
+        connection.simple("SET martlet.route = 'primary'")
+        assert connection.simple("SHOW martlet.route") == [[b"primary"]]
+        assert where() == "primary"
+
+
 def test_settings_follow_from_node_to_node(routed: Callable[..., Routed]) -> None:
     """What a server reports, and what came at startup."""
     route = routed(schema=SCHEMA, load_balance="round_robin")

@@ -72,15 +72,23 @@ extension ClientSession {
         _ open: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
         run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
-        let isEnd = type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall
-        guard !isEnd, let server = self.server else {
-            // Nobody sends a Query here; it goes where the batch is.
-            if type != Frontend.sync && !route.isOnReplica { route.hasWritten = true }
+        guard type != Frontend.sync, let server = self.server else {
             route.isInBatch = false
             route.closeBatch()
             return nil
         }
         if type == Frontend.flush { return nil }
+        let isQuery = type == Frontend.query || type == Frontend.functionCall
+        if isQuery && server.transaction == .idle && !server.requests.isSkipping {
+            // It has no Sync and is a request of its own; asyncpg does that when it has only prepared a statement.
+            guard server.requests.isEmpty else { return self.awaitReplies() }
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.lowerBound
+            route.isInBatch = false
+            route.closeBatch()
+            server.leaveClient()
+            return self.routed(type, bytes, range, length: length, run: &run, route)
+        }
         var summary = open
         switch self.summarize(type, bytes, range, length: length, route, continuing: &summary) {
         case .whole(let found): summary = found
@@ -93,21 +101,24 @@ extension ClientSession {
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
             route.open(summary)
+            if isQuery { route.isInBatch = false }
             route.note(summary)
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
         route.open(summary)
+        let isPlain = summary.isRead && summary.transaction == nil && summary.begin == nil
         let mayStay =
             switch route.transaction {
-            case .replica(_, isPromotable: true): summary.isRead && !summary.bindsTransaction
+            case .replica(_, isPromotable: true): isPlain && !summary.bindsTransaction
             case .replica(_, isPromotable: false): true
-            case .none, .held, .failed: summary.isRead
+            case .none, .held, .failed: isPlain
             }
         if mayStay || server.requests.isSkipping {
+            if isQuery { route.isInBatch = false }
             if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
-            if !summary.isOpen {
+            if !server.requests.isSkipping {
                 let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
                 self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
             }
