@@ -41,7 +41,6 @@ final class AuthQueries {
     func forget(_ question: AuthQuestion) { self.answers[question] = nil }
 
     func line(_ key: AuthQueryLine.Key) -> AuthQueryLine? { self.lines[key] }
-    func connection(of key: AuthQueryLine.Key) -> AuthQueryConnection? { self.lines[key]?.connection }
 
     /// A server has answered; gives what the askers are told.
     func answered(

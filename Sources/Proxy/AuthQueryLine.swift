@@ -1,7 +1,6 @@
 import DequeModule
 import Logging
 import Reactor
-import Routing
 import Settings
 import Wire
 
@@ -24,14 +23,12 @@ final class AuthQueryLine {
     private static let mostOpen = 10_000
     /// How long an unused connection is kept, in microseconds.
     private static let idleTime: MonotonicTime = 60_000_000
-    /// How long a login or an answer may take without `server_connect_timeout`.
-    private static let patience: MonotonicTime = 15_000_000
 
     let key: Key
     let worker: Worker
     private unowned let queries: AuthQueries
     private(set) var connection: AuthQueryConnection?
-    /// A host's name is being looked up.
+    /// A host is being found.
     private var isResolving = false
     private var waiting = Deque<AuthQuestion>()
     private var sent = Deque<AuthQuestion>()
@@ -78,12 +75,7 @@ final class AuthQueryLine {
 
     private func await(_ question: AuthQuestion, on connection: AuthQueryConnection) {
         self.reply = AuthQueryReply(user: question.user)
-        connection.setDeadline(self.worker.now + self.timeout)
-    }
-
-    private var timeout: MonotonicTime {
-        let timeout = self.worker.configuration.settings.general.serverConnectTimeout
-        return timeout > 0 ? timeout : Self.patience
+        connection.setDeadline(self.worker.now + self.worker.ownPatience)
     }
 
     // MARK: Connecting
@@ -95,51 +87,26 @@ final class AuthQueryLine {
         else {
             return self.failAll(AuthQueryFailure(reason: "there is no database \"\(self.key.database)\" to ask"))
         }
-        let (host, known) = self.nextHost(database)
-        if let path = host.socketPath {
-            return self.connect(database, host, SocketAddress(unix: path).map { .success([$0]) } ?? .success([]))
-        }
-        let port = UInt16(clamping: host.port)
-        if let address = SocketAddress(ip: known ?? host.host, port: port) {
-            return self.connect(database, host, .success([address]))
-        }
         self.isResolving = true
-        let mailbox = self.worker.mailbox
         let key = self.key
-        self.worker.resolver.resolve(host.host) { answer in
-            let addresses = answer.map { $0.map { $0.with(port: port) } }
-            mailbox.post { worker in
-                guard let line = worker.authQueries.line(key) else { return }
-                line.isResolving = false
-                line.connect(database, host, addresses)
-            }
+        self.worker.findServer(of: database, attempt: self.failures) { worker, host, address in
+            worker.authQueries.line(key)?.connect(database, host, address)
         }
     }
 
-    /// Of a routed database the primary, which knows a new user at once; after a failure one host after the other.
-    private func nextHost(_ database: DatabaseSettings) -> (host: HostAddress, address: String?) {
-        if self.failures == 0, let node = self.worker.routers[database.name]?.home?.node {
-            return (HostAddress(host: node.host, port: node.port), node.address)
-        }
-        let hosts = database.hosts
-        return (hosts.isEmpty ? HostAddress(host: "") : hosts[self.failures % hosts.count], nil)
-    }
-
-    private func connect(_ database: DatabaseSettings, _ host: HostAddress, _ addresses: Resolver.Answer) {
+    private func connect(
+        _ database: DatabaseSettings, _ host: HostAddress, _ address: Swift.Result<SocketAddress, ServerError>
+    ) {
+        self.isResolving = false
         do {
-            let list = try addresses.get()
-            guard let address = list.isEmpty ? nil : list[self.failures % list.count] else {
-                return self.failed("\(host.host) has no address")
-            }
-            let socket = try Socket.connecting(to: address, options: self.worker.socketOptions)
-            let connection = AuthQueryConnection(
-                self, database: database, host: host, isUnix: address.isUnix, asker: self.key.asker, socket: socket)
+            let connection = try AuthQueryConnection(
+                self, host: host, address: address.get(), database: database, asker: self.key.asker)
             self.connection = connection
             self.isObsolete = false
-            connection.setDeadline(self.worker.now + self.timeout)
+            connection.setDeadline(self.worker.now + self.worker.ownPatience)
             connection.start()
         } catch {
-            self.failed("\(error)")
+            self.failed((error as? ServerError)?.message ?? "\(error)")
         }
     }
 
@@ -156,11 +123,11 @@ final class AuthQueryLine {
         guard connection === self.connection else { return }
         guard let question = self.sent.first else {
             // Unasked a server tells notices and changed parameters, or why it leaves.
-            if type == Backend.errorResponse { connection.fail(ErrorFields(message).message) }
+            if type == Backend.errorResponse { connection.fail(ServerError(refusedBy: ErrorFields(message))) }
             return
         }
         if type == Backend.errorResponse, ErrorFields(message).isFatal {
-            return connection.fail(ErrorFields(message).message)
+            return connection.fail(ServerError(refusedBy: ErrorFields(message)))
         }
         guard let result = self.reply?.received(type, message) else { return }
         self.sent.removeFirst()
@@ -190,7 +157,8 @@ final class AuthQueryLine {
             // Unused for long.
             return self.leave(connection)
         }
-        connection.fail(connection.isReady ? "no answer in time" : "connect timeout")
+        let reason = connection.isReady ? "no answer in time" : "connect timeout"
+        connection.fail(ServerError(message: reason, sqlState: SQLState.connectionFailure))
     }
 
     func lost(_ connection: AuthQueryConnection, _ reason: String) {
@@ -237,7 +205,6 @@ final class AuthQueryLine {
 
     private func leave(_ connection: AuthQueryConnection) {
         self.connection = nil
-        if connection.isReady { connection.send(MessageWriter.bytes { $0.terminate() }) }
-        connection.closeAfterFlush()
+        connection.depart()
     }
 }

@@ -1,5 +1,6 @@
 import Authentication
 import Dispatch
+import Logging
 import Reactor
 import Settings
 import Synchronization
@@ -94,7 +95,10 @@ extension ClientLogin {
         guard account.secret == nil, account.authType != .any, !(isConsole && account.isTrustedPeer),
             let question = AuthQuestion(
                 user: message.user, database: message.database, settings: configuration.settings)
-        else { return self.identified(account) }
+        else {
+            account.isPassedThrough = self.isPassedThrough(account, message, configuration)
+            return self.identified(account)
+        }
         // Who is not in the file either has a secret at the server or is unknown.
         account.hasAuthFile = true
         self.question = question
@@ -115,8 +119,60 @@ extension ClientLogin {
             account.prefersSCRAM = answer.prefersSCRAM
             if answer.secret == nil, let iterations = answer.iterations { account.scramIterations = iterations }
             self.queriedSecret = answer.secret
+            if let message = self.authentication.message {
+                account.isPassedThrough = self.isPassedThrough(account, message, self.worker.configuration)
+            }
             self.identified(account)
         }
+    }
+
+    /// Whether the client's password is to be tried at the server: nothing is known of the user here, the server's user is
+    /// the client's, and the password cannot be overheard.
+    private func isPassedThrough(
+        _ account: ClientAuthentication.Account, _ message: StartupMessage, _ configuration: Configuration
+    ) -> Bool {
+        let isConsole = message.database == Settings.consoleDatabase
+        return configuration.settings.general.authPassthrough && account.secret == nil && !account.isKnownToServer
+            && !account.hasForcedUser && !isConsole && (self.isEncrypted || self.client.isUnix)
+    }
+
+    /// The password fits what was remembered of an earlier login, or is tried at the server.
+    func tryAtServer(_ password: SecretBytes) {
+        guard let message = self.authentication.message else { return }
+        let remembered = self.worker.shared.passedPasswords.keys(
+            database: message.database, user: message.user, now: self.worker.now)
+        guard let remembered else { return self.beginTrial(message, password) }
+        let derivation = SCRAMDerivation(
+            password: password, salt: remembered.salt, iterations: remembered.iterations)
+        let completion = self.later { (login: ClientLogin, keys: SCRAMKeys?) in
+            // A new password does not fit the old keys.
+            guard let keys, keys == remembered else { return login.beginTrial(message, password) }
+            login.carryOut(login.authentication.tried(keys))
+        }
+        self.worker.derivations.run(derivation, remembers: false, completion)
+    }
+
+    private func beginTrial(_ message: StartupMessage, _ password: SecretBytes) {
+        let completion = self.later { (login: ClientLogin, result: Result<SCRAMKeys, ServerError>) in
+            switch result {
+            case .success(let keys):
+                login.hasPassed = true
+                login.carryOut(login.authentication.tried(keys))
+            case .failure(let error)
+            where error.sqlState == SQLState.invalidCatalogName || error.sqlState == SQLState.insufficientPrivilege:
+                // The server looks at these when it knows who it is.
+                login.client.fail(error)
+            case .failure(let error) where error.sqlState.hasPrefix("28"):
+                login.worker.log(.warning, login.client.prefix, "auth_passthrough: \(error.message)")
+                login.carryOut(login.authentication.tried(nil))
+            case .failure(let error):
+                login.worker.log(.warning, login.client.prefix, "auth_passthrough: \(error.message)")
+                login.client.fail(PasswordTrials.unavailable)
+            }
+        }
+        let request = PasswordTrials.Request(
+            database: message.database, user: message.user, password: password, completion: completion)
+        self.worker.reactors[0].mailbox.post { $0.passwordTrials.add(request) }
     }
 
     /// The login has failed: the user may have a new password.

@@ -10,6 +10,7 @@ import Wire
 ///        ▼
 ///     identifying ──trust, any, cert────────────────────────────────────► authenticated
 ///        ├──► password ──► (checking: keys, on another thread) ─────────────►│
+///        ├──► passing ──► (trying: at the server) ──────────────────────────►│
 ///        ├──► md5 ──────────────────────────────────────────────────────────►│
 ///        └──► sasl ──► (preparing: verifier, on another thread) ──► scram ──►│
 ///
@@ -39,11 +40,19 @@ struct ClientAuthentication: ~Copyable {
         var isShuttingDown = false
         /// `auth_allow_md5`.
         var allowsMD5 = true
+        /// The password of a user without a secret is tried at the server (`auth_passthrough`).
+        var isPassedThrough = false
         var scramIterations = SCRAMVerifier.defaultIterations
         /// 4 random bytes.
         var md5Salt: [UInt8]
         /// Random, and the same for the life of the process.
         var processSecret: SecretBytes
+
+        /// Whether the name in a certificate may log in as the user, by the rule's map if it has one.
+        func allows(_ name: String?, as user: String) -> Bool {
+            guard let name else { return false }
+            return self.identMaps.allow(name, as: user, map: self.rule?.map)
+        }
 
         /// As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
         var isKnown: Bool { self.secret != nil || self.isKnownToServer || !self.hasAuthFile || self.hasForcedUser }
@@ -83,6 +92,8 @@ struct ClientAuthentication: ~Copyable {
         case cancel(key: [UInt8])
         /// Run the derivation on another thread and call `derived`.
         case derive(SCRAMDerivation)
+        /// Try the password at the server and call `tried`.
+        case tryAtServer(SecretBytes)
         /// Look up the verifier of the derivation's password, or make it on another thread, and call `prepared`.
         case prepare(SCRAMDerivation)
         /// The client is who it says: send the bytes. The keys log in to a server that has the same SCRAM secret.
@@ -107,6 +118,9 @@ struct ClientAuthentication: ~Copyable {
         case password(Secret?)
         case md5(Secret?, salt: [UInt8])
         case checking(SCRAMVerifier)
+        /// A password that is to be tried at the server.
+        case passing
+        case trying
         case sasl(Account)
         case preparing(SASLInitialResponse)
         case scram
@@ -137,8 +151,8 @@ struct ClientAuthentication: ~Copyable {
     mutating func received(_ bytes: Span<UInt8>) -> Step {
         switch self.state {
         case .startup: return self.startup(bytes)
-        case .password, .md5, .sasl, .scram: return self.answer(bytes)
-        case .identifying, .checking, .preparing, .authenticated: return Step(used: 0, action: .hold)
+        case .password, .md5, .sasl, .scram, .passing: return self.answer(bytes)
+        case .identifying, .checking, .trying, .preparing, .authenticated: return Step(used: 0, action: .hold)
         case .refused: return Step(used: bytes.count, action: .hold)
         }
     }
@@ -228,7 +242,9 @@ struct ClientAuthentication: ~Copyable {
         case .cert: return self.checkCertificate(account)
         case .hba: return self.authenticate(account, by: account.rule)
         case .plain:
-            self.state = .password(account.secret ?? self.mock(account).map { .scram($0) })
+            self.state =
+                account.isPassedThrough
+                ? .passing : .password(account.secret ?? self.mock(account).map { .scram($0) })
             return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
         case .md5:
             // A user whose secret is a SCRAM verifier can only be asked for SCRAM.
@@ -250,7 +266,7 @@ struct ClientAuthentication: ~Copyable {
         if case .established(let peer) = self.encryption {
             if !peer.hasCertificate {
                 reason = "TLS client certificate required"
-            } else if peer.name != self.user {
+            } else if !account.allows(peer.name, as: self.user) {
                 reason = "the certificate is not for this user, but for \(peer.name ?? "nobody")"
             } else if !account.isKnown {
                 reason = "no such user"
@@ -334,11 +350,17 @@ struct ClientAuthentication: ~Copyable {
         switch self.state {
         case .password(let secret): return self.checkPlain(message, secret)
         case .md5(let secret, let salt): return self.checkMD5(message, secret, salt)
+        case .passing:
+            guard let password = PasswordMessage.password(message), !password.isEmpty else {
+                return self.wrongPassword()
+            }
+            self.state = .trying
+            return .tryAtServer(SecretBytes(password))
         case .sasl(let account): return self.beginSCRAM(message, account)
         case .scram:
             return self.carryOut(
                 self.exchange?.response(message.extracting(droppingFirst: MessageFramer.headerLength)))
-        case .startup, .identifying, .checking, .preparing, .authenticated, .refused: return self.badPacket()
+        case .startup, .identifying, .checking, .trying, .preparing, .authenticated, .refused: return self.badPacket()
         }
     }
 
@@ -367,6 +389,13 @@ struct ClientAuthentication: ~Copyable {
     mutating func derived(_ keys: SCRAMKeys?) -> Action {
         guard case .checking(let verifier) = self.state else { return self.badPacket() }
         guard let keys, (try? verifier.matches(keys)) == true else { return self.wrongPassword() }
+        return self.admit(keys: keys)
+    }
+
+    /// The password has been tried at the server; nil if it is wrong there.
+    mutating func tried(_ keys: SCRAMKeys?) -> Action {
+        guard case .trying = self.state else { return self.badPacket() }
+        guard let keys else { return self.wrongPassword() }
         return self.admit(keys: keys)
     }
 

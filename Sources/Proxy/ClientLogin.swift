@@ -17,11 +17,13 @@ import Wire
 /// - welcome: the client waits for the pool's parameters, then hears of its session's.
 final class ClientLogin {
     unowned let client: ClientSession
-    private var authentication: ClientAuthentication
+    var authentication: ClientAuthentication
 
     /// What `auth_query` was asked, and its answer.
     var question: AuthQuestion?
     var queriedSecret: Secret?
+    /// The password was tried at the server, and was right.
+    var hasPassed = false
 
     var user: String? { self.authentication.message?.user }
     var database: String? { self.authentication.message?.database }
@@ -67,7 +69,7 @@ final class ClientLogin {
         return cursor
     }
 
-    private func carryOut(_ action: ClientAuthentication.Action) {
+    func carryOut(_ action: ClientAuthentication.Action) {
         switch action {
         case .wait(let needed): self.client.holdLimit = max(needed, 512)
         case .hold: return
@@ -80,6 +82,7 @@ final class ClientLogin {
             self.worker.cancel(key)
             self.client.over("cancel request", isOrderly: false, tellsClient: false)
         case .derive(let derivation): self.derive(derivation)
+        case .tryAtServer(let password): self.tryAtServer(password)
         case .prepare(let derivation): self.prepare(derivation)
         case .authenticated(let bytes, let keys):
             if !bytes.isEmpty { self.client.send(bytes) }
@@ -192,6 +195,10 @@ final class ClientLogin {
             group.pool.shared.credentials.state.withLock { credentials in
                 if let keys { credentials.scramKeys = keys }
                 credentials.secret = self.queriedSecret
+            }
+            if let keys, self.hasPassed {
+                self.worker.shared.passedPasswords.remember(
+                    keys, database: database.name, user: message.user, until: self.worker.now + general.authQueryTtl)
             }
         }
         group.statistics.counters.clientLoginCount &+= 1

@@ -64,6 +64,7 @@ struct ServerLogin: ~Copyable {
     private let keys: SCRAMKeys?
     private let serverEndPoint: [UInt8]?
     private let allowsMD5: Bool
+    private let onlySCRAM: Bool
     private var state = State.start
     /// The exchange, from `scram` on.
     private var scram: SCRAMClient?
@@ -76,14 +77,17 @@ struct ServerLogin: ~Copyable {
     ///   - keys: SCRAM keys that a client of this user has shown at its own login; used without a plain password.
     ///   - serverEndPoint: the digest of the server's TLS certificate, for SCRAM's channel binding; nil without TLS.
     ///   - allowsMD5: `auth_allow_md5`.
+    ///   - onlySCRAM: the server must ask for SCRAM: anything else shows nothing, or too much.
     init(
-        user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil, allowsMD5: Bool = true
+        user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil, allowsMD5: Bool = true,
+        onlySCRAM: Bool = false
     ) {
         self.user = user
         self.secret = secret
         self.keys = keys
         self.serverEndPoint = serverEndPoint
         self.allowsMD5 = allowsMD5
+        self.onlySCRAM = onlySCRAM
     }
 
     /// The connection stands.
@@ -200,6 +204,11 @@ struct ServerLogin: ~Copyable {
 
     /// The first thing that the server asks for.
     private mutating func firstRequest(_ request: AuthenticationRequest) -> Action {
+        if self.onlySCRAM {
+            guard case .sasl = request else {
+                return self.failed("server does not ask for SCRAM, which auth_passthrough needs")
+            }
+        }
         switch request {
         case .ok:
             self.state = .starting

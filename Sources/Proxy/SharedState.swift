@@ -114,6 +114,7 @@ final class SharedState: Sendable {
     let reactors: Int
     let clients = LimitedCount()
     let loginPlaces = LoginPlaces()
+    let passedPasswords = PassedPasswords()
     /// Numbers clients and server connections.
     private let lastID = Atomic<UInt64>(0)
     /// PAUSE without a database.

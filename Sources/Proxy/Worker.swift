@@ -41,6 +41,9 @@ final class Worker {
         settings: self.configuration.settings)
     /// Used on the first reactor only.
     private(set) lazy var authQueries = AuthQueries(worker: self)
+    private(set) lazy var passwordTrials = PasswordTrials(worker: self)
+    /// Connections beside the pools, by their ids.
+    var ownConnections: [UInt64: OwnConnection] = [:]
     private var addressIndex = 0
     private var unnamedStatements: UInt64
 
@@ -106,7 +109,10 @@ final class Worker {
             than: self.configuration.settings.general)
         self.configuration = configuration
         self.applySocketOptions()
-        if self.index == 0 { self.authQueries.settingsChanged() }
+        if self.index == 0 {
+            self.authQueries.settingsChanged()
+            self.shared.passedPasswords.forgetAll()
+        }
         let settings = configuration.settings
         for (key, pool) in self.pools {
             if let database = settings.database(named: key.database) {

@@ -55,6 +55,7 @@ extension GeneralSettings {
         .choice("auth_type", \.authType, unavailable: [.ldap, .pam]),
         .optionalText("auth_file", \.authFile),
         .flag("auth_allow_md5", \.authAllowMd5),
+        .flag("auth_passthrough", \.authPassthrough),
         .integer("max_logins_per_address", \.maxLoginsPerAddress),
         .text("auth_hba_file", \.authHbaFile),
         .optionalText("auth_ident_file", \.authIdentFile),

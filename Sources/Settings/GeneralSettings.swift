@@ -65,6 +65,8 @@ public struct GeneralSettings: Sendable, Equatable {
     public var authFile: String?
     /// Whether clients and servers may log in by an MD5 answer.
     public var authAllowMd5 = true
+    /// Whether passwords of users that nothing is known of here are tried at the server.
+    public var authPassthrough = false
     /// Clients of one address that may be logging in at a time.
     public var maxLoginsPerAddress = 0
     public var authHbaFile = ""

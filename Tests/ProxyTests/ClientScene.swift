@@ -19,6 +19,9 @@ final class ClientScene {
     /// Whether a costly derivation was asked for.
     private(set) var derivations = 0
     var runsDerivations = true
+    /// Passwords that were to be tried at the server, and what it gives for them.
+    private(set) var tried: [SecretBytes] = []
+    var keysAtServer: SCRAMKeys?
     var looksUpAccount = true
 
     init(
@@ -77,6 +80,9 @@ final class ClientScene {
         case .derive(let derivation):
             self.derivations += 1
             if self.runsDerivations { self.derived(try? derivation.run()) }
+        case .tryAtServer(let password):
+            self.tried.append(password)
+            self.note(self.authentication.tried(self.keysAtServer))
         case .prepare(let derivation):
             self.derivations += 1
             if self.runsDerivations {

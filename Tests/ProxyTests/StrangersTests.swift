@@ -80,6 +80,58 @@ struct StrangersTests {
         }
     }
 
+    // MARK: Passwords tried at the server
+
+    @Test("the password of a user without a secret is tried at the server", arguments: [true, false])
+    func passedThrough(isRight: Bool) throws {
+        let scene = ClientScene(.plain)
+        scene.account.isPassedThrough = true
+        scene.keysAtServer = isRight ? try keys("secret") : nil
+        try scene.logIn(password: "secret")
+        #expect(scene.tried == [SecretBytes(bytes("secret"))])
+        #expect(scene.isAuthenticated == isRight)
+        #expect(scene.keys == scene.keysAtServer)
+        if !isRight {
+            let wrong = ClientScene(.plain, .plain(SecretBytes(bytes("x"))))
+            try wrong.logIn(password: "secret")
+            #expect(scene.said == wrong.said)
+        }
+    }
+
+    @Test func anEmptyPasswordIsNotTried() throws {
+        let scene = ClientScene(.plain)
+        scene.account.isPassedThrough = true
+        scene.keysAtServer = try keys("secret")
+        try scene.logIn(password: "")
+        #expect(scene.tried.isEmpty)
+        #expect(!scene.isAuthenticated)
+    }
+
+    @Test("a server that does not ask for SCRAM shows nothing, and is told nothing", arguments: [0, 3, 5] as [UInt8])
+    func onlySCRAM(kind: UInt8) {
+        var login = ServerLogin(
+            user: "app", secret: .plain(SecretBytes(bytes("secret"))), keys: nil, onlySCRAM: true)
+        _ = login.begin(database: "shop", settings: [])
+        let step = login.received(authentication(kind, kind == 5 ? [1, 2, 3, 4] : []).span)
+        guard case .failed(let error) = step.action else {
+            Issue.record("it went on: \(step.action)")
+            return
+        }
+        #expect(error.message.contains("does not ask for SCRAM"))
+    }
+
+    @Test func passwordsAreRememberedForATime() throws {
+        let passed = PassedPasswords()
+        let right = try keys("secret")
+        passed.remember(right, database: "shop", user: "app", until: 100)
+        #expect(passed.keys(database: "shop", user: "app", now: 99) == right)
+        #expect(passed.keys(database: "shop", user: "app", now: 100) == nil)
+        #expect(passed.keys(database: "crm", user: "app", now: 0) == nil)
+        #expect(passed.keys(database: "shop", user: "joe", now: 0) == nil)
+        passed.forgetAll()
+        #expect(passed.keys(database: "shop", user: "app", now: 0) == nil)
+    }
+
     // MARK: Time
 
     @Test("a password in clear text costs an unknown user the same work as a known one", arguments: [true, false])
