@@ -157,7 +157,11 @@ open class Connection: EventSource {
             if self.output.isEmpty && self.state == .open {
                 let sent =
                     self.tls.map { self.sendSealed(bytes, $0) } ?? martlet_send(self.fd, bytes.baseAddress, bytes.count)
-                if sent == bytes.count { return }
+                if sent == bytes.count {
+                    // TLS has encrypted all of it, and the socket may not have taken all of that.
+                    if self.pendingOutput > 0 { self.offer() }
+                    return
+                }
                 if sent > 0 { rest = UnsafeRawBufferPointer(rebasing: bytes[sent...]) }
             }
         }

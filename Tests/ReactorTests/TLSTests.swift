@@ -101,6 +101,31 @@ struct TLSTests {
         #expect(most <= size + TLSBuffers.sealedSize)
     }
 
+    @Test("the end of a large piece that is encrypted when the socket is full leaves by itself")
+    func lastRecord() throws {
+        let scene = try Scene()
+        let (server, client) = try Self.pair(scene, try Self.contexts())
+        var size = 0
+        scene.when("secured") {
+            server.isSecured && client.isSecured
+        } then: {
+            client.pauseReading()
+            // A piece of one record: done with as soon as it is encrypted.
+            repeat {
+                server.send(pattern(TLSStream.recordSize))
+                size += TLSStream.recordSize
+            } while server.pendingOutput == 0
+        }
+        scene.when("it stands") {
+            true
+        } then: {
+            client.resumeReading()
+        }
+        scene.when("everything has come") { client.input.count == size }
+        scene.run()
+        #expect(server.pendingOutput == 0)
+    }
+
     @Test("held bytes come again behind a redelivery, and the limit on them holds")
     func held() throws {
         let scene = try Scene()
@@ -253,8 +278,9 @@ struct TLSTests {
         scene.when("all are secured") { pairs.allSatisfy { $0.server.isSecured && $0.client.isSecured } }
         scene.run()
         let connection = pairs[0].server
-        for _ in 0..<EventLoop.handshakesPerTurn { #expect(scene.loop.takeHandshake(connection)) }
-        #expect(!scene.loop.takeHandshake(connection))
+        // The turn that was the last has taken some of its steps, or none.
+        let steps = (0..<100).count { _ in scene.loop.takeHandshake(connection) }
+        #expect(steps <= EventLoop.handshakesPerTurn)
     }
 
     @Test("a plain connection pays one pointer for TLS")
