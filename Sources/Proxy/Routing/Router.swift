@@ -125,6 +125,9 @@ final class Router {
     }
     private var parsing = ParseAllowance()
 
+    /// Reads the batches of all clients, one after the other; who goes on with one later leaves another one here.
+    var reader = BatchReader()
+
     /// What a statement is that was prepared before.
     func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
         // To a client for whom a backslash escapes, the same text may say something else.
