@@ -333,7 +333,8 @@ extension ClientSession {
         route.isNewestRead = false
         var reason = ReadDecision.Reason.statement
         if self.wantsReplica(summary, override, route, &reason) {
-            let decision = router.decide(route, insists: override == .replica || settings.routing == .replica)
+            let insists = override == .replica || settings.routing == .replica
+            let decision = router.decide(route, insists: insists, now: self.now)
             switch decision {
             case .node(let load): return .node(load, isReplica: true)
             case .primary(let why):

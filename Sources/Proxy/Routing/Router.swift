@@ -89,11 +89,11 @@ final class Router {
     }
 
     func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
-        self.parsing.refill(now: self.worker.now)
+        self.parsing.refill(now: client.now)
         let result = self.classifier.classify(
             text, standardConformingStrings: client.hasStandardStrings, mayParse: self.parsing.isAllowed)
         if result.isMiss { self.parsing.spend(text.count) }
-        if result.isMiss && result.statementClass.isUnparsed || result.statementClass === StatementClass.notParsed {
+        if result.statementClass.isUnparsed && (result.isMiss || result.statementClass === StatementClass.notParsed) {
             self.counters.unparsed &+= 1
         }
         return result
@@ -182,10 +182,10 @@ final class Router {
     }
 
     /// Finds a node for a read.
-    func decide(_ route: ClientRoute, insists: Bool) -> ReadDecision {
+    func decide(_ route: ClientRoute, insists: Bool, now: MonotonicTime) -> ReadDecision {
         let (decision, isConfined) = self.balancer.decide(
             route.causality, mode: route.mode, settings: self.settings, insists: insists, avoided: route.avoided,
-            now: self.worker.now)
+            now: now)
         // With fresh samples it can go where there is less to do.
         if isConfined { self.needSamples() }
         return decision
