@@ -6,9 +6,7 @@ public import Synchronization
 /// - A write is covered by every sample that was begun after it, so with a number above the generation in hand when the
 ///   write was over (`Cluster.generation`): a replica may serve the client when it has caught up to such a one.
 /// - A read from a node demands the same of all other nodes: what a client sees never goes back.
-///
-/// Never copied, because each read of a client asks its own.
-public struct Causality: ~Copyable, Sendable {
+public struct Causality: Sendable {
     /// The oldest sample that a replica must have caught up to because of writes; 0 is any state.
     private var needed: UInt64 = 0
     private var writtenAt: Int64 = .min

@@ -207,9 +207,12 @@ private final class Book: StatementBook {
 
     @Test func aReaderForgetsTheBatchBefore() {
         let reader = BatchReader()
-        let first = Self.parse("BEGIN", "s") + Self.parse("DELETE FROM a") + Self.bind() + Self.execute(rows: 1) + Self.sync
+        let first =
+            Self.parse("BEGIN", "s") + Self.parse("DELETE FROM a") + Self.bind() + Self.execute(rows: 1) + Self.sync
         _ = reader.scan(first.span, Book([:]))
-        for (rest, isRead) in [(Self.run("SELECT 1"), true), (Self.bind() + Self.execute(), false), (Self.bind("s"), false)] {
+        for (rest, isRead) in [
+            (Self.run("SELECT 1"), true), (Self.bind() + Self.execute(), false), (Self.bind("s"), false),
+        ] {
             reader.restart()
             _ = reader.scan((rest + Self.sync).span, Book([:]))
             #expect(reader.summary.isRead == isRead)

@@ -146,8 +146,7 @@ final class BatchReader {
             self.summary.add(Self.unknownStatement)
         }
         self.binds += 1
-        self.portal.removeAll(keepingCapacity: true)
-        self.portal.append(message, prefix.portal)
+        if !self.portal.isEmpty || !prefix.portal.isEmpty { self.portal = message.copy(prefix.portal) }
         // A portal with a name is there to be used again.
         if !prefix.portal.isEmpty { self.summary.keepsPortal = true }
         return true

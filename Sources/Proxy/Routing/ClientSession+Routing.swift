@@ -17,6 +17,7 @@ extension ClientSession {
     ]
 
     /// Looks at a message of a routed client. Nil: it goes on as it would without routing, to the server that is linked.
+    @inline(__always)
     func routed(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
@@ -34,6 +35,14 @@ extension ClientSession {
             }
             return nil
         }
+        return self.routedAnew(type, bytes, range, length: length, run: &run, route)
+    }
+
+    /// The same for a message that nothing has been decided about.
+    @inline(never)
+    private func routedAnew(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
+    ) -> Verdict? {
         // Whatever comes behind a request that may be sent again comes behind it then, too.
         if self.server?.isOnTrial ?? false { return self.awaitReplies() }
         guard Self.beginning.contains(type) else { return nil }
@@ -68,6 +77,7 @@ extension ClientSession {
     }
 
     /// What comes behind the Flush of a batch, whose first part was looked at by itself and has run nothing.
+    @inline(never)
     private func continueBatch(
         _ open: BatchReader, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
         run: inout Int, _ route: ClientRoute
