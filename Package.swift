@@ -31,6 +31,7 @@ let package = Package(
     targets: [
         // C: declarations that the Glibc module lacks, and system libraries.
         .target(name: "CLinux"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev", "libprotobuf-c-dev"])]),
@@ -38,7 +39,7 @@ let package = Package(
         // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
             name: "Reactor",
-            dependencies: ["CLinux", "COpenSSL", .product(name: "HeapModule", package: "swift-collections")],
+            dependencies: ["CLinux", "COpenSSL", "CURing", .product(name: "HeapModule", package: "swift-collections")],
             swiftSettings: common),
 
         // Pure layers: bytes and times in, actions out.

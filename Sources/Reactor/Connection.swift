@@ -65,6 +65,8 @@ open class Connection: EventSource {
     private final var isDelivering = false
     /// `redeliver` was called while bytes were being delivered.
     private final var isRedeliveryDue = false
+    /// Small reads in a row, while a bulk of data is expected.
+    private final var smallReads: UInt8 = 0
     /// The first error of a write, until a read or an event reports the end; 0 is none.
     private final var writeError: Int32 = 0
     /// What the subclass has sent and the socket, or TLS, has not taken yet.
@@ -81,12 +83,14 @@ open class Connection: EventSource {
     public init(loop: EventLoop, socket: consuming Socket) {
         self.state = .open
         super.init(loop: loop, fd: socket.take())
+        self.inputMode = .receive
     }
 
     /// A connection over a socket whose `connect` is under way; `connected` or `disconnected` follows.
     public init(loop: EventLoop, connecting socket: consuming Socket) {
         self.state = .connecting
         super.init(loop: loop, fd: socket.take())
+        self.inputMode = .receive
     }
 
     deinit {
@@ -321,6 +325,7 @@ open class Connection: EventSource {
             let buffer = self.withLoop { $0.readBuffer }
             let count = martlet_recv(self.fd, buffer.baseAddress, buffer.count)
             guard count > 0 else { return self.readFailed(count) }
+            if self.inputMode == .onEvent { self.noteRead(count) }
             self.deliver(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         } else {
             let wanted = self.wantedInput
@@ -331,6 +336,54 @@ open class Connection: EventSource {
             self.deliverHeld()
             self.updateInterest()
         }
+    }
+
+    /// The kernel has read bytes into a buffer of the loop (`InputMode.receive`).
+    final func arrived(_ bytes: UnsafeRawBufferPointer) {
+        guard self.state == .open else { return }
+        if bytes.count == URing.bufferSize && self.tls == nil {
+            // More of it is better read in larger pieces, and only as fast as it can be sent on.
+            self.inputMode = .onEvent
+            self.smallReads = 0
+            self.loop.inputChanged(self)
+        }
+        if self.tls != nil {
+            // On its way when TLS began.
+            self.unseal(bytes)
+        } else if self.held.isEmpty {
+            self.deliver(bytes)
+        } else {
+            self.held.append(bytes, &self.loop.buffers)
+            self.deliverHeld()
+            self.updateInterest()
+        }
+    }
+
+    /// The kernel reads no more: 0 is the peer's end, below it are errors. It begins anew by itself if input is still
+    /// wanted, and so finds an end again that is not yet to be told.
+    final func inputEnded(_ result: Int32) {
+        switch self.state {
+        case .open:
+            if result == -ECANCELED || result == -ENOBUFS || result == -EINTR { return }
+            if self.interest & UInt32(MARTLET_EPOLLIN) != 0 {
+                errno = -result
+                self.readFailed(result == 0 ? 0 : -1)
+            } else if result < 0 && self.writeError == 0 {
+                self.writeError = -result
+            }
+        case .lingering:
+            if result != -ECANCELED && result != -ENOBUFS && result != -EINTR { self.closeNow() }
+        case .connecting, .flushing, .closed: return
+        }
+    }
+
+    /// Lets the kernel read again when the bulk of data is over.
+    private final func noteRead(_ count: Int) {
+        self.smallReads = count < URing.bufferSize ? self.smallReads &+ 1 : 0
+        guard self.smallReads >= 8 else { return }
+        self.smallReads = 0
+        self.inputMode = .receive
+        self.loop.inputChanged(self)
     }
 
     /// Room for what the session waits for, within what one read may take.
@@ -487,6 +540,7 @@ open class Connection: EventSource {
     /// and unsent output can leave, and not from within its own `received`, where more input may follow; else false.
     public final func leave() -> Bool {
         guard self.state == .open, self.held.isEmpty, self.pendingOutput == 0, !self.isDelivering else { return false }
+        guard self.loop.release(self) else { return false }
         // A large piece takes the rest of the output along: it may be offered and have nothing left to send.
         if self.isOffered { self.loop.withdraw(self) }
         self.isOffered = false

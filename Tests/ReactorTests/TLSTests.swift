@@ -5,7 +5,7 @@ import Testing
 @testable import Reactor
 
 /// TLS as a stage of a connection: both ends are connections on one loop.
-@Suite("TLS")
+@Suite("TLS", .onEachLoop)
 struct TLSTests {
     /// A context of each role, the server's with a fresh self-signed certificate for `localhost`.
     static func contexts(

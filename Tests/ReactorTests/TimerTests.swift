@@ -3,7 +3,7 @@ import Testing
 
 @testable import Reactor
 
-@Suite struct TimerTests {
+@Suite(.onEachLoop) struct TimerTests {
     @Test func neverEarlyAndSoonAfter() throws {
         let scene = try Scene()
         var late: [Int64] = []
