@@ -114,7 +114,8 @@ extension Proxy: ConsoleHost {
 
     public func state() async -> ProxyState {
         ProxyState(
-            isPaused: self.shared.isPaused.load(ordering: .relaxed), shutdown: self.control.withLock { $0.shutdown })
+            isPaused: self.shared.isPaused.load(ordering: .relaxed), shutdown: self.control.withLock { $0.shutdown },
+            eventLoop: self.eventLoop.rawValue)
     }
 
     public func settings() async -> Settings { self.configuration.settings }
