@@ -94,10 +94,21 @@ int martlet_ring_accept(martlet_ring *ring, int fd, uint64_t token) {
     return 0;
 }
 
-int martlet_ring_poll(martlet_ring *ring, int fd, unsigned events, uint64_t token) {
+int martlet_ring_poll(martlet_ring *ring, int fd, unsigned events, int again, uint64_t token) {
     struct io_uring_sqe *sqe = entry(ring);
     if (!sqe) return -EBUSY;
     io_uring_prep_poll_add(sqe, fd, events);
+    if (again) sqe->len |= IORING_POLL_ADD_MULTI;
+    io_uring_sqe_set_data64(sqe, token);
+    return 0;
+}
+
+int martlet_ring_send(martlet_ring *ring, int fd, const void *bytes, unsigned count, uint64_t token) {
+    struct io_uring_sqe *sqe = entry(ring);
+    if (!sqe) return -EBUSY;
+    // Less than all counts as a failure with MSG_WAITALL, and a failure is told.
+    io_uring_prep_send(sqe, fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, token);
     return 0;
 }
@@ -127,6 +138,20 @@ int martlet_ring_next(martlet_ring *ring, martlet_completion *completion) {
     completion->flags = cqe->flags;
     io_uring_cqe_seen(&ring->ring, cqe);
     return 1;
+}
+
+int martlet_ring_find(martlet_ring *ring, uint64_t bits, unsigned *position, martlet_completion *completion) {
+    const struct io_uring_cq *cq = &ring->ring.cq;
+    unsigned count = io_uring_cq_ready(&ring->ring), head = *cq->khead;
+    while (*position < count) {
+        const struct io_uring_cqe *cqe = &cq->cqes[(head + (*position)++) & cq->ring_mask];
+        if ((cqe->user_data & bits) != bits) continue;
+        completion->token = cqe->user_data;
+        completion->result = cqe->res;
+        completion->flags = cqe->flags;
+        return 1;
+    }
+    return 0;
 }
 
 int martlet_ring_has_ended(martlet_ring *ring, uint64_t token, int *brought) {

@@ -194,6 +194,30 @@ open class Connection: EventSource {
         self.tellDrained()
     }
 
+    /// The output of a turn, for the loop to send in this connection's place.
+    final var sendableOutput: UnsafeRawBufferPointer {
+        self.state == .open ? self.output.bytes : UnsafeRawBufferPointer(start: nil, count: 0)
+    }
+
+    /// The loop has sent so much of the output, or has failed with -errno.
+    final func outputTaken(_ count: Int) {
+        self.isOffered = false
+        guard self.state == .open else { return }
+        if count > 0 {
+            self.withLoop { self.output.drop(count, &$0.buffers) }
+        } else if count < 0 {
+            errno = Int32(-count)
+            self.writeFailed(-1)
+        }
+    }
+
+    /// The output of a turn has been offered to the socket.
+    final func flushed() {
+        guard self.state == .open else { return }
+        self.updateInterest()
+        self.tellDrained()
+    }
+
     /// Whether nothing is left that the socket could take.
     @inline(__always)
     private final var isFlushed: Bool { self.tls.map(self.isFlushed) ?? self.output.isEmpty }

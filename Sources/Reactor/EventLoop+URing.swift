@@ -35,6 +35,9 @@ struct PolledEvents: OptionSet {
 // the next of its kind begins only when it has ended, so that bytes stay in order. What it brings meanwhile is delivered:
 // a connection may be shown some bytes after `pauseReading`, a few buffers at most.
 extension EventLoop {
+    /// Bytes.
+    private static let longestSend = 1 << 30
+
     /// Asks for what a source wants now, and takes back what it does not want any more.
     func arm(_ source: EventSource, _ ring: URing) {
         guard self.armInput(source, ring), self.armPoll(source, ring) else { return self.unarmed.append(source) }
@@ -67,7 +70,9 @@ extension EventLoop {
             // One that waits for more does no harm, and a paused connection soon wants it again.
             return source.polled.isSuperset(of: events) || self.endPoll(source, ring)
         }
-        guard ring.poll(source, events.mask) else { return false }
+        // Input is told again as long as there is some. For the rest the kernel would not be silent any more when the
+        // peer sends no more, so it tells of changes only.
+        guard ring.poll(source, events.mask, again: !events.contains(.input)) else { return false }
         source.armed.insert(.poll)
         source.polled = events
         return true
@@ -106,6 +111,41 @@ extension EventLoop {
         return ring.awaitEnd(source, .receive)
     }
 
+    /// Queues what callbacks have left behind. Nothing else may happen until `takeSent`: the kernel is to read the bytes
+    /// where they are.
+    func queueOutput(_ ring: URing) {
+        // First those that send by themselves, which may call for more output.
+        while let connection = self.unsent.popLast() {
+            if connection.tls == nil {
+                self.sending.append((connection, 0))
+            } else {
+                connection.flush()
+            }
+        }
+        for index in self.sending.indices {
+            let connection = self.sending[index].connection
+            let bytes = UnsafeRawBufferPointer(rebasing: connection.sendableOutput.prefix(Self.longestSend))
+            if bytes.count > 0 && ring.send(connection, bytes) { self.sending[index].sent = bytes.count }
+        }
+    }
+
+    /// Takes note of what `wait` has sent.
+    func takeSent(_ ring: URing) {
+        guard !self.sending.isEmpty else { return }
+        ring.unfinishedSends { token, result in
+            guard let index = self.sending.firstIndex(where: { $0.connection.token == token }) else { return }
+            self.sending[index].sent = result
+        }
+        for (connection, sent) in self.sending { connection.outputTaken(sent) }
+        // Only now, since it may call for more output.
+        var index = 0
+        while index < self.sending.count {
+            self.sending[index].connection.flushed()
+            index += 1
+        }
+        self.sending.removeAll(keepingCapacity: true)
+    }
+
     /// Gives a source what has come for it.
     @inline(__always)
     func take(_ completion: URing.Completion, _ ring: URing) {
@@ -120,23 +160,25 @@ extension EventLoop {
             }
             if completion.result <= 0 { connection.inputEnded(completion.result) }
         case .poll:
-            source.armed.subtract([.poll, .pollEnding])
+            if !completion.hasMore { source.armed.subtract([.poll, .pollEnding]) }
             if completion.result > 0 { self.tell(source, UInt32(completion.result)) }
+        case .send: return
         case .accept:
             if !completion.hasMore { source.armed.subtract([.input, .inputEnding]) }
             unsafeDowncast(source, to: Listener.self).arrived(completion.result)
         }
         // What has ended begins anew if it is still wanted.
-        if !completion.hasMore && source.token == completion.token { self.arm(source, ring) }
+        if source.token == completion.token && (!completion.hasMore || completion.operation == .poll) {
+            self.arm(source, ring)
+        }
     }
 
     private func tell(_ source: EventSource, _ polled: UInt32) {
-        var events = polled & (source.interest | UInt32(MARTLET_EPOLLERR) | UInt32(MARTLET_EPOLLHUP))
-        let hasInput = source.interest & UInt32(MARTLET_EPOLLIN) != 0
-        if source.inputMode == .receive && hasInput && polled & ~UInt32(MARTLET_EPOLLOUT) != 0 {
+        if source.inputMode == .receive && polled & ~UInt32(MARTLET_EPOLLOUT) != 0 {
             // What is left is read on events, which tell of the end as long as it is there.
             source.inputMode = .onEvent
         }
+        var events = polled & (source.interest | UInt32(MARTLET_EPOLLERR) | UInt32(MARTLET_EPOLLHUP))
         // As long as the input operation goes on it is the only one to read.
         if source.armed.contains(.input) { events &= UInt32(MARTLET_EPOLLOUT) }
         if events != 0 { source.ready(events) }

@@ -39,9 +39,11 @@ public final class EventLoop {
     static let handshakesPerTurn = 4
     private var actions: [() -> Void] = []
     /// Connections with output that has not been offered to their socket yet.
-    private var unsent: [Connection] = []
+    var unsent: [Connection] = []
     /// Sources of which io_uring has not taken all operations; they are tried again in the next turn.
     var unarmed: [EventSource] = []
+    /// Connections whose output io_uring has been given, and how much of it the socket has taken.
+    var sending: [(connection: Connection, sent: Int)] = []
 
     /// What tells it of events.
     private enum Backend {
@@ -220,9 +222,10 @@ public final class EventLoop {
     /// Takes an offer back.
     func withdraw(_ connection: Connection) { self.unsent.removeAll { $0 === connection } }
 
-    /// Sends what callbacks have left behind.
+    /// Sends what callbacks have left behind. With io_uring that is done once a turn, when all of them are over.
     @inline(__always)
     private func flush() {
+        guard case .epoll = self.backend else { return }
         while let connection = self.unsent.popLast() { connection.flush() }
     }
 
@@ -265,6 +268,8 @@ public final class EventLoop {
             self.fireTimers()
             self.callActions()
         }
+        for connection in self.unsent { connection.flush() }
+        self.unsent = []
         // Sources and what they refer to form cycles; they end with the loop.
         for index in self.slots.indices { self.slots[index].source = nil }
         self.handshakes = []
@@ -284,7 +289,9 @@ public final class EventLoop {
     }
 
     private func take(_ ring: URing) {
+        self.queueOutput(ring)
         ring.wait(self.timeout())
+        self.takeSent(ring)
         self.beginTurn()
         self.rearm(ring)
         while let completion = ring.next() { self.take(completion, ring) }

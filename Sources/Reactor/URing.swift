@@ -11,10 +11,12 @@ final class URing {
     enum Operation: UInt64 {
         /// Bytes of a socket, again and again, into buffers that the kernel picks from those it was given.
         case receive = 1
-        /// Events of a descriptor, once.
+        /// Events of a descriptor.
         case poll
         /// Connections of a listening socket, again and again.
         case accept
+        /// Bytes for a socket, within the next `wait`. Completed only if the socket does not take them all.
+        case send = 8
     }
 
     /// The result of an operation.
@@ -74,9 +76,15 @@ final class URing {
         martlet_ring_accept(self.ring, source.fd, Self.token(source, .accept)) == 0
     }
 
-    /// Asks for one of these events, and for a hang-up or an error.
-    func poll(_ source: EventSource, _ events: UInt32) -> Bool {
-        martlet_ring_poll(self.ring, source.fd, events, Self.token(source, .poll)) == 0
+    /// Asks for one of these events once, or for each change to them again; and for a hang-up or an error, asked or not.
+    func poll(_ source: EventSource, _ events: UInt32, again: Bool) -> Bool {
+        martlet_ring_poll(self.ring, source.fd, events, again ? 1 : 0, Self.token(source, .poll)) == 0
+    }
+
+    /// Sends what a socket takes at once. The bytes must stay where they are until `wait`.
+    func send(_ source: EventSource, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        martlet_ring_send(
+            self.ring, source.fd, bytes.baseAddress, UInt32(clamping: bytes.count), Self.token(source, .send)) == 0
     }
 
     /// Ends an operation: its last completion follows, unless it has come already.
@@ -101,6 +109,17 @@ final class URing {
                 flags: completion.flags)
         }
         return nil
+    }
+
+    /// Calls a closure for each send that the socket did not take all of, or not at all: with its source's token and
+    /// how many bytes it took, or -errno.
+    func unfinishedSends(_ body: (UInt64, Int) -> Void) {
+        var position: UInt32 = 0
+        var completion = martlet_completion()
+        let bits = Operation.send.rawValue << Self.shift
+        while martlet_ring_find(self.ring, bits, &position, &completion) != 0 {
+            body(completion.token & ~(15 << Self.shift), Int(completion.result))
+        }
     }
 
     /// Waits for the end of an operation that `cancel` was called for, without taking any completion. False if it has

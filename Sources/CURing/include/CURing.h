@@ -29,8 +29,11 @@ void martlet_ring_close(martlet_ring *ring);
 int martlet_ring_receive(martlet_ring *ring, int fd, uint64_t token);
 // Accepts again and again.
 int martlet_ring_accept(martlet_ring *ring, int fd, uint64_t token);
-// Waits for events, once.
-int martlet_ring_poll(martlet_ring *ring, int fd, unsigned events, uint64_t token);
+// Waits for events: once, or for each change again. Tells of errors, of the end, and of a peer that sends no more as well.
+int martlet_ring_poll(martlet_ring *ring, int fd, unsigned events, int again, uint64_t token);
+// Sends within the next submission, as much as the socket takes at once. A completion follows only if that is not all:
+// how much it was, or -errno. The bytes must stay until the submission.
+int martlet_ring_send(martlet_ring *ring, int fd, const void *bytes, unsigned count, uint64_t token);
 // Ends an operation. Says nothing when it succeeds: what was cancelled says so itself.
 int martlet_ring_cancel(martlet_ring *ring, uint64_t token);
 
@@ -38,6 +41,9 @@ int martlet_ring_cancel(martlet_ring *ring, uint64_t token);
 int martlet_ring_wait(martlet_ring *ring, int64_t microseconds);
 // Takes the next completion that is there; 0 when there is none.
 int martlet_ring_next(martlet_ring *ring, martlet_completion *completion);
+// Looks at the completions that are there, from the `position`-th on, without taking any: finds one whose token has these
+// bits and moves the position behind it. 0 when there is none.
+int martlet_ring_find(martlet_ring *ring, uint64_t bits, unsigned *position, martlet_completion *completion);
 // Whether the last completion of an operation is there; `brought` is set to 1 when one is that has a result. Takes none.
 int martlet_ring_has_ended(martlet_ring *ring, uint64_t token, int *brought);
 
