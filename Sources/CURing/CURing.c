@@ -113,12 +113,12 @@ int martlet_ring_send(martlet_ring *ring, int fd, const void *bytes, unsigned co
     return 0;
 }
 
-int martlet_ring_cancel(martlet_ring *ring, uint64_t token) {
+int martlet_ring_cancel(martlet_ring *ring, uint64_t token, uint64_t own) {
     struct io_uring_sqe *sqe = entry(ring);
     if (!sqe) return -EBUSY;
     io_uring_prep_cancel64(sqe, token, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, 0);
+    io_uring_sqe_set_data64(sqe, own);
     return 0;
 }
 

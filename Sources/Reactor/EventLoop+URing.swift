@@ -32,8 +32,8 @@ struct PolledEvents: OptionSet {
 // How an event loop with io_uring asks for what its sources want, and gives them what has come.
 //
 // A source has at most one operation for its input and one poll. An operation that is no longer wanted is cancelled, and
-// the next of its kind begins only when it has ended, so that bytes stay in order. What it brings meanwhile is delivered:
-// a connection may be shown some bytes after `pauseReading`, a few buffers at most.
+// the next of its kind begins only when it has ended, so that bytes stay in order. What it brings meanwhile is held until
+// it is wanted again.
 extension EventLoop {
     /// Bytes.
     private static let longestSend = 1 << 30
@@ -162,6 +162,9 @@ extension EventLoop {
         case .poll:
             if !completion.hasMore { source.armed.subtract([.poll, .pollEnding]) }
             if completion.result > 0 { self.tell(source, UInt32(completion.result)) }
+        // If the operation has not ended before, it is cancelled once more.
+        case .cancelInput: source.armed.remove(.inputEnding)
+        case .cancelPoll: source.armed.remove(.pollEnding)
         case .send: return
         case .accept:
             if !completion.hasMore { source.armed.subtract([.input, .inputEnding]) }

@@ -15,6 +15,9 @@ final class URing {
         case poll
         /// Connections of a listening socket, again and again.
         case accept
+        /// A cancellation that has not found its operation: it has ended, or is just being carried out.
+        case cancelInput
+        case cancelPoll
         /// Bytes for a socket, within the next `wait`. Completed only if the socket does not take them all.
         case send = 8
     }
@@ -87,9 +90,11 @@ final class URing {
             self.ring, source.fd, bytes.baseAddress, UInt32(clamping: bytes.count), Self.token(source, .send)) == 0
     }
 
-    /// Ends an operation: its last completion follows, unless it has come already.
+    /// Ends an operation: its last completion follows, unless it has come already. If it is just being carried out it
+    /// goes on, and a completion of the cancellation says so.
     func cancel(_ source: EventSource, _ operation: Operation) -> Bool {
-        martlet_ring_cancel(self.ring, Self.token(source, operation)) == 0
+        let own = Self.token(source, operation == .poll ? .cancelPoll : .cancelInput)
+        return martlet_ring_cancel(self.ring, Self.token(source, operation), own) == 0
     }
 
     // MARK: Completions
@@ -102,7 +107,6 @@ final class URing {
     func next() -> Completion? {
         var completion = martlet_completion()
         while martlet_ring_next(self.ring, &completion) != 0 {
-            // Without an operation: a cancellation that came too late.
             guard let operation = Operation(rawValue: completion.token >> Self.shift & 15) else { continue }
             return Completion(
                 token: completion.token & ~(15 << Self.shift), operation: operation, result: completion.result,

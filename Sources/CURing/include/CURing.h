@@ -34,8 +34,8 @@ int martlet_ring_poll(martlet_ring *ring, int fd, unsigned events, int again, ui
 // Sends within the next submission, as much as the socket takes at once. A completion follows only if that is not all:
 // how much it was, or -errno. The bytes must stay until the submission.
 int martlet_ring_send(martlet_ring *ring, int fd, const void *bytes, unsigned count, uint64_t token);
-// Ends an operation. Says nothing when it succeeds: what was cancelled says so itself.
-int martlet_ring_cancel(martlet_ring *ring, uint64_t token);
+// Ends an operation. Says nothing when it succeeds, since what was cancelled says so itself; else completes with `own`.
+int martlet_ring_cancel(martlet_ring *ring, uint64_t token, uint64_t own);
 
 // Submits what is queued and waits for one completion, or for so many microseconds; below 0 is without end.
 int martlet_ring_wait(martlet_ring *ring, int64_t microseconds);
