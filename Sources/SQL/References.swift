@@ -63,6 +63,13 @@ struct References {
             return
         case "FuncCall": self.call(node)
         case "RangeVar": self.relation(node, scope)
+        // "A_Expr" in C.
+        case "AExpr": self.operation(node.nodes("name"))
+        case "SubLink": self.operation(node.nodes("oper_name"))
+        case "SortBy": self.operation(node.nodes("use_op"))
+        case "TypeName": self.cast(node)
+        case "ColumnRef": self.fields(node.nodes("fields").dropFirst())
+        case "AIndirection": self.fields(node.nodes("indirection")[...])
         case "WithClause":
             return
         default: break
@@ -102,6 +109,33 @@ struct References {
         self.note(call.kind, call.reason, binds: call.binds)
     }
 
+    /// Notes a function that stands behind a word of the statement.
+    ///
+    /// - Parameter word: "reads next_number", "uses operator ##".
+    private mutating func call(_ function: Catalogue.Function, behind word: String) {
+        let call = self.catalogue.call(function)
+        self.note(call.kind, "\(word), which \(call.reason)", binds: call.binds)
+    }
+
+    private mutating func operation(_ names: [ParseTree.Node]) {
+        guard !self.catalogue.operators.isEmpty, let name = names.last?.string("sval") else { return }
+        for function in self.catalogue.operators[name] ?? [] { self.call(function, behind: "uses operator \(name)") }
+    }
+
+    private mutating func cast(_ node: ParseTree.Node) {
+        guard !self.catalogue.types.isEmpty, let name = node.nodes("names").last?.string("sval") else { return }
+        for function in self.catalogue.types[name] ?? [] { self.call(function, behind: "casts to \(name)") }
+    }
+
+    /// `t.f` is `f(t)` if `t` has no column `f`, which only the server knows.
+    private mutating func fields(_ names: ArraySlice<ParseTree.Node>) {
+        guard !self.catalogue.rowFunctions.isEmpty else { return }
+        for name in names.compactMap({ $0.string("sval") }) where self.catalogue.rowFunctions.contains(name) {
+            let call = self.catalogue.call(name, schema: nil)
+            self.note(call.kind, call.reason, binds: call.binds)
+        }
+    }
+
     // MARK: Relations
 
     private mutating func relation(_ node: ParseTree.Node, _ scope: Scope?) {
@@ -118,10 +152,34 @@ struct References {
             self.note(.primary, "uses \(name), a temporary table", binds: true)
         } else if schema == nil || schema == "pg_catalog", let reason = SystemRelations.reason(name) {
             self.note(.primary, reason)
-        } else if self.catalogue.unloggedRelations.contains(name) {
-            self.note(.primary, "uses \(name), which is not logged and so empty on replicas")
+        } else if schema != "pg_catalog" && schema != "information_schema" {
+            self.own(name)
         }
     }
+
+    /// A relation of the database's own, of whatever schema: only the server knows the search path.
+    private mutating func own(_ name: String) {
+        if self.catalogue.unloggedRelations.contains(name) {
+            self.note(.primary, "uses \(name), \(Self.unlogged)")
+        }
+        guard self.catalogue.definitions[name] != nil else { return }
+        let word = "reads \(name)"
+        var seen: Set = [name]
+        var pending = [name]
+        while let definition = pending.popLast().flatMap({ self.catalogue.definitions[$0] }) {
+            for function in definition.functions { self.call(function, behind: word) }
+            for relation in definition.relations where seen.insert(relation).inserted {
+                if let reason = SystemRelations.reason(relation) {
+                    self.note(.primary, "\(word), which \(reason)")
+                } else if self.catalogue.unloggedRelations.contains(relation) {
+                    self.note(.primary, "\(word), which uses \(relation), \(Self.unlogged)")
+                }
+                if self.catalogue.definitions[relation] != nil { pending.append(relation) }
+            }
+        }
+    }
+
+    private static let unlogged = "which is not logged and so empty on replicas"
 
     private static func strength(_ node: ParseTree.Node) -> String {
         switch node.enumeration("strength") {

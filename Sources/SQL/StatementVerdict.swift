@@ -156,9 +156,10 @@ struct StatementVerdict {
 
     /// Whether functions or unlogged tables may be others behind it. It costs a few queries if that was not so.
     private static func changesCatalogue(_ name: String, _ statement: ParseTree.Node) -> Bool {
-        if ["DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt"].contains(name) {
-            return true
-        }
+        let names = [
+            "DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt", "ViewStmt", "RuleStmt",
+        ]
+        if names.contains(name) { return true }
         if name == "CreateStmt" { return statement.node("relation")?.string("relpersistence") != "t" }
         if name == "CreateTableAsStmt" {
             return statement.node("into")?.node("rel")?.string("relpersistence") != "t"
