@@ -192,7 +192,7 @@ final class Router {
     }
 
     func needSamples() { self.cluster.needSamples(now: self.worker.now) }
-    var generation: UInt64 { self.cluster.generation.load(ordering: .acquiring) }
+    var generation: UInt64 { self.cluster.generation }
 
     /// Connections to a node fail.
     func suspect(_ load: NodeLoad, until: MonotonicTime) {
