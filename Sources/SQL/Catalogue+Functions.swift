@@ -5,6 +5,7 @@ extension Catalogue {
         var reason: String
         /// Whether what follows in the transaction needs the same server.
         var binds = false
+        var takesAdvisoryLock = false
 
         init(kind: StatementClass.Kind, reason: String = "only reads") {
             self.kind = kind
@@ -15,6 +16,7 @@ extension Catalogue {
             self.kind = builtin.kind
             self.reason = "calls \(name), which \(builtin.reason)"
             self.binds = builtin.binds
+            self.takesAdvisoryLock = name.hasPrefix("pg_advisory_") || name.hasPrefix("pg_try_advisory_")
         }
 
         init(_ name: String, _ volatility: Volatility?) {

@@ -18,6 +18,10 @@ struct References {
     private(set) var reason = "only reads"
     /// Something binds what follows in the transaction to the server.
     private(set) var binds = false
+    /// It shows what is in tables, or calls what may do so.
+    private(set) var readsData = false
+    /// It calls pg_advisory_lock or its like.
+    private(set) var takesAdvisoryLock = false
     /// It is SELECT INTO.
     private(set) var createsTable = false
     /// Nodes not looked at yet; so that a deep tree needs no stack here.
@@ -46,6 +50,11 @@ struct References {
         guard kind > self.kind else { return }
         self.kind = kind
         self.reason = reason
+    }
+
+    private mutating func note(_ call: Catalogue.Call, _ reason: String) {
+        self.note(call.kind, reason, binds: call.binds)
+        if call.takesAdvisoryLock { self.takesAdvisoryLock = true }
     }
 
     private mutating func visit(_ node: ParseTree.Node, _ scope: Scope?) {
@@ -105,16 +114,18 @@ struct References {
         let names = node.nodes("funcname").compactMap { $0.string("sval") }
         guard let name = names.last else { return }
         let schema = names.count > 1 ? names[names.count - 2] : nil
+        if schema ?? "pg_catalog" != "pg_catalog" || BuiltinFunctions.find(name) == nil { self.readsData = true }
         let call = self.catalogue.call(name, schema: schema)
-        self.note(call.kind, call.reason, binds: call.binds)
+        self.note(call, call.reason)
     }
 
     /// Notes a function that stands behind a word of the statement.
     ///
     /// - Parameter word: "reads next_number", "uses operator ##".
     private mutating func call(_ function: Catalogue.Function, behind word: String) {
+        self.readsData = true
         let call = self.catalogue.call(function)
-        self.note(call.kind, "\(word), which \(call.reason)", binds: call.binds)
+        self.note(call, "\(word), which \(call.reason)")
     }
 
     private mutating func operation(_ names: [ParseTree.Node]) {
@@ -132,7 +143,7 @@ struct References {
         guard !self.catalogue.rowFunctions.isEmpty else { return }
         for name in names.compactMap({ $0.string("sval") }) where self.catalogue.rowFunctions.contains(name) {
             let call = self.catalogue.call(name, schema: nil)
-            self.note(call.kind, call.reason, binds: call.binds)
+            self.note(call, call.reason)
         }
     }
 
@@ -148,6 +159,7 @@ struct References {
                 current = visible.outer
             }
         }
+        self.readsData = true
         if let schema, schema == "pg_temp" || schema.hasPrefix("pg_temp_") {
             self.note(.primary, "uses \(name), a temporary table", binds: true)
         } else if schema == nil || schema == "pg_catalog", let reason = SystemRelations.reason(name) {

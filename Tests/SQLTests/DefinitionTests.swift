@@ -92,4 +92,29 @@ import Testing
         self.expect("SELECT * FROM plain", .read, "only reads", catalogue)
         self.expect("SELECT sum(1)", .write, "calls sum, which is VOLATILE", catalogue)
     }
+
+    @Test(arguments: [
+        ("SELECT 1", false), ("SELECT version(), pg_catalog.now()", false), ("SHOW work_mem", false),
+        ("WITH t AS (SELECT 1) SELECT * FROM t", false), ("SELECT a FROM t", true), ("TABLE t", true),
+        ("COPY t TO STDOUT", true), ("SELECT sum(1)", false), ("SELECT app.sum(1)", true), ("SELECT unknown()", true),
+        ("SELECT a FROM t FOR SHARE", true), ("SELECT 1 #+# 2", true), ("FETCH c", true),
+        ("SELECT 1; SELECT a FROM t", true), ("SELECT pg_advisory_lock(a) FROM t", true),
+    ])
+    func whatShowsData(text: String, expected: Bool) {
+        var subject = Subject(Self.catalogue)
+        #expect(subject(text).statementClass.readsData == expected)
+    }
+
+    @Test(arguments: [
+        ("SELECT pg_advisory_lock(1)", true), ("SELECT 1; SELECT pg_try_advisory_xact_lock(1, 2)", true),
+        ("SELECT pg_advisory_unlock_all()", true), ("SELECT * FROM locking", true), ("SELECT 1", false),
+        ("LOCK t", false), ("EXPLAIN ANALYZE SELECT pg_advisory_lock(1)", true), ("SELECT pg_try_lock()", false),
+    ])
+    func whatTakesAdvisoryLocks(text: String, expected: Bool) {
+        var catalogue = Self.catalogue
+        let lock = Catalogue.Function(name: "pg_advisory_lock", schema: "pg_catalog", volatility: .volatile)
+        catalogue.definitions["locking"] = Catalogue.Definition(functions: [lock])
+        var subject = Subject(catalogue)
+        #expect(subject(text).statementClass.takesAdvisoryLock == expected)
+    }
 }
