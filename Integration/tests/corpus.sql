@@ -8,7 +8,7 @@
 # A flag behind the class: +binds (what follows in the transaction needs the same server), +catalogue (functions or
 # unlogged tables may be others behind it). `setup | statement` is run on the primary first, in this order;
 # `function NAME VOLATILITY` and `unlogged NAME` are what the classifier knows of it, and what stands behind a name:
-# `view NAME SCHEMA.FUNCTION VOLATILITY`, also with `operator` and `type`, `reads VIEW RELATION`, `row FUNCTION`.
+# `view NAME SCHEMA.FUNCTION VOLATILITY`, also with `operator` and `type`, `reads VIEW RELATION`, `row FUNCTION`, `sequence NAME`.
 #
 # Read by Tests/SQLTests/CorpusTests.swift (classes) and Integration/tests/test_classification.py (reality).
 
@@ -59,6 +59,7 @@ function longest immutable
 unlogged scratch
 function touched volatile
 row touched
+sequence counter
 view counting pg_catalog.nextval volatile
 reads scratched scratch
 operator +++! public.counted volatile
@@ -151,7 +152,7 @@ read | SELECT * FROM sale_low
 read | SELECT * FROM items()
 read | SELECT i.name FROM items() AS i WHERE i.id = 1
 read | SELECT tableoid::regclass, ctid, xmin, cmax FROM item
-read | SELECT last_value FROM counter
+primary (reads counter, a sequence) | SELECT last_value FROM counter
 read | TABLE item
 read | TABLE ONLY public.item
 read | VALUES (1, 'a'), (2, 'b'), (3, 'c') ORDER BY 1 LIMIT 2

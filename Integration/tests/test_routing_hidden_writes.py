@@ -45,6 +45,7 @@ SCHEMA = """
     CREATE UNLOGGED TABLE cache (n int);
     CREATE VIEW cached AS SELECT count(n), inet_server_port() FROM cache;
     CREATE VIEW backends AS SELECT count(*), inet_server_port() FROM pg_stat_activity;
+    CREATE SEQUENCE numbers;
     CREATE MATERIALIZED VIEW kept AS SELECT 1 AS n;
 """
 
@@ -115,6 +116,7 @@ def test_views_that_only_read(routed: Callable[..., Routed]) -> None:
         assert route.is_replica(connection, "SELECT kept.n, inet_server_port() FROM kept")
         assert route.is_replica(connection, "WITH hidden AS (SELECT 1) SELECT inet_server_port() FROM hidden")
         assert not route.is_replica(connection, "SELECT * FROM cached")
+        assert not route.is_replica(connection, "SELECT last_value, inet_server_port() FROM numbers")
         assert not route.is_replica(connection, "SELECT * FROM backends")
     assert int(route.routes()[RERUNS]) == 0
 

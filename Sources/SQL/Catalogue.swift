@@ -44,6 +44,8 @@ public struct Catalogue: Sendable, Equatable {
     public var functions: [String: Volatility]
     /// Names (of any schema) of tables, sequences and materialized views that are UNLOGGED.
     public var unloggedRelations: Set<String>
+    /// Names (of any schema) of sequences.
+    public var sequences: Set<String> = []
     /// Views, and tables with row security, by name (of any schema), if it matters what stands behind them.
     public var definitions: [String: Definition] = [:]
     /// What operators call, if none of pg_catalog has that name.

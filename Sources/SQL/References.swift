@@ -174,6 +174,8 @@ struct References {
         if self.catalogue.unloggedRelations.contains(name) {
             self.note(.primary, "uses \(name), \(Self.unlogged)")
         }
+        // The standby has what was logged of it: up to 32 values ahead of what was given out.
+        if self.catalogue.sequences.contains(name) { self.note(.primary, "reads \(name), \(Self.sequence)") }
         guard self.catalogue.definitions[name] != nil else { return }
         let word = "reads \(name)"
         var seen: Set = [name]
@@ -186,11 +188,15 @@ struct References {
                 } else if self.catalogue.unloggedRelations.contains(relation) {
                     self.note(.primary, "\(word), which uses \(relation), \(Self.unlogged)")
                 }
+                if self.catalogue.sequences.contains(relation) {
+                    self.note(.primary, "\(word), which reads \(relation), \(Self.sequence)")
+                }
                 if self.catalogue.definitions[relation] != nil { pending.append(relation) }
             }
         }
     }
 
+    private static let sequence = "a sequence, which is ahead of the truth on a replica"
     private static let unlogged = "which is not logged and so empty on replicas"
 
     private static func strength(_ node: ParseTree.Node) -> String {

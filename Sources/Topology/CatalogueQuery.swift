@@ -10,6 +10,7 @@ enum CatalogueQuery {
     private enum Kind: String {
         case function = "f"
         case unlogged = "u"
+        case sequence = "s"
         /// Some sessions do not begin with READ COMMITTED.
         case otherIsolation = "i"
         /// A function or relation behind a view, or behind a table with policies.
@@ -79,6 +80,8 @@ enum CatalogueQuery {
         SELECT 'u', c.relname, NULL, NULL, NULL FROM pg_catalog.pg_class c
         WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p', 'S', 'm')
         UNION ALL
+        SELECT 's', c.relname, NULL, NULL, NULL FROM pg_catalog.pg_class c WHERE c.relkind = 'S'
+        UNION ALL
         SELECT 'i', 'default_transaction_isolation', NULL, NULL, NULL
         WHERE pg_catalog.current_setting('default_transaction_isolation') <> 'read committed' OR EXISTS (
             SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS t (setting)
@@ -91,7 +94,7 @@ enum CatalogueQuery {
         (SELECT DISTINCT 'r', c.relname, p.name, NULL, NULL::pg_catalog.int4
             FROM part p JOIN pg_catalog.pg_class c ON c.oid = p.value
             WHERE p.field = 'relid' AND p.kind = 'c' AND p.oid <> c.oid
-                AND (c.relkind = 'v' OR c.relrowsecurity OR c.relpersistence = 'u'))
+                AND (c.relkind IN ('v', 'S') OR c.relrowsecurity OR c.relpersistence = 'u'))
         UNION ALL
         (SELECT DISTINCT 'o', c.name, o.oprname, c.schema, c.rank FROM pg_catalog.pg_operator o
             JOIN own n ON n.oid = o.oprnamespace JOIN called c ON c.oid = o.oprcode
@@ -128,6 +131,7 @@ enum CatalogueQuery {
             switch (kind, row[2]) {
             case (.function, _): catalogue.functions[name] = volatility
             case (.unlogged, _): catalogue.unloggedRelations.insert(name)
+            case (.sequence, _): catalogue.sequences.insert(name)
             case (.otherIsolation, _): catalogue.hasOtherDefaultIsolation = true
             case (.rowFunction, _): catalogue.rowFunctions.insert(name)
             case (.calledByRelation, let relation?):

@@ -38,6 +38,7 @@ import Testing
                 self.catalogue.definitions[String(words[1]), default: .init()].relations.append(String(words[2]))
             case "operator": self.catalogue.operators[String(words[1])] = [try Self.function(words)]
             case "type": self.catalogue.types[String(words[1])] = [try Self.function(words)]
+            case "sequence": self.catalogue.sequences.insert(String(words[1]))
             case "row": self.catalogue.rowFunctions.insert(String(words[1]))
             default:
                 let (head, statement) = try Self.halves(line)

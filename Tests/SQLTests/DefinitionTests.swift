@@ -19,8 +19,10 @@ import Testing
             // Each uses the other, which only names of several schemas can do.
             "round": Catalogue.Definition(relations: ["about"]), "about": Catalogue.Definition(relations: ["round"]),
             "cached": Catalogue.Definition(relations: ["cache"]),
+            "counted": Catalogue.Definition(relations: ["ids"]),
             "backends": Catalogue.Definition(relations: ["pg_stat_activity"]),
         ]
+        catalogue.sequences = ["ids"]
         catalogue.operators = ["#+#": [self.put], "@@@": [self.sum]]
         catalogue.types = ["checked": [self.put]]
         catalogue.rowFunctions = ["put", "sum"]
@@ -48,6 +50,12 @@ import Testing
         self.expect(
             "SELECT * FROM cached", .primary,
             "reads cached, which uses cache, which is not logged and so empty on replicas")
+        self.expect(
+            "SELECT last_value FROM ids", .primary,
+            "reads ids, a sequence, which is ahead of the truth on a replica")
+        self.expect(
+            "SELECT * FROM counted", .primary,
+            "reads counted, which reads ids, a sequence, which is ahead of the truth on a replica")
         self.expect(
             "SELECT * FROM backends", .primary,
             "reads backends, which reads pg_stat_activity, which tells about its own node")

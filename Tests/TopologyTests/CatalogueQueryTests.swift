@@ -34,7 +34,8 @@ import Testing
         let catalogue = try self.catalogue([
             Self.row("c", "put", "v", "public", "3"), Self.row("c", "nextval", "v", "pg_catalog", "3"),
             Self.row("r", "w", "v"), Self.row("o", "joined", "##", "public", "2"),
-            Self.row("t", "check", "checked", "public", "3"), Self.row("m", "twice"), Self.row("c", "lost"),
+            Self.row("s", "ids"), Self.row("t", "check", "checked", "public", "3"), Self.row("m", "twice"),
+            Self.row("c", "lost"),
         ])
         let put = Catalogue.Function(name: "put", schema: "public", volatility: .volatile)
         let nextval = Catalogue.Function(name: "nextval", schema: "pg_catalog", volatility: .volatile)
@@ -44,6 +45,7 @@ import Testing
         #expect(
             catalogue.types == ["checked": [Catalogue.Function(name: "check", schema: "public", volatility: .volatile)]]
         )
+        #expect(catalogue.sequences == ["ids"])
         #expect(catalogue.rowFunctions == ["twice"])
     }
 

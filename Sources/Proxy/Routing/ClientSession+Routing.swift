@@ -102,6 +102,7 @@ extension ClientSession {
             // On the primary there is nothing to decide.
             route.open(summary)
             if isQuery { route.isInBatch = false }
+            if summary.readsData && !route.isKept { route.isNewestRead = true }
             route.note(summary)
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil

@@ -44,11 +44,7 @@ extension ClientSession {
         case .begin(let own)?, .set(let own)?: modes = own
         case .commit?, .rollback?, nil: break
         }
-        if let readOnly = modes?.readOnly {
-            route.isReadOnly = readOnly
-        } else if self.parameters?.isReadOnlyByDefault ?? false {
-            route.isReadOnly = true
-        }
+        if let readOnly = modes?.readOnly { route.isReadOnly = readOnly }
     }
 
     // MARK: On a replica

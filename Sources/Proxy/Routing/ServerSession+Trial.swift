@@ -127,9 +127,9 @@ extension ServerSession {
 
     /// A write was refused. If its client has not asked for that, the server may have become a replica.
     func refusedAsReadOnly() {
-        guard let route = self.client?.route, !route.isOnReplica, !route.isReadOnly, let load = self.pool.load else {
-            return
-        }
+        guard let client = self.client, let route = client.route, let load = self.pool.load, !route.isOnReplica,
+            !route.isReadOnly, !(client.parameters?.isReadOnlyByDefault ?? false)
+        else { return }
         route.router.cluster.suspect(load.node)
     }
 
