@@ -100,7 +100,7 @@ public final class Proxy: Sendable {
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
         self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
-        for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }
+        self.routers.apply(configuration)
         for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
     }
 

@@ -34,6 +34,9 @@ struct RequestSummary {
     /// A portal is left that the transaction may go on with, if the Sync does not end it.
     private(set) var keepsPortal = false
     private(set) var changesCatalogue = false
+    /// One of its statements shows what is in tables.
+    private(set) var readsData = false
+    private(set) var takesAdvisoryLock = false
     /// Statements that run.
     private(set) var statements = 0
     /// Where it ends in the bytes.
@@ -99,6 +102,8 @@ struct RequestSummary {
         }
         if statementClass.bindsTransaction { self.hasBindingStatement = true }
         if statementClass.changesCatalogue { self.changesCatalogue = true }
+        if statementClass.readsData { self.readsData = true }
+        if statementClass.takesAdvisoryLock { self.takesAdvisoryLock = true }
     }
 
     // MARK: Query
@@ -272,6 +277,9 @@ struct RequestSummary {
 
     /// A replica may run it, be it in a transaction or not.
     var isRead: Bool { self.kind == .read }
+
+    /// Even a READ ONLY transaction needs the primary for it: what may notify or lock others.
+    var mustLeaveReplica: Bool { self.kind == .write || self.takesAdvisoryLock }
 
     var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }
