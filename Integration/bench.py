@@ -1,213 +1,244 @@
-"""Measures two proxies by turns; called by the script beside it."""
+"""Measures poolers by turns; called by the script beside it."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import socket
+import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import measurements as measure
 from certificates import Authority
-from cluster import Cluster
-from common import AS_ROOT, CACHE, own, remove, service_directory
-from measure import IdleClients, pgbench, raise_file_limit, secure, table
-from proxy import Program, Proxy
-from rawpg import query
+from common import CACHE, own, remove, service_directory
+from contestants import Contestant, Running, Scene, Wishes, field_of
+from measure import pgbench, raise_file_limit, table
+from replicated import ReplicatedCluster
 
 PROTOCOLS = ("simple", "extended", "prepared")
-CLIENTS = (16, 400)
-POOL = 20
+CLIENTS = (1, 16, 100, 400, 2_000)
 IDLE_CLIENTS = 8_000
 IDLE_TLS_CLIENTS = 3_000
+# So many transactions in a second, which every contestant can keep on two cores.
+RATE = 3_000
 
 
-def start(program: Program, cluster: Cluster, threads: int, files: int, settings: dict[str, object]) -> Proxy:
-    return Proxy(program, cluster, threads=threads, settings={
-        "default_pool_size": POOL, "max_client_conn": min(20_000, files - 1_000), "query_wait_timeout": 120,
-        "log_connections": 0, "log_disconnections": 0} | settings).start()
+@dataclass
+class Case:
+    """One thing that is measured, with what it asks of a pooler and who takes part."""
+
+    name: str
+    measure: Callable[[Running], measure.Figures]
+    figures: dict[str, str]
+    """What it gives: a figure's name and what the tables call it, with its unit."""
+    wishes: Wishes
+    tags: set[str]
+    is_quick: bool = False
+    """Of issue 4's table, and of a quick run."""
+    has_turns: bool = True
+    """Memory needs no repetition."""
 
 
-def cpu_per_transaction(
-        proxy: Proxy, protocol: str, clients: int, seconds: int, sslmode: str = "disable") -> dict[str, float]:
-    """One run of pgbench -S; the proxy's CPU time in microseconds for each transaction."""
-    load = ("-n", "-S", "-M", protocol, "-c", str(clients), "-j", "2")
-    pgbench(proxy.host, proxy.port, "app", *load, "-t", "20", sslmode=sslmode)  # Server connections are there, statements prepared.
-    before = proxy.figures.cpu_seconds()
-    run = pgbench(proxy.host, proxy.port, "app", *load, "-T", str(seconds), sslmode=sslmode)
-    spent = proxy.figures.cpu_seconds() - before
-    if run.status != 0 or not run.transactions:
-        raise RuntimeError(f"pgbench failed:\n{run.output[-2000:]}")
-    return {"cpu_us": spent / run.transactions * 1e6, "tps": run.tps}
+@dataclass
+class Result:
+    """What one contestant has got in one case, by figure; `runs` are the turns."""
+
+    contestant: str
+    runs: list[measure.Figures] = field(default_factory=list)
+
+    def median(self, figure: str) -> float:
+        return statistics.median(run[figure] for run in self.runs)
+
+    def spread(self, figure: str) -> tuple[float, float]:
+        values = [run[figure] for run in self.runs]
+        return min(values), max(values)
 
 
-def cpu_per_handshake(proxy: Proxy, count: int = 1_500) -> dict[str, float]:
-    """Clients that agree upon TLS and go again; the proxy's CPU time in microseconds for each."""
-    def one() -> None:
-        with secure(socket.create_connection((proxy.host, proxy.port), 10)):
-            pass
+def cases(options: argparse.Namespace, scene: Scene, paper: dict[str, object]) -> list[Case]:
+    quick, seconds = options.quick, options.seconds
+    found: list[Case] = []
 
-    for _ in range(50):
-        one()
-    before = proxy.figures.cpu_seconds()
-    for _ in range(count):
-        one()
-    time.sleep(0.3)
-    return {"cpu_us": (proxy.figures.cpu_seconds() - before) / count * 1e6}
+    def add(name: str, figures: dict[str, str], call: Callable[[Running], measure.Figures], tags: str, *,
+            clients: int = 16, quick: bool = False, turns: bool = True, **wishes: object) -> None:
+        found.append(Case(name, call, figures, Wishes(clients=clients, **wishes), set(tags.split()), quick, turns))
 
-
-def memory_per_client(proxy: Proxy, count: int, tls: bool = False) -> dict[str, float]:
-    """Growth of resident memory in bytes for each client that is logged in, and for each that has run a query too."""
-    warm = IdleClients(proxy.host, proxy.port, 50, tls=tls)
-    warm.close()
-    time.sleep(0.5)
-    before = proxy.figures.rss()
-    crowd = IdleClients(proxy.host, proxy.port, count, tls=tls)
-    time.sleep(1)
-    logged_in = proxy.figures.rss()
-    for client in crowd.sockets:
-        client.sendall(query("SELECT 1"))
-        answer = b""
-        while not answer.endswith(b"Z\0\0\0\5I"):
-            data = client.recv(4096)
-            assert data, "a client was thrown out"
-            answer += data
-    time.sleep(1)
-    used = proxy.figures.rss()
-    crowd.close()
-    proxy.wait_pool(lambda pool: pool["cl_active"] == 0, "the crowd has left", timeout=30)
-    return {"logged_in_bytes": (logged_in - before) / count, "after_a_query_bytes": (used - before) / count,
-            "whole_process_bytes": float(used)}
-
-
-class Contestant:
-    """A program as it takes part: Martlet with a number of threads, or the yardstick."""
-
-    def __init__(self, program: Program, threads: int) -> None:
-        self.program, self.threads = program, threads
-        self.name = program.version().splitlines()[0]
-        if program.kind == "martlet":
-            self.name += f", {threads} thread{'s' if threads > 1 else ''}"
-
-    def start(self, cluster: Cluster, files: int, settings: dict[str, object]) -> Proxy:
-        return start(self.program, cluster, self.threads, files, settings)
-
-
-def contestants(which: list[str], threads: list[int], folder: Path) -> list[Contestant]:
-    """The yardstick comes last: ratios are to it."""
-    found: list[Contestant] = []
-    for number, name in enumerate(which):
-        program = Program.find(name)
-        if program.kind == "martlet" and AS_ROOT:
-            copy = folder / f"{number}-martlet"
-            shutil.copy(program.command[-1], copy)
-            program = Program("martlet", (str(copy),))
-        found += [Contestant(program, count) for count in (threads if program.kind == "martlet" else [1])]
-    own(folder)
-    return found
+    for clients in CLIENTS:
+        for protocol in PROTOCOLS:
+            tags = "main routed other"
+            if protocol == "simple":
+                tags += " direct"
+            if protocol == "simple" and clients == 400:
+                tags += " threads"
+            if quick:
+                tags = "main routed threads" if "threads" in tags else "main"
+            add(f"{protocol}, {clients} clients", {"us": "CPU/transaction, us", "tps": "transactions/s"},
+                lambda running, protocol=protocol, clients=clients: measure.cpu_per_transaction(
+                    running, protocol, clients, seconds),
+                tags, clients=clients, quick=clients in (16, 400, 2_000))
+    for clients in (16, 400):
+        add(f"latency at {RATE}/s, {clients} clients", {"p50": "p50, ms", "p99": "p99, ms", "p999": "p99.9, ms"},
+            lambda running, clients=clients: measure.latency(running, clients, RATE, 2 * seconds),
+            "main" if quick else "main threads routed other direct", clients=clients, quick=clients == 400)
+    add("fairness, 400 clients over 4 connections", {"ratio": "longest/median wait", "median": "median, ms"},
+        lambda running: measure.fairness(running, 400, seconds), "main threads", clients=400, pool=4)
+    count = 1_000 if quick else 4_000
+    figures = {"us": "CPU/login, us", "per_cpu_second": "logins/CPU second", "per_second": "logins/s"}
+    add("logins, trust", figures, lambda running: measure.logins(running, count), "main routed other", clients=8)
+    secrets = {"app": measure.scram_verifier("app-secret")}
+    add("logins, SCRAM", figures, lambda running: measure.logins(running, count, "app-secret"), "main", clients=8,
+        quick=True, settings={"auth_type": "scram-sha-256"}, secrets=secrets)
+    size = 500_000_000 if quick else 2_000_000_000
+    for kind in ("result", "copy out", "copy in"):
+        add(f"bytes, {kind}", {"s_per_gb": "CPU s/GB", "gb_per_second": "GB/s"},
+            lambda running, kind=kind: measure.stream(running, kind, size),
+            "main" if quick else "main routed other direct", clients=4, quick=kind == "result")
+    idle = min(IDLE_CLIENTS, scene.files - 2_000)
+    memory = {"logged_in": "bytes/client, logged in", "after_a_query": "bytes/client, after a query",
+              "process": "bytes, whole process", "cpu_ms": "CPU while idle, ms/s"}
+    add(f"idle, {idle} clients", memory,
+        lambda running: measure.idle_clients(running, idle, idle_seconds=2 if quick else 10),
+        "main" if quick else "main routed", clients=idle, quick=True, turns=False)
+    add("active, 400 clients", {"bytes": "bytes/client"},
+        lambda running: measure.active_clients(running, 400, min(seconds, 3)), "main routed other", clients=400,
+        turns=False)
+    both = paper | {"server_tls_sslmode": "require"}
+    for where, settings in (("to clients", paper), ("both sides", both)):
+        for clients in (16, 400):
+            add(f"TLS {where}, simple, {clients} clients", {"us": "CPU/transaction, us", "tps": "transactions/s"},
+                lambda running, clients=clients: measure.cpu_per_transaction(
+                    running, "simple", clients, seconds, "require"),
+                "main", clients=clients, settings=dict(settings))
+    add("TLS handshake, P-256", {"us": "CPU, us"}, lambda running: measure.handshakes(running, 1_500), "main",
+        settings=dict(paper))
+    tls = min(IDLE_TLS_CLIENTS, idle)
+    add(f"idle TLS, {tls} clients", memory, lambda running: measure.idle_clients(running, tls, tls=True), "main",
+        clients=tls, turns=False, settings=dict(paper))
+    return [case for case in found
+            if options.only in case.name and (case.is_quick or not quick or options.only)]
 
 
-def by_turns(field: list[Contestant], rounds: int, cluster: Cluster, files: int,
-             measure: Callable[[Proxy], dict[str, float]], **settings: object) -> list[list[dict[str, float]]]:
-    """A B C A B C ...: each turn with a fresh process, so that none lives off another's warmth."""
-    results: list[list[dict[str, float]]] = [[] for _ in field]
-    for _ in range(rounds):
-        for index, contestant in enumerate(field):
-            proxy = contestant.start(cluster, files, settings)
+def run_case(case: Case, field: list[Contestant], scene: Scene, rounds: int) -> list[Result]:
+    """A B C A B C …: each turn with a fresh process, so that none lives off another's warmth."""
+    taking_part = []
+    for contestant in field:
+        if not contestant.tags & case.tags:
+            continue
+        why = contestant.unfit(case.wishes)
+        if why:
+            print(f"    {contestant.name}: not measured, {why}")
+        else:
+            taking_part.append((contestant, Result(contestant.name)))
+    for _ in range(rounds if case.has_turns else 1):
+        for contestant, result in taking_part:
             try:
-                results[index].append(measure(proxy))
-            finally:
-                proxy.stop()
-    return results
+                running = contestant.start(scene, case.wishes)
+                try:
+                    result.runs.append(case.measure(running))
+                finally:
+                    running.stop()
+            except (measure.Failed, AssertionError, OSError) as error:
+                # One that fails under this load does not take the others' figures along.
+                print(f"    {contestant.name}: failed: {str(error).strip()[-300:]}", flush=True)
+    return [result for _, result in taking_part if result.runs]
 
 
-def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+def show(case: Case, results: list[Result], yardstick: str) -> None:
+    """A case's figures, each with the turns' lowest and highest, and its ratio to the yardstick's."""
+    base = next((result for result in results if result.contestant == yardstick), None)
+    rows: list[list[object]] = [["    ", *case.figures.values()]]
+    for result in results:
+        cells: list[object] = []
+        for figure in case.figures:
+            value, (low, high) = result.median(figure), result.spread(figure)
+            text = number(value)
+            if len(result.runs) > 1:
+                text += f" ({number(low)}-{number(high)})"
+            if base and base.median(figure):
+                text += f"  {value / base.median(figure):.2f}"
+            cells.append(text)
+        rows.append([f"    {result.contestant}", *cells])
+    print(table(rows), flush=True)
+
+
+def number(value: float) -> str:
+    """Three digits are as many as a measurement is good for."""
+    if value == 0 or 1 <= abs(value) < 10:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if abs(value) < 100 and abs(value) >= 10 else f"{value:.3g}" if abs(value) < 1 else f"{value:.0f}"
+
+
+def summary(done: list[tuple[Case, list[Result]]], names: list[str], yardstick: str) -> str:
+    """One line for each figure, one column for each contestant: its median's ratio to the yardstick's."""
+    columns = [name for name in names if any(result.contestant == name for _, results in done for result in results)]
+    rows: list[list[object]] = [["ratios to " + yardstick, *(chr(ord("A") + index) for index in range(len(columns)))]]
+    for case, results in done:
+        by_name = {result.contestant: result for result in results}
+        if yardstick not in by_name:
+            continue
+        for figure, title in case.figures.items():
+            base = by_name[yardstick].median(figure)
+            rows.append([f"{case.name}: {title}", *(
+                f"{by_name[name].median(figure) / base:.2f}" if name in by_name and base else "" for name in columns)])
+    legend = "; ".join(f"{chr(ord('A') + index)} = {name}" for index, name in enumerate(columns))
+    return f"{table(rows)}\n{legend}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=int)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="")
-    parser.add_argument("--proxy", nargs=2, default=["martlet", "pgbouncer"])
+    parser.add_argument("--martlet", nargs="+", default=["martlet"])
     parser.add_argument("--json", type=Path, default=CACHE / "bench.json")
     options = parser.parse_args()
+    options.rounds = options.rounds or (2 if options.quick else 3)
+    options.seconds = options.seconds or (2 if options.quick else 6)
+    begun = time.monotonic()
     files = raise_file_limit()
-    idle_clients = min(IDLE_CLIENTS, files - 2_000)
-
     folder = service_directory("me-")
-    field = contestants(options.proxy, options.threads, folder)
-    print("; ".join(f"{letter} = {each.name}" for letter, each in zip("ABCDEFGH", field)))
-    print(f"pool of {POOL}, {options.rounds} rounds of {options.seconds} s by turns; ratios are to the last\n", flush=True)
-
-    lines: list[dict] = []
-
-    def note(case: str, unit: str, key: str, results: list[list[dict[str, float]]]) -> None:
-        middle = [medians(runs) for runs in results]
-        values = [each[key] for each in middle]
-        spread = [(min(run[key] for run in runs), max(run[key] for run in runs)) for runs in results]
-        lines.append({"case": case, "unit": unit, "values": values, "ratios": [value / values[-1] for value in values],
-                      "tps": [each.get("tps") for each in middle], "spread": spread, "runs": results})
-        print(f"  {case}: " + ", ".join(f"{value:.2f} ({value / values[-1]:.2f})" for value in values) + f" {unit}",
-              flush=True)
-
     paper = Authority(folder).issue("localhost", name="localhost")
     own(folder)
     to_clients = {"client_tls_sslmode": "allow", "client_tls_key_file": paper.key, "client_tls_cert_file": paper.crt}
-    cluster = Cluster(max_connections=100, settings={
-        "ssl": "on", "ssl_cert_file": f"'{paper.crt}'", "ssl_key_file": f"'{paper.key}'"}).start()
+    cluster = ReplicatedCluster(2, max_connections=600, settings={
+        "ssl": "on", "ssl_cert_file": f"'{paper.crt}'", "ssl_key_file": f"'{paper.key}'", "max_wal_senders": "10"})
     try:
-        pgbench(cluster.host, cluster.port, "app", "-i", "-q", "-s", "10")
-        for clients in CLIENTS:
-            for protocol in PROTOCOLS:
-                case = f"{protocol}, {clients} clients"
-                if options.only not in case:
-                    continue
-                note(case, "us CPU/transaction", "cpu_us", by_turns(
-                    field, options.rounds, cluster, files,
-                    lambda proxy: cpu_per_transaction(proxy, protocol, clients, options.seconds)))
-        if options.only in f"idle, {idle_clients} clients":
-            results = by_turns(field, 2, cluster, files, lambda proxy: memory_per_client(proxy, idle_clients))
-            note(f"{idle_clients} idle clients, logged in", "bytes/client", "logged_in_bytes", results)
-            note(f"{idle_clients} idle clients, after a query", "bytes/client", "after_a_query_bytes", results)
-            note(f"{idle_clients} idle clients, whole process", "bytes", "whole_process_bytes", results)
-        for where, settings in (("to clients", to_clients), ("both sides", to_clients | {"server_tls_sslmode": "require"})):
-            for clients in CLIENTS:
-                case = f"TLS {where}, simple, {clients} clients"
-                if options.only in case:
-                    note(case, "us CPU/transaction", "cpu_us", by_turns(
-                        field, options.rounds, cluster, files,
-                        lambda proxy: cpu_per_transaction(proxy, "simple", clients, options.seconds, "require"),
-                        **settings))
-        if options.only in "TLS handshake, P-256":
-            note("TLS handshake, P-256", "us CPU", "cpu_us", by_turns(
-                field, options.rounds, cluster, files, cpu_per_handshake, **to_clients))
-        if options.only in f"idle TLS, {IDLE_TLS_CLIENTS} clients":
-            results = by_turns(field, 1, cluster, files, lambda proxy: memory_per_client(proxy, IDLE_TLS_CLIENTS, True),
-                               **to_clients)
-            note(f"{IDLE_TLS_CLIENTS} idle TLS clients, logged in", "bytes/client", "logged_in_bytes", results)
-            note(f"{IDLE_TLS_CLIENTS} idle TLS clients, after a query", "bytes/client", "after_a_query_bytes", results)
+        cluster.start()
+        primary = cluster.primary
+        pgbench(primary.host, primary.port, "app", "-i", "-q", "-s", "10")
+        with primary.connect("app", user="app") as connection:
+            connection.execute(measure.SINK)
+        cluster.wait_caught_up()
+        scene = Scene(cluster, files, folder)
+        field = field_of(scene, options.martlet, options.threads, print)
+        yardstick = next(each.name for each in field if "yardstick" in each.tags)
+        chosen = cases(options, scene, to_clients)
+        print(f"{len(chosen)} cases, {options.rounds} rounds by turns, {options.seconds} s each; load of the machine "
+              f"{os.getloadavg()[0]:.1f}\nmedian (lowest-highest)  ratio to {yardstick}\n", flush=True)
+        done: list[tuple[Case, list[Result]]] = []
+        for index, case in enumerate(chosen):
+            print(f"[{index + 1}/{len(chosen)}, {time.monotonic() - begun:.0f} s] {case.name}", flush=True)
+            results = run_case(case, field, scene, options.rounds)
+            if results:
+                show(case, results, yardstick)
+            done.append((case, results))
     finally:
         cluster.remove()
         remove(folder)
-
-    letters = "ABCDEFGH"[:len(field)]
-    last = letters[-1]
-    rows: list[list[object]] = [
-        ["", *letters, *(f"{letter}/{last}" for letter in letters[:-1]), *(f"{letter} tps" for letter in letters)]]
-    for line in lines:
-        rows.append([f"{line['case']} ({line['unit']})", *line["values"], *line["ratios"][:-1],
-                     *(f"{tps:.0f}" if tps else "" for tps in line["tps"])])
-    print("\n" + table(rows))
+    print("\n" + summary(done, [each.name for each in field], yardstick))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"contestants": [each.name for each in field], "lines": lines}, indent=2) + "\n")
-    print(f"\nwritten to {options.json}")
+    options.json.write_text(json.dumps({
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()},
+        "rounds": options.rounds, "seconds": options.seconds, "yardstick": yardstick,
+        "cases": [{"case": case.name, "figures": case.figures, "results": [asdict(result) for result in results]}
+                  for case, results in done]}, indent=2) + "\n")
+    print(f"\nwritten to {options.json}, {time.monotonic() - begun:.0f} s")
     return 0
 
 

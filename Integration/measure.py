@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from common import environment
 from rawpg import SSL_REQUEST, request, startup
@@ -41,10 +42,12 @@ class Run:
         return float(found[1]) if found else 0.0
 
 
-def pgbench(host: str, port: int, dbname: str, *arguments: str, timeout: float = 300, sslmode: str = "prefer") -> Run:
+def pgbench(host: str, port: int, dbname: str, *arguments: str, timeout: float = 300, sslmode: str = "prefer",
+            password: str = "", cwd: Path | None = None) -> Run:
+    secret = {"PGPASSWORD": password} if password else {}
     result = subprocess.run(
         ["pgbench", "-h", host, "-p", str(port), "-U", "app", *arguments, dbname],
-        capture_output=True, text=True, timeout=timeout, env=environment(PGSSLMODE=sslmode))
+        capture_output=True, text=True, timeout=timeout, env=environment(PGSSLMODE=sslmode, **secret), cwd=cwd)
     return Run(result.stdout + result.stderr, result.returncode)
 
 

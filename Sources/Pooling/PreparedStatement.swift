@@ -9,13 +9,13 @@ public final class PreparedStatement: Sendable {
     /// The Parse message behind the statement's name: the text, its NUL, and the parameter types with their count.
     public let tail: [UInt8]
     /// The name on a server.
-    public let serverName: String
+    public let serverName: [UInt8]
 
     init(id: UInt64, tail: [UInt8]) {
         self.id = id
         self.tail = tail
         self.textLength = tail.firstIndex(of: 0) ?? tail.count
-        self.serverName = "martlet_\(id)"
+        self.serverName = Array("martlet_\(id)".utf8)
     }
 
     /// The statement's text as it came.

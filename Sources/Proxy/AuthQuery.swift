@@ -68,9 +68,9 @@ struct AuthQueryReply {
         let user = Array(question.user.utf8)
         return MessageWriter.bytes { writer in
             // No parameter types: the server finds out.
-            writer.parse(statement: "", tail: Array(question.query.utf8.prefix { $0 != 0 }) + [0, 0, 0])
+            writer.parse(statement: [], tail: Array(question.query.utf8.prefix { $0 != 0 }) + [0, 0, 0])
             // One parameter, in text; all results in text.
-            writer.bindPrefix(portal: [], statement: "", bodyLength: 2 + 2 + 4 + user.count + 2)
+            writer.bindPrefix(portal: [], statement: [], bodyLength: 2 + 2 + 4 + user.count + 2)
             writer.int16(0)
             writer.int16(1)
             writer.int32(Int32(clamping: user.count))

@@ -56,7 +56,11 @@ final class ClientGroup {
             self.nodePools = Array(repeating: nil, count: router.balancer.loads.count)
             self.nodesVersion = router.version
         }
-        guard let index = router.balancer.loads.firstIndex(where: { $0 === load }) else { return self.pool }
+        let index = load.position
+        // Of a list that there was before.
+        guard router.balancer.loads.indices.contains(index), router.balancer.loads[index] === load else {
+            return self.pool
+        }
         if let known = self.nodePools[index] { return known }
         let worker = self.pool.worker
         let pool = worker.pool(database: self.pool.database, user: self.pool.shared.key.user, load: load)

@@ -39,7 +39,7 @@ extension ClientSession {
         self.pass(bytes, run..<range.lowerBound)
         self.prepare(statement, server)
         server.requests.append(.describe)
-        server.send(MessageWriter.bytes { $0.describe(statement: statement.serverName) })
+        self.worker.send(to: server) { $0.describe(statement: statement.serverName) }
         return .replaced(upTo: range.upperBound)
     }
 
@@ -172,7 +172,7 @@ extension ClientSession {
         server.effects.append(
             .error(MessageWriter.bytes { $0.errorResponse(severity: "ERROR", sqlState: sqlState, message: text) }))
         server.requests.append(.describe, .substitute, hasEffect: true)
-        server.send(MessageWriter.bytes { $0.describe(statement: "martlet_none") })
+        server.send(MessageWriter.bytes { $0.describe(statement: Array("martlet_none".utf8)) })
     }
 
     // MARK: Bind
@@ -200,12 +200,10 @@ extension ClientSession {
         self.pass(bytes, run..<range.lowerBound)
         self.prepare(statement, server)
         server.requests.append(.bind)
-        server.send(
-            MessageWriter.bytes {
-                $0.bindPrefix(
-                    portal: message.copy(prefix.portal), statement: statement.serverName,
-                    bodyLength: length - prefix.end)
-            })
+        let portal = message.copy(prefix.portal)
+        self.worker.send(to: server) {
+            $0.bindPrefix(portal: portal, statement: statement.serverName, bodyLength: length - prefix.end)
+        }
         return .replaced(upTo: range.lowerBound + prefix.end)
     }
 
@@ -239,11 +237,11 @@ extension ClientSession {
     private func restoreUnnamed(_ server: ServerSession) {
         if self.unnamedParse.isEmpty {
             server.requests.append(.close, .swallow)
-            server.send(MessageWriter.bytes { $0.close(statement: "") })
+            server.send(MessageWriter.bytes { $0.close(statement: []) })
             server.unnamedStatement = 0
         } else {
             server.requests.append(.parse, .swallow)
-            server.send(MessageWriter.bytes { $0.parse(statement: "", tail: self.unnamedParse) })
+            server.send(MessageWriter.bytes { $0.parse(statement: [], tail: self.unnamedParse) })
             server.has(unnamed: self.unnamedStatement, isRestored: true)
             self.group.statistics.counters.serverParseCount &+= 1
         }

@@ -6,6 +6,7 @@ import Reactor
 import Routing
 import Settings
 import Synchronization
+import Wire
 
 /// One reactor: an event loop and everything that lives on it. All of it is touched by the loop's thread only; other
 /// threads and reactors leave messages in `mailbox`.
@@ -44,10 +45,20 @@ final class Worker {
     private(set) lazy var passwordTrials = PasswordTrials(worker: self)
     /// Connections beside the pools, by their ids.
     var ownConnections: [UInt64: OwnConnection] = [:]
+    /// For messages that go out at once: keeps its memory from one to the next.
+    private var writer = MessageWriter()
     private var addressIndex = 0
     private var unnamedStatements: UInt64
 
     var now: MonotonicTime { self.loop.now }
+
+    /// Sends messages that are written now, without an allocation.
+    func send(to connection: Connection, _ write: (inout MessageWriter) -> Void) {
+        self.writer.removeAll()
+        write(&self.writer)
+        connection.send(self.writer.bytes)
+    }
+
     var mailbox: Mailbox<Worker> { self.reactors[self.index].mailbox }
 
     /// Called on the reactor's own thread.

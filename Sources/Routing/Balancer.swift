@@ -4,6 +4,8 @@ import Synchronization
 /// What one reactor knows of a node beside what the control plane publishes.
 public final class NodeLoad {
     public let node: Node
+    /// Its place among the balancer's nodes.
+    public internal(set) var position: Int
     public internal(set) var weight: Int
     /// Clients that are linked to it or wait for a connection to it.
     public var inFlight = 0
@@ -14,8 +16,9 @@ public final class NodeLoad {
     /// For `round_robin`: what it is owed.
     var credit: Double = 0
 
-    init(node: Node, weight: Int) {
+    init(node: Node, position: Int, weight: Int) {
         self.node = node
+        self.position = position
         self.weight = weight
     }
 
@@ -48,33 +51,50 @@ public struct Balancer {
     ///
     /// - Parameter weights: one for each host of the configuration, or none, which is 1 each.
     public mutating func setNodes(_ nodes: [Node], weights: [Int]) {
-        self.loads = nodes.map { node in
+        self.loads = nodes.enumerated().map { position, node in
             let weight = weights.indices.contains(node.index) ? weights[node.index] : 1
             if let known = self.loads.first(where: { $0.node === node }) {
+                known.position = position
                 known.weight = weight
                 return known
             }
-            return NodeLoad(node: node, weight: weight)
+            return NodeLoad(node: node, position: position, weight: weight)
         }
     }
 
     /// Chooses one of the nodes that fit; nil when none does. A node of weight 0 is taken only if no other fits, and so
     /// is one whose last connection has failed.
-    public mutating func choose(now: Int64, where fits: (Node) -> Bool) -> NodeLoad? {
-        var candidates = Candidates()
-        for (index, load) in self.loads.enumerated() where fits(load.node) {
-            candidates.add(index, share: load.suspectUntil > now ? 0 : Self.share(load, now: now))
-        }
+    @inline(__always)
+    public mutating func choose(now: Int64, where fits: (borrowing Node) -> Bool) -> NodeLoad? {
+        self.choose(among: self.candidates(now: now, where: fits), now: now)
+    }
+
+    private mutating func choose(among candidates: Candidates, now: Int64) -> NodeLoad? {
         guard let only = candidates.first else { return nil }
         guard candidates.count > 1 else { return self.loads[only] }
         switch self.method {
-        case .leastConnections: return self.leastConnections(candidates, now)
+        case .leastConnections:
+            // Among equals everybody's turn comes.
+            self.turn = (self.turn + 1) % self.loads.count
+            return self.leastConnections(candidates, now)
         case .roundRobin: return self.roundRobin(candidates, now)
         case .random: return self.weighted(candidates, now)
         case .latency:
             let (one, other) = (self.weighted(candidates, now), self.weighted(candidates, now))
             return one.latency <= other.latency ? one : other
         }
+    }
+
+    @inline(__always)
+    private func candidates(now: Int64, where fits: (borrowing Node) -> Bool) -> Candidates {
+        var candidates = Candidates()
+        // Looked at in place: to take an object out of an array is to count a reference to it.
+        let loads = self.loads.span
+        for index in loads.indices where fits(loads[index].node) {
+            let isSuspect = loads[index].suspectUntil > now
+            candidates.add(index, share: isSuspect ? 0 : Self.share(loads[index], now: now))
+        }
+        return candidates
     }
 
     /// The nodes that fit, one bit each; of more than 64 the first 64.
@@ -93,7 +113,7 @@ public struct Balancer {
     }
 
     /// The weight, less while a node that has come back warms up.
-    private static func share(_ load: NodeLoad, now: Int64) -> Double {
+    private static func share(_ load: borrowing NodeLoad, now: Int64) -> Double {
         let since = load.node.upSince.load(ordering: .relaxed)
         let weight = Double(load.weight)
         guard since > 0 else { return weight }
@@ -101,27 +121,25 @@ public struct Balancer {
     }
 
     /// A share for arithmetic: when only nodes without any are left, they are equal.
-    private static func positiveShare(_ load: NodeLoad, now: Int64) -> Double {
+    private static func positiveShare(_ load: borrowing NodeLoad, now: Int64) -> Double {
         let share = Self.share(load, now: now)
         return share > 0 ? share : 1
     }
 
-    private mutating func leastConnections(_ candidates: Candidates, _ now: Int64) -> NodeLoad {
-        // Among equals everybody's turn comes.
-        self.turn = (self.turn + 1) % self.loads.count
-        var best = self.loads[candidates.first ?? 0]
+    private func leastConnections(_ candidates: Candidates, _ now: Int64) -> NodeLoad {
+        let loads = self.loads.span
+        var best = candidates.first ?? 0
         var least = Double.infinity
-        for offset in 0..<self.loads.count {
-            let index = (self.turn + offset) % self.loads.count
+        for offset in loads.indices {
+            let index = self.turn + offset < loads.count ? self.turn + offset : self.turn + offset - loads.count
             guard candidates.contains(index) else { continue }
-            let load = self.loads[index]
-            let value = Double(load.inFlight + 1) / Self.positiveShare(load, now: now)
+            let value = Double(loads[index].inFlight + 1) / Self.positiveShare(loads[index], now: now)
             if value < least {
                 least = value
-                best = load
+                best = index
             }
         }
-        return best
+        return self.loads[best]
     }
 
     /// Each is credited its share; who is owed most pays for all.

@@ -59,7 +59,7 @@ public struct Classifier: ~Copyable {
         let (count, override) = ShapeWriter.write(
             text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
         let shape = buffer.span.extracting(0..<count)
-        let hash = ShapeCache.hash(shape)
+        let hash = self.cache.hash(shape)
         if let known = self.cache.find(shape, hash: hash) {
             return Result(statementClass: known, override: override, isMiss: false)
         }
@@ -80,7 +80,7 @@ public struct Classifier: ~Copyable {
             text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
         let shape = buffer.span.extracting(0..<count)
         let statementClass = StatementClass(kind: .write, reason: "a replica refused it: \(reason)")
-        self.cache.insert(shape, hash: ShapeCache.hash(shape), statementClass)
+        self.cache.insert(shape, hash: self.cache.hash(shape), statementClass)
     }
 
     /// Shapes known.

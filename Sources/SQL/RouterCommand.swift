@@ -1,6 +1,8 @@
 /// A command to the router itself, which no server gets to see: `SET martlet.route = 'primary'`, `RESET martlet.route`,
 /// `SHOW martlet.lsn`.
-public enum RouterCommand: Sendable, Equatable {
+///
+/// One word: what is known of every statement has room for one, and hardly any has.
+public indirect enum RouterCommand: Sendable, Equatable {
     /// The name is without "martlet." and in lower case; the value as written, without quotes. `SET SESSION` and `TO`
     /// are understood too.
     case set(name: String, value: String)

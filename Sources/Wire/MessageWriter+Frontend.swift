@@ -62,7 +62,7 @@ extension MessageWriter {
     }
 
     /// - Parameter tail: everything behind the statement's name: the query with its NUL, and the parameter types.
-    public mutating func parse(statement: String, tail: [UInt8]) {
+    public mutating func parse(statement: [UInt8], tail: [UInt8]) {
         self.begin(Frontend.parse)
         self.cString(statement)
         self.raw(tail)
@@ -72,22 +72,22 @@ extension MessageWriter {
     /// Writes a Bind message's header and names, for a body that follows by itself.
     ///
     /// - Parameter bodyLength: bytes behind the two names.
-    public mutating func bindPrefix(portal: [UInt8], statement: String, bodyLength: Int) {
+    public mutating func bindPrefix(portal: [UInt8], statement: [UInt8], bodyLength: Int) {
         self.begin(Frontend.bind)
         self.cString(portal)
         self.cString(statement)
         self.end(following: bodyLength)
     }
 
-    public mutating func describe(statement: String) {
+    public mutating func describe(statement: [UInt8]) {
         self.target(Frontend.describe, MessageTarget.statement, statement)
     }
 
-    public mutating func close(statement: String) {
+    public mutating func close(statement: [UInt8]) {
         self.target(Frontend.close, MessageTarget.statement, statement)
     }
 
-    private mutating func target(_ type: UInt8, _ kind: UInt8, _ name: String) {
+    private mutating func target(_ type: UInt8, _ kind: UInt8, _ name: [UInt8]) {
         self.begin(type)
         self.byte(kind)
         self.cString(name)

@@ -91,7 +91,8 @@ public struct MessageWriter: Sendable {
 
     /// Appends a text's bytes and a NUL. A NUL inside would begin a field of its own: the text ends there.
     public mutating func cString(_ text: [UInt8]) {
-        self.bytes.append(contentsOf: text.prefix { $0 != 0 })
+        let span = text.span
+        self.bytes.append(span, 0..<(span.firstNUL(from: 0) ?? span.count))
         self.bytes.append(0)
     }
 }

@@ -1,20 +1,16 @@
+import Glibc  // memchr: the texts of statements are long
+
 extension Span where Element == UInt8 {
     /// Position of the first NUL at or behind a position; nil when there is none.
     public func firstNUL(from position: Int) -> Int? {
-        var index = max(0, position)
-        // Eight bytes at a time: the texts of statements are long.
-        while index &+ 8 <= self.count {
-            let word = self.word(at: index)
-            // The upper bit of the first zero byte, and of none before it.
-            let zeros = (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
-            if zeros != 0 { return index &+ zeros.trailingZeroBitCount / 8 }
-            index &+= 8
+        let start = Swift.max(0, position)
+        guard start < self.count else { return nil }
+        return unsafe self.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress, let found = unsafe memchr(base + start, 0, bytes.count - start) else {
+                return nil
+            }
+            return unsafe base.distance(to: UnsafeRawPointer(found))
         }
-        while index < self.count {
-            if self[index] == 0 { return index }
-            index &+= 1
-        }
-        return nil
     }
 
     /// Whether the bytes are the same.

@@ -41,7 +41,7 @@ extension ClientStatements {
         let first = registry.statement(tail("SELECT 1").span)
         let second = registry.statement(tail("SELECT 1").span)
         #expect(first === second)
-        #expect(first.serverName == "martlet_\(first.id)")
+        #expect(first.serverName == Array("martlet_\(first.id)".utf8))
         #expect(first.text == "SELECT 1")
     }
 

@@ -49,15 +49,17 @@ private final class Book: StatementBook {
     }
 
     private static func summary(_ messages: [UInt8]..., prepared: [String: String] = [:]) -> Summary? {
-        var summary = Summary()
+        let batch = BatchReader()
         let bytes = messages.flatMap { $0 }
-        guard case .whole = summary.scan(bytes.span, Book(prepared)) else { return nil }
-        return summary
+        guard case .whole = batch.scan(bytes.span, Book(prepared)) else { return nil }
+        return batch.summary
     }
 
     private static func query(_ sql: String) -> Summary {
         let bytes = bytes(sql)
-        return Summary(query: bytes.span, end: bytes.count + 6, Book([:]))
+        var summary = Summary()
+        summary.read(query: bytes.span, end: bytes.count + 6, Book([:]))
+        return summary
     }
 
     // MARK: Query
@@ -186,16 +188,37 @@ private final class Book: StatementBook {
     @Test func aFlushBeforeAnythingIsBoundLeavesItOpen() throws {
         let first = Self.parse("SELECT 1") + Self.describe() + Self.flush
         let rest = Self.bind() + Self.execute() + Self.sync
-        var summary = try #require(Self.summary(first, rest))
-        #expect(summary.isOpen && summary.isRead && summary.statements == 0)
-        #expect(summary.end == first.count)
-        summary = summary.continued()
-        guard case .whole = summary.scan(rest.span, Book([:])) else {
+        let open = BatchReader()
+        guard case .whole = open.scan((first + rest).span, Book([:])) else {
+            Issue.record("the beginning is not whole")
+            return
+        }
+        #expect(open.summary.isOpen && open.summary.isRead && open.summary.statements == 0)
+        #expect(open.summary.end == first.count)
+        let batch = BatchReader(continuing: open)
+        guard case .whole = batch.scan(rest.span, Book([:])) else {
             Issue.record("the rest is not whole")
             return
         }
-        #expect(!summary.isOpen && summary.isRead && summary.statements == 1)
-        #expect(summary.end == rest.count)
+        #expect(!batch.summary.isOpen && batch.summary.isRead && batch.summary.statements == 1)
+        #expect(batch.summary.end == rest.count)
+        #expect(open.summary.isOpen, "it may be gone on with once more")
+    }
+
+    @Test func aReaderForgetsTheBatchBefore() {
+        let reader = BatchReader()
+        let first =
+            Self.parse("BEGIN", "s") + Self.parse("DELETE FROM a") + Self.bind() + Self.execute(rows: 1) + Self.sync
+        _ = reader.scan(first.span, Book([:]))
+        for (rest, isRead) in [
+            (Self.run("SELECT 1"), true), (Self.bind() + Self.execute(), false), (Self.bind("s"), false),
+        ] {
+            reader.restart()
+            _ = reader.scan((rest + Self.sync).span, Book([:]))
+            #expect(reader.summary.isRead == isRead)
+            #expect(!reader.summary.keepsPortal && reader.summary.begin == nil && reader.summary.transaction == nil)
+            #expect(reader.summary.end == rest.count + Self.sync.count)
+        }
     }
 
     @Test func aFlushBehindABindKeepsItOnThePrimary() throws {
@@ -230,15 +253,16 @@ private final class Book: StatementBook {
         let batch = Self.run("BEGIN") + Self.run("SELECT 1") + Self.run("INSERT INTO a VALUES (1)") + Self.sync
         let book = Book([:])
         for cut in 0..<batch.count {
-            var summary = Summary()
-            guard case .partial = summary.scan(batch.span.extracting(0..<cut), book) else {
+            let reader = BatchReader()
+            guard case .partial = reader.scan(batch.span.extracting(0..<cut), book) else {
                 Issue.record("\(cut) bytes are not partial")
                 continue
             }
-            guard case .whole = summary.scan(batch.span, book) else {
+            guard case .whole = reader.scan(batch.span, book) else {
                 Issue.record("not whole behind \(cut) bytes")
                 continue
             }
+            let summary = reader.summary
             #expect(summary.mayWrite && summary.begin != nil && summary.statements == 3 && summary.end == batch.count)
         }
     }
@@ -250,8 +274,7 @@ private final class Book: StatementBook {
             [UInt8(ascii: "P"), 0, 0, 0, 3],
         ]
         for bytes in broken {
-            var summary = Summary()
-            let progress = summary.scan((bytes + Self.sync).span, Book([:]))
+            let progress = BatchReader().scan((bytes + Self.sync).span, Book([:]))
             guard case .malformed = progress else {
                 Issue.record("\(bytes): \(progress)")
                 continue
@@ -264,10 +287,10 @@ private final class Book: StatementBook {
         let batch = Self.run("BEGIN") + Self.parse("SELECT 1", "s") + Self.bind("s") + Self.execute() + Self.sync
         let book = Book(["s": "SELECT 1"])
         for _ in 0..<2000 {
-            var summary = Summary()
+            let reader = BatchReader()
             let bytes = generator.mutated(batch)
-            _ = summary.scan(bytes.span, book)
-            #expect(summary.end <= bytes.count)
+            _ = reader.scan(bytes.span, book)
+            #expect(reader.summary.end <= bytes.count)
         }
     }
 }

@@ -11,7 +11,7 @@ import Testing
         #expect(parse.typeCount == 2)
         #expect(Array(bytes[parse.types]) == [0, 0, 0, 23, 0, 0, 0, 25])
         #expect(parse.tail == 8..<bytes.count)
-        let again = MessageWriter.bytes { $0.parse(statement: "s1", tail: Array(bytes[parse.tail])) }
+        let again = MessageWriter.bytes { $0.parse(statement: Array("s1".utf8), tail: Array(bytes[parse.tail])) }
         #expect(again == bytes)
     }
 
@@ -55,7 +55,7 @@ import Testing
         }
         let written = MessageWriter.bytes {
             $0.bindPrefix(
-                portal: Array(old[prefix.portal]), statement: "martlet_1",
+                portal: Array(old[prefix.portal]), statement: Array("martlet_1".utf8),
                 bodyLength: prefix.messageLength - prefix.end)
         }
         let new = written + old[prefix.end...]

@@ -33,13 +33,13 @@ private func written(_ write: (inout MessageWriter) -> Void) -> [UInt8] {
             (written { $0.passwordMessage([65]) }, message("p", [65, 0])),
             (written { $0.saslInitialResponse(mechanism: "A", [1]) }, message("p", [65, 0, 0, 0, 0, 1, 1])),
             (written { $0.saslResponse([1]) }, message("p", [1])),
-            (written { $0.parse(statement: "A", tail: [66, 0, 0, 0]) }, message("P", [65, 0, 66, 0, 0, 0])),
+            (written { $0.parse(statement: [65], tail: [66, 0, 0, 0]) }, message("P", [65, 0, 66, 0, 0, 0])),
             (
-                written { $0.bindPrefix(portal: [], statement: "A", bodyLength: 6) },
+                written { $0.bindPrefix(portal: [], statement: [65], bodyLength: 6) },
                 message("B", [0, 65, 0], length: 13)
             ),
-            (written { $0.describe(statement: "A") }, message("D", [83, 65, 0])),
-            (written { $0.close(statement: "A") }, message("C", [83, 65, 0])),
+            (written { $0.describe(statement: [65]) }, message("D", [83, 65, 0])),
+            (written { $0.close(statement: [65]) }, message("C", [83, 65, 0])),
             (written { $0.execute(portal: "", maximumRows: 1) }, message("E", [0, 0, 0, 0, 1])),
             (written { $0.sync() }, message("S")),
             (written { $0.flush() }, message("H")),

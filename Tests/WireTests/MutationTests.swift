@@ -38,9 +38,9 @@ struct SeededGenerator: RandomNumberGenerator {
             $0.negotiateProtocolVersion(
                 ProtocolNegotiation(requested: ProtocolVersion(major: 3, minor: 9999), extensions: ["_pq_.x"]))
         },
-        MessageWriter.bytes { $0.parse(statement: "s", tail: Array("SELECT $1\0".utf8) + [0, 1, 0, 0, 0, 23]) },
-        MessageWriter.bytes { $0.bindPrefix(portal: [112], statement: "s", bodyLength: 0) },
-        MessageWriter.bytes { $0.describe(statement: "s") },
+        MessageWriter.bytes { $0.parse(statement: [115], tail: Array("SELECT $1\0".utf8) + [0, 1, 0, 0, 0, 23]) },
+        MessageWriter.bytes { $0.bindPrefix(portal: [112], statement: [115], bodyLength: 0) },
+        MessageWriter.bytes { $0.describe(statement: [115]) },
         MessageWriter.bytes { $0.execute(portal: "p", maximumRows: 10) },
         MessageWriter.bytes { $0.saslInitialResponse(mechanism: "SCRAM-SHA-256", [1, 2, 3]) },
         MessageWriter.bytes { $0.query("SELECT 1") },

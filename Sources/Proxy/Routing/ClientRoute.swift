@@ -38,7 +38,7 @@ final class ClientRoute {
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
     /// What the batch was up to its Flush, as long as it has run nothing.
-    private(set) var openBatch: RequestSummary?
+    private(set) var openBatch: BatchReader?
     /// That Flush has been passed on: what comes now has not been looked at.
     var isFlushed = false
     /// The request is the ROLLBACK of what has been written since the last COMMIT.
@@ -75,14 +75,14 @@ final class ClientRoute {
     var heldSince: MonotonicTime?
     /// Since when it has been waiting for whatever, a node or a connection, one after the other; nil when it has not.
     var waitingSince: MonotonicTime?
-    /// Bytes of a batch that have been looked at while the rest of it is still to come.
-    var scan: RequestSummary?
+    /// A batch that has been looked at while the rest of it is still to come.
+    var scan: BatchReader?
 
     init(router: Router) { self.router = router }
 
-    /// Keeps what a batch is if it has been looked at up to a Flush only.
-    func open(_ summary: RequestSummary) {
-        self.openBatch = summary.isOpen ? summary : nil
+    /// A batch has been decided: it is kept if it has been looked at up to a Flush only.
+    func open(_ batch: BatchReader?) {
+        self.openBatch = batch
         self.isFlushed = false
     }
 

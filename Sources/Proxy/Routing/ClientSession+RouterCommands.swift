@@ -55,7 +55,7 @@ extension ClientSession {
                 case .show(name: "lsn")? = RouterCommand(message.extracting(parse.query))
             {
                 let tail = text + [0] + message.copy((parse.query.upperBound + 1)..<message.count)
-                result += MessageWriter.bytes { $0.parse(statement: message.text(parse.statement), tail: tail) }
+                result += MessageWriter.bytes { $0.parse(statement: message.copy(parse.statement), tail: tail) }
             } else {
                 result.append(message)
             }

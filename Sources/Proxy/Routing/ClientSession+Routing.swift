@@ -17,6 +17,7 @@ extension ClientSession {
     ]
 
     /// Looks at a message of a routed client. Nil: it goes on as it would without routing, to the server that is linked.
+    @inline(__always)
     func routed(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
@@ -34,12 +35,20 @@ extension ClientSession {
             }
             return nil
         }
+        return self.routedAnew(type, bytes, range, length: length, run: &run, route)
+    }
+
+    /// The same for a message that nothing has been decided about.
+    @inline(never)
+    private func routedAnew(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
+    ) -> Verdict? {
         // Whatever comes behind a request that may be sent again comes behind it then, too.
         if self.server?.isOnTrial ?? false { return self.awaitReplies() }
         guard Self.beginning.contains(type) else { return nil }
-        let summary: RequestSummary
-        switch self.summarize(type, bytes, range, length: length, route) {
-        case .whole(let found): summary = found
+        var summary = RequestSummary()
+        switch self.summarize(type, bytes, range, length: length, route, &summary) {
+        case .whole: break
         case .partial(let needed): return .gather(needed)
         case .malformed:
             self.pass(bytes, run..<range.lowerBound)
@@ -68,8 +77,9 @@ extension ClientSession {
     }
 
     /// What comes behind the Flush of a batch, whose first part was looked at by itself and has run nothing.
+    @inline(never)
     private func continueBatch(
-        _ open: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
+        _ open: BatchReader, _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int,
         run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         guard type != Frontend.sync, let server = self.server else {
@@ -89,9 +99,9 @@ extension ClientSession {
             server.leaveClient()
             return self.routed(type, bytes, range, length: length, run: &run, route)
         }
-        var summary = open
-        switch self.summarize(type, bytes, range, length: length, route, continuing: &summary) {
-        case .whole(let found): summary = found
+        var summary = RequestSummary()
+        switch self.summarize(type, bytes, range, length: length, route, continuing: open, &summary) {
+        case .whole: break
         case .partial(let needed): return .gather(needed)
         case .malformed:
             self.pass(bytes, run..<range.lowerBound)
@@ -100,7 +110,7 @@ extension ClientSession {
         }
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
-            route.open(summary)
+            route.open(summary.openBatch)
             if isQuery { route.isInBatch = false }
             if summary.readsData && !route.isKept { route.isNewestRead = true }
             route.note(summary)
@@ -108,7 +118,7 @@ extension ClientSession {
             return nil
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
-        route.open(summary)
+        route.open(summary.openBatch)
         let mayStay =
             switch route.transaction {
             case .replica(let modes, let isPromotable):
@@ -138,47 +148,70 @@ extension ClientSession {
     // MARK: Looking
 
     private enum Look {
-        case whole(RequestSummary)
+        case whole
         /// It cannot be judged before that many bytes of it are there.
         case partial(Int)
         case malformed
     }
 
-    private func summarize(
-        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ route: ClientRoute
-    ) -> Look {
-        var fresh = RequestSummary()
-        return self.summarize(type, bytes, range, length: length, route, continuing: &fresh)
-    }
-
+    /// Finds out what a request is as a whole.
+    ///
+    /// - Parameter open: the batch that it goes on with, behind its Flush.
     private func summarize(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ route: ClientRoute,
-        continuing fresh: inout RequestSummary
+        continuing open: BatchReader? = nil, _ summary: inout RequestSummary
     ) -> Look {
-        let limit = route.router.settings.classifyLimit
-        let book = ClientBook(client: self, router: route.router)
-        if route.router.settings.routing != .split { return .whole(.notLooked(type)) }
-        switch type {
-        case Frontend.functionCall: return .whole(.unknown)
-        case Frontend.query:
-            guard length <= limit + MessageFramer.headerLength + 1 else { return .whole(.tooLong(type)) }
+        let router = route.router
+        let limit = router.settings.classifyLimit
+        if router.settings.routing != .split || type == Frontend.functionCall {
+            summary = .unknown
+            return .whole
+        }
+        let book = ClientBook(client: self, router: router)
+        if type == Frontend.query {
+            guard length <= limit + MessageFramer.headerLength + 1 else {
+                summary = .tooLong
+                return .whole
+            }
             guard range.count == length else { return .partial(length) }
             let message = bytes.extracting(range)
             guard let text = QueryMessage.text(message) else { return .malformed }
-            return .whole(RequestSummary(query: message.extracting(text), end: length, book))
-        default:
-            var summary = route.scan ?? fresh.continued()
-            route.scan = nil
-            let rest = bytes.extracting(range.lowerBound..<bytes.count)
-            switch summary.scan(rest, book) {
-            case .whole: return .whole(summary.end <= limit ? summary : .tooLong(type))
-            case .malformed: return .malformed
-            case .partial:
-                if rest.count >= limit || length > limit { return .whole(.tooLong(type)) }
-                route.scan = summary
-                return .partial(limit)
-            }
+            summary.read(query: message.extracting(text), end: length, book)
+            return .whole
         }
+        let batch = self.reader(open, route)
+        let rest = bytes.extracting(range.lowerBound..<bytes.count)
+        switch batch.scan(rest, book) {
+        case .whole:
+            summary = batch.summary.end <= limit ? batch.summary : .tooLong
+            if summary.isOpen { summary.openBatch = self.keep(batch, router) }
+            return .whole
+        case .malformed: return .malformed
+        case .partial:
+            if rest.count >= limit || length > limit {
+                summary = .tooLong
+                return .whole
+            }
+            route.scan = self.keep(batch, router)
+            return .partial(limit)
+        }
+    }
+
+    /// The reader of a batch: what has looked at its beginning, or the router's.
+    private func reader(_ open: BatchReader?, _ route: ClientRoute) -> BatchReader {
+        if let scan = route.scan {
+            route.scan = nil
+            return scan
+        }
+        if let open { return BatchReader(continuing: open) }
+        route.router.reader.restart()
+        return route.router.reader
+    }
+
+    /// A reader that is needed again; the router gets another one.
+    private func keep(_ batch: BatchReader, _ router: Router) -> BatchReader {
+        if batch === router.reader { router.reader = BatchReader() }
+        return batch
     }
 
     // MARK: With a server connection
@@ -316,7 +349,8 @@ extension ClientSession {
         route.isKept = false
         var reason = ReadDecision.Reason.statement
         if self.wantsReplica(summary, override, route, &reason) {
-            let decision = router.decide(route, insists: override == .replica || settings.routing == .replica)
+            let insists = override == .replica || settings.routing == .replica
+            let decision = router.decide(route, insists: insists, now: self.now)
             switch decision {
             case .node(let load): return .node(load, isReplica: true)
             case .primary(let why):
@@ -404,7 +438,7 @@ extension ClientSession {
         route.isChosen = false
         route.waitingSince = nil
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
-        route.open(summary)
+        if route.openBatch != nil || summary.openBatch != nil { route.open(summary.openBatch) }
         route.endsByRollback =
             if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction
@@ -516,11 +550,4 @@ extension ClientRoute {
         if case .held = self.transaction { return true }
         return false
     }
-}
-
-extension RequestSummary {
-    /// A request whose length alone is known.
-    static func tooLong(_ type: UInt8) -> RequestSummary { Self.tooLong }
-    /// A request that goes where all go.
-    static func notLooked(_ type: UInt8) -> RequestSummary { Self.unknown }
 }

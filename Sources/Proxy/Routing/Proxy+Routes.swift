@@ -102,7 +102,8 @@ extension Router {
             }
             return onPrimary(ReadDecision.Reason.statement.text)
         }
-        let decision = self.decide(ClientRoute(router: self), insists: result.override == .replica || !isSplit)
+        let insists = result.override == .replica || !isSplit
+        let decision = self.decide(ClientRoute(router: self), insists: insists, now: now)
         switch decision {
         case .node(let load): return explanation(load, "a replica that is up and near enough")
         case .primary(let reason): return onPrimary(reason.text)

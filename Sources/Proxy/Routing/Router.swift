@@ -92,11 +92,11 @@ final class Router {
     }
 
     func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
-        self.parsing.refill(now: self.worker.now)
+        self.parsing.refill(now: client.now)
         let result = self.classifier.classify(
             text, standardConformingStrings: client.hasStandardStrings, mayParse: self.parsing.isAllowed)
         if result.isMiss { self.parsing.spend(text.count) }
-        if result.isMiss && result.statementClass.isUnparsed || result.statementClass === StatementClass.notParsed {
+        if result.statementClass.isUnparsed && (result.isMiss || result.statementClass === StatementClass.notParsed) {
             self.counters.unparsed &+= 1
         }
         return result
@@ -127,6 +127,9 @@ final class Router {
         mutating func spend(_ bytes: Int) { self.left -= bytes + Self.least }
     }
     private var parsing = ParseAllowance()
+
+    /// Reads the batches of all clients, one after the other; who goes on with one later leaves another one here.
+    var reader = BatchReader()
 
     /// What a statement is that was prepared before.
     func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
@@ -182,10 +185,10 @@ final class Router {
     }
 
     /// Finds a node for a read.
-    func decide(_ route: ClientRoute, insists: Bool) -> ReadDecision {
+    func decide(_ route: ClientRoute, insists: Bool, now: MonotonicTime) -> ReadDecision {
         let (decision, isConfined) = self.balancer.decide(
             route.causality, mode: route.mode, settings: self.settings, insists: insists, avoided: route.avoided,
-            now: self.worker.now)
+            now: now)
         // With fresh samples it can go where there is less to do.
         if isConfined { self.needSamples() }
         return decision

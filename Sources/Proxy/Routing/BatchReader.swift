@@ -1,0 +1,198 @@
+import SQL
+import Wire
+
+/// Reads a batch of the extended protocol, message by message, up to its Sync: makes its summary.
+///
+/// A router has one for all its clients, which reads one batch after the other without an allocation; a batch of which
+/// more has to come keeps it (`Router.reader`).
+final class BatchReader {
+    /// What the batch is, as far as it has been read.
+    private(set) var summary = RequestSummary()
+    private var unnamed: RequestSummary.Statement?
+    /// It is prepared in this batch.
+    private var isUnnamedHere = false
+    /// Statements with names that are prepared in it.
+    private var named: [(name: [UInt8], statement: RequestSummary.Statement)] = []
+    private var bound: RequestSummary.Statement?
+    private var parses = 0
+    private var binds = 0
+    /// What was bound last, and whether it was prepared in this batch, too.
+    private var portal: [UInt8] = []
+    private var isPreparedHere = false
+
+    /// What a look at the bytes has brought.
+    enum Progress {
+        case whole
+        /// More of it has to come.
+        case partial
+        case malformed
+    }
+
+    init() {}
+
+    /// The same batch, for what comes behind its Flush.
+    init(continuing batch: BatchReader) {
+        self.summary = batch.summary
+        self.summary.end = 0
+        self.summary.isOpen = false
+        self.unnamed = batch.unnamed
+        self.isUnnamedHere = batch.isUnnamedHere
+        self.named = batch.named
+        self.bound = batch.bound
+        self.parses = batch.parses
+        self.binds = batch.binds
+        self.portal = batch.portal
+        self.isPreparedHere = batch.isPreparedHere
+    }
+
+    /// Forgets the batch: the next one can be read.
+    func restart() {
+        self.summary = RequestSummary()
+        self.unnamed = nil
+        self.isUnnamedHere = false
+        if !self.named.isEmpty { self.named.removeAll(keepingCapacity: true) }
+        self.bound = nil
+        self.parses = 0
+        self.binds = 0
+        self.isPreparedHere = false
+    }
+
+    /// Looks at more of a batch.
+    ///
+    /// - Parameter bytes: what has come, from the batch's first message on.
+    func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
+        while true {
+            guard let header = MessageFramer.header(bytes, at: self.summary.end) else { return .partial }
+            let length = header.length + 1
+            guard length >= MessageFramer.headerLength else { return .malformed }
+            guard length <= bytes.count - self.summary.end else {
+                // Only the beginning of a Bind has to be seen, but the request is kept whole for another try.
+                return .partial
+            }
+            let message = bytes.extracting(self.summary.end..<(self.summary.end + length))
+            switch header.type {
+            case Frontend.parse: guard self.parse(message, book) else { return .malformed }
+            case Frontend.bind: guard self.bind(message, book) else { return .malformed }
+            case Frontend.execute: guard self.execute(message) else { return .malformed }
+            case Frontend.describe, Frontend.close:
+                guard let target = MessageTarget(message) else { return .malformed }
+                if header.type == Frontend.describe && target.kind == MessageTarget.statement && !target.name.isEmpty,
+                    let statement = book.prepared(message.extracting(target.name))
+                {
+                    self.summary.add(statement.statementClass)
+                }
+            case Frontend.sync:
+                self.summary.end += length
+                self.finish()
+                return .whole
+            case Frontend.flush where self.binds == 0:
+                // Drivers that ask what a statement is before they bind it; the Sync comes with the rest.
+                self.summary.end += length
+                self.summary.isOpen = true
+                return .whole
+            default:
+                // Flush: answers are wanted before the batch is known. A Query in the middle, COPY data, anything else.
+                self.summary.add(Self.interrupted)
+                self.summary.end += length
+                self.summary.statements += 1
+                self.finish()
+                return .whole
+            }
+            self.summary.end += length
+        }
+    }
+
+    private static let interrupted = StatementClass(
+        kind: .write, reason: "in a batch with a Flush or Query before its Sync", bindsTransaction: true)
+
+    private func parse(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
+        guard let parse = ParseMessage(message) else { return false }
+        let text = message.extracting(parse.query)
+        let result = book.classify(text)
+        let statement = RequestSummary.Statement(result, text)
+        if let override = statement.override { self.summary.override = override }
+        if let command = statement.command, command == .show(name: "lsn") { self.summary.asksForPosition = true }
+        if self.summary.statements == 0 { self.summary.command = self.parses == 0 ? statement.command : nil }
+        self.parses += 1
+        if parse.statement.isEmpty {
+            self.unnamed = statement
+            self.isUnnamedHere = true
+        } else {
+            self.named.append((message.copy(parse.statement), statement))
+        }
+        if result.statementClass.transaction == nil { self.summary.add(result.statementClass) }
+        return true
+    }
+
+    private func bind(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
+        guard case .prefix(let prefix) = BindPrefix.parse(message) else { return false }
+        let name = message.extracting(prefix.statement)
+        if name.isEmpty {
+            if self.unnamed == nil { self.unnamed = book.prepared(name) }
+            self.bound = self.unnamed
+            self.isPreparedHere = self.isUnnamedHere
+        } else if let (_, statement) = self.named.last(where: { $0.name.span.equals(name) }) {
+            self.bound = statement
+            self.isPreparedHere = true
+        } else {
+            self.bound = book.prepared(name)
+            self.isPreparedHere = false
+        }
+        if let bound = self.bound {
+            if let override = bound.override { self.summary.override = override }
+            if bound.statementClass.transaction == nil { self.summary.add(bound.statementClass) }
+        } else {
+            // An error wherever it runs, unless prepared statements are not followed: then it may be anything.
+            self.summary.add(Self.unknownStatement)
+        }
+        self.binds += 1
+        if !self.portal.isEmpty || !prefix.portal.isEmpty { self.portal = message.copy(prefix.portal) }
+        // A portal with a name is there to be used again.
+        if !prefix.portal.isEmpty { self.summary.keepsPortal = true }
+        return true
+    }
+
+    private func execute(_ message: Span<UInt8>) -> Bool {
+        guard let execute = ExecuteMessage(message) else { return false }
+        // What is left of its rows is to be fetched later.
+        if execute.maximumRows != 0 { self.summary.keepsPortal = true }
+        self.summary.statements += 1
+        let portal = self.portal
+        if self.binds == 0 {
+            self.summary.runsEarlierPortal = true
+        } else if !message.extracting(execute.portal).equals(portal.span) {
+            // Of several that are bound, not the last one.
+            self.bound = nil
+            self.summary.add(Self.unknownStatement)
+        }
+        let statementClass = self.bound?.statementClass
+        self.summary.transaction = self.summary.statements == 1 ? statementClass?.transaction : nil
+        self.summary.command = self.summary.statements == 1 ? self.bound?.command : nil
+        switch statementClass?.transaction {
+        case nil: break
+        case .begin(let modes) where self.summary.statements == 1: self.summary.begin = modes
+        case .commit, .rollback: self.summary.hasEnd = true
+        case .begin, .set: self.summary.add(Self.nested)
+        }
+        return true
+    }
+
+    private static let unknownStatement = StatementClass(
+        kind: .write, reason: "a prepared statement that is not known, which may write", bindsTransaction: true)
+
+    private static let nested = StatementClass(
+        kind: .primary, reason: "a transaction command in the middle of a batch", bindsTransaction: true)
+
+    private func finish() {
+        guard self.summary.statements == 1 else { return }
+        if self.summary.transaction != nil && self.parses > (self.isPreparedHere ? 1 : 0) {
+            // Others are prepared beside it, which is the server's business: all of it goes there.
+            if case .set? = self.summary.transaction { self.summary.add(Self.nested) }
+            self.summary.transaction = nil
+            return
+        }
+        // A single BEGIN, COMMIT or SET is no batch that begins with one.
+        self.summary.begin = nil
+        self.summary.hasEnd = false
+    }
+}
