@@ -32,8 +32,10 @@ extension FuzzTarget {
 }
 
 extension String {
-    /// With each of these quotes doubled.
-    fileprivate func quoted(_ quote: Character) -> String {
-        self.split(separator: quote, omittingEmptySubsequences: false).joined(separator: "\(quote)\(quote)")
+    /// With each of these quotes doubled. Not by characters: a quote with an accent is another one.
+    fileprivate func quoted(_ quote: Unicode.Scalar) -> String {
+        var result = String.UnicodeScalarView()
+        for scalar in self.unicodeScalars { result += scalar == quote ? [scalar, scalar] : [scalar] }
+        return String(result)
     }
 }

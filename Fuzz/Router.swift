@@ -9,7 +9,8 @@ extension FuzzTarget {
         switch command {
         case .set(let name, let value):
             try expect(isName(name), "set of \(name.debugDescription)")
-            let quoted = value.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "''")
+            // By bytes: to Swift a quote with an accent is another character.
+            let quoted = String(decoding: value.utf8.flatMap { $0 == 0x27 ? [$0, $0] : [$0] }, as: UTF8.self)
             try checkAgain("SET /* x */ martlet . \(name)\n= '\(quoted)' ; ", command)
         case .reset(let name):
             try expect(isName(name), "reset of \(name.debugDescription)")
