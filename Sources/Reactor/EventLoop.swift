@@ -30,13 +30,17 @@ public final class EventLoop {
     var buffers = BufferPool()
     /// What TLS connections pass their bytes through; made with the first of them.
     private(set) lazy var tlsBuffers = TLSBuffers()
-    /// Steps of TLS handshakes that this turn may still take.
-    private var handshakesLeft = EventLoop.handshakesPerTurn
+    /// When this turn took its first step of a TLS handshake; nil before it.
+    private var handshakesBegan: MonotonicTime?
     /// Connections whose next step has to wait for a later turn, in their order. They are not read meanwhile: their
     /// events would come again in every turn, and a storm of them would keep those of others waiting.
     private var handshakes: [Connection] = []
-    /// A step is up to a few milliseconds of arithmetic (RSA): everybody else waits for so many of them at most.
-    static let handshakesPerTurn = 4
+    /// A step is up to a few milliseconds of arithmetic (RSA): behind the first, others are taken for so many
+    /// microseconds of a turn only, and everybody else waits for one of them at most.
+    static let handshakeTime: Int64 = 200
+    /// Deadlines that are served in a turn. One may close a connection and free its TLS, and those of a crowd that came
+    /// together pass together: everybody else waits for so many of them at most.
+    static let deadlinesPerTurn = 16
     private var actions: [() -> Void] = []
     /// Connections with output that has not been offered to their socket yet.
     var unsent: [Connection] = []
@@ -175,8 +179,7 @@ public final class EventLoop {
     var timerCount: Int { self.timers.count }
 
     private func fireTimers() {
-        // Bounded, so that a deadline that is set to now over and over does not starve the sockets.
-        for _ in 0..<1024 {
+        for _ in 0..<Self.deadlinesPerTurn {
             guard let first = self.timers.min, first.time <= self.now else { return }
             self.timers.removeMin()
             guard let source = self.source(of: first.token), source.scheduled == first.time else { continue }
@@ -234,21 +237,32 @@ public final class EventLoop {
     /// Whether the next step of a connection's handshake may be taken in this turn; if not, `stepHandshake` is called
     /// in a later one.
     func takeHandshake(_ connection: Connection) -> Bool {
-        if self.handshakesLeft > 0 {
-            self.handshakesLeft -= 1
-            return true
-        }
+        if self.mayStepHandshake() { return true }
         self.handshakes.append(connection)
         return false
     }
 
+    private func mayStepHandshake() -> Bool {
+        let now = monotonicNow()
+        guard let began = self.handshakesBegan else {
+            self.handshakesBegan = now
+            return true
+        }
+        return now - began < Self.handshakeTime
+    }
+
     /// Begins a turn with those that have been waiting.
     private func stepHandshakes() {
-        self.handshakesLeft = Self.handshakesPerTurn
+        self.handshakesBegan = nil
         guard !self.handshakes.isEmpty else { return }
-        let first = Array(self.handshakes.prefix(Self.handshakesPerTurn))
-        self.handshakes.removeFirst(first.count)
-        for connection in first { connection.stepHandshake() }
+        // A step asks for leave itself; who does not get it waits at the end, among those of this turn.
+        let count = self.handshakes.count
+        var taken = 0
+        while taken < count, self.mayStepHandshake() {
+            self.handshakes[taken].stepHandshake()
+            taken += 1
+        }
+        self.handshakes.removeFirst(taken)
     }
 
     // MARK: Running
