@@ -19,6 +19,17 @@ let common: [SwiftSetting] = [
 /// Settings of the targets that read bytes from the network or decide about them: no pointer without the word `unsafe`.
 let pure: [SwiftSetting] = common + [.strictMemorySafety()]
 
+/// What reads bytes of strangers, with what has to hold: for libFuzzer a program (see Integration/fuzz), else tests.
+let fuzzTargets = ["Admin", "Authentication", "SQL", "Settings", "Wire"] as [Target.Dependency]
+let fuzz: Target =
+    Context.environment["MARTLET_FUZZ"] == nil
+    ? .testTarget(
+        name: "FuzzTests", dependencies: fuzzTargets, path: "Fuzz", exclude: ["Corpora", "Dictionaries"],
+        swiftSettings: common)
+    : .executableTarget(
+        name: "fuzz", dependencies: fuzzTargets, path: "Fuzz", exclude: ["Corpora", "Dictionaries"],
+        swiftSettings: common + [.define("MARTLET_FUZZ")])
+
 let package = Package(
     name: "martlet",
     products: [.executable(name: "martlet", targets: ["martlet"])],
@@ -31,6 +42,7 @@ let package = Package(
     targets: [
         // C: declarations that the Glibc module lacks, and system libraries.
         .target(name: "CLinux"),
+        .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev", "libprotobuf-c-dev"])]),
@@ -38,7 +50,7 @@ let package = Package(
         // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
             name: "Reactor",
-            dependencies: ["CLinux", "COpenSSL", .product(name: "HeapModule", package: "swift-collections")],
+            dependencies: ["CLinux", "COpenSSL", "CURing", .product(name: "HeapModule", package: "swift-collections")],
             swiftSettings: common),
 
         // Pure layers: bytes and times in, actions out.
@@ -101,6 +113,7 @@ let package = Package(
         .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),
         .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),
+        fuzz,
     ],
     swiftLanguageModes: [.v6]
 )

@@ -22,13 +22,14 @@ CANCELLED = message("E", text("SERROR") + text("C57014") + text("Mcancelled") + 
 class FakeServer:
     """Lets everybody in and answers every query with 1, one that says "wait" only when it is cancelled.
 
-    `answer` is what it says to SSLRequest; `direct` expects TLS at once. What it sees is noted.
+    `answer` is what it says to SSLRequest; `direct` expects TLS at once; `reply` answers a query in the place of 1, and then
+    it leaves. What it sees is noted.
     """
 
     def __init__(self, certificate: Certificate | None, *, answer: bytes = b"S", direct: bool = False,
                  alpn: list[str] | None = None, configure: Callable[[ssl.SSLContext], None] | None = None,
-                 ask_for_scram: bytes = b"") -> None:
-        self.answer, self.direct, self.ask_for_scram = answer, direct, ask_for_scram
+                 ask_for_scram: bytes = b"", reply: bytes = b"") -> None:
+        self.answer, self.direct, self.ask_for_scram, self.reply = answer, direct, ask_for_scram, reply
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if certificate:
             self.context.load_cert_chain(certificate.crt, certificate.key)
@@ -126,6 +127,9 @@ class FakeServer:
             if kind == b"Q" and b"wait" in body:
                 self._cancelled.wait(20)
                 client.sendall(CANCELLED)
+            elif kind == b"Q" and self.reply:
+                client.sendall(self.reply)
+                return
             elif kind == b"Q":
                 client.sendall(ONE)
             elif kind == b"X":

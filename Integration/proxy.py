@@ -107,6 +107,7 @@ class Proxy:
         users: dict[str, str] | None = None,
         secrets: dict[str, str] | None = None,
         threads: int = 2,
+        event_loop: str = "auto",
         open_files: int | None = None,
     ) -> None:
         self.program = program
@@ -141,6 +142,7 @@ class Proxy:
         }
         if program.kind == "martlet":
             self.settings["threads"] = threads
+            self.settings["event_loop"] = event_loop
         else:
             self.settings["ignore_startup_parameters"] = "extra_float_digits,options"
         self.settings |= settings or {}

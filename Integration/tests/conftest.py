@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the tests that take minutes, at full size")
     parser.addoption("--cancels", type=int, default=0, help="cancels in the storm (400, or 10000 with --long)")
     parser.addoption("--threads", type=int, default=2, help="reactors of Martlet where a test does not say (2)")
+    parser.addoption("--event-loop", default="auto", help="event_loop of Martlet where a test does not say (auto)")
     parser.addoption("--strict-timing", action="store_true", help="timeouts must hold to 50 ms: for a quiet machine")
 
 
@@ -121,6 +122,7 @@ def start_proxy(request: pytest.FixtureRequest, program: Program, cluster: Clust
 
     def start(behind: Cluster | None = None, *, wait: bool = True, run: bool = True, **options: object) -> Proxy:
         options.setdefault("threads", request.config.getoption("--threads"))
+        options.setdefault("event_loop", request.config.getoption("--event-loop"))
         proxy = Proxy(program, behind or cluster, **options)  # type: ignore[arg-type]
         made.append(proxy)
         return proxy.start(wait=wait) if run else proxy

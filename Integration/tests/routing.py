@@ -58,6 +58,11 @@ class Routed:
         """The line of SHOW ROUTES."""
         return next(row for row in self.proxy.show("ROUTES") if row["database"] == database)
 
+    def explain(self, statement: str, database: str = "app") -> dict:
+        """The line of EXPLAIN ROUTE."""
+        with self.proxy.console() as console:
+            return console.execute(f"EXPLAIN ROUTE FOR {database} {statement}".encode()).fetchone()  # type: ignore[return-value]
+
     def spread(self, count: int, dbname: str = "app") -> Counter[str]:
         """Where the first reads of so many new clients run.
 

@@ -142,6 +142,31 @@ def test_valid_until(asking: Callable[..., Proxy], role: Callable[..., str]) -> 
     assert not gets_in(proxy, user=role(""), password="")
 
 
+@pytest.mark.martlet("PgBouncer knows bytes only")
+def test_names_of_other_bytes_that_count_as_the_same(
+        asking: Callable[..., Proxy], cluster: Cluster) -> None:
+    """K and the sign for Kelvin, \u00e9 and e with an accent behind it: to Unicode the same, to PostgreSQL two roles."""
+    mine = "Kat\u00e9_" + uuid.uuid4().hex[:8]
+    others = [mine.replace("K", "\u212a"), mine.replace("\u00e9", "e\u0301")]
+    with cluster.connect() as connection:
+        for name in (mine, *others):
+            connection.execute(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{name[-4:] + str(len(name))}'")
+    try:
+        proxy = asking({"default_pool_size": 1})
+        with proxy.connect(user=mine, password=mine[-4:] + str(len(mine))) as connection:
+            assert connection.execute("SELECT current_user").fetchone() == (mine,)
+        for name in others:
+            # Not on the connections of the first, whose pool would seem to be its own.
+            with pytest.raises(psycopg.OperationalError, match="normal form"):
+                proxy.connect(user=name, password=name[-4:] + str(len(name))).close()
+            with pytest.raises(psycopg.OperationalError, match="normal form"):
+                proxy.connect(name, user=mine, password=mine[-4:] + str(len(mine))).close()
+    finally:
+        with cluster.connect() as connection:
+            for name in (mine, *others):
+                connection.execute(f"DROP ROLE \"{name}\"")
+
+
 @pytest.mark.martlet("auth_query_ttl")
 def test_answers_are_kept_for_a_while(asking: Callable[..., Proxy], lookup: Lookup) -> None:
     proxy = asking({"auth_query": lookup.query, "auth_query_ttl": 600})

@@ -157,6 +157,7 @@ def test_explain_route(routed: Callable[..., Routed]) -> None:
     route = routed(schema=SCHEMA)
     ports = {name: f"127.0.0.1:{node.port}" for name, node in route.cluster.nodes.items()}
     before = route.routes()
+    wait_until(lambda: explain(route.proxy, "SELECT n FROM scratch")["class"] == "primary", "the catalogue to be read")
     for statement, kind, reason in [
         ("INSERT INTO notes VALUES ($1)", "write", "inserts into notes"),
         ("WITH x AS (DELETE FROM notes RETURNING n) SELECT n FROM x;", "write", "deletes from notes"),

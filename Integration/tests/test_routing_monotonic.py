@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from common import wait_until
+from replicated import ReplicatedCluster
 from routing import Crowd, Routed, Weather
 
 pytestmark = pytest.mark.martlet("routing")
@@ -78,3 +80,87 @@ def test_without_care_numbers_fall(routed: Callable[..., Routed]) -> None:
     route = routed(schema=SCHEMA, load_balance="round_robin", read_after_write="off")
     route.cluster.lag("replica1", "100ms")
     assert Readers(route).run(10).falls
+
+
+# What the primary has shown
+
+ON_THE_PRIMARY = {
+    "transaction": ["BEGIN", "SELECT n FROM counter", "COMMIT"],
+    "extended": ["BEGIN", "SELECT n FROM counter WHERE n > %s", "COMMIT"],
+    "override": ["/* martlet: route=primary */ SELECT n FROM counter"],
+    "cursor": ["BEGIN", "DECLARE c CURSOR FOR SELECT n FROM counter", "FETCH c", "COMMIT"],
+    "function": ["/* martlet: route=primary */ SELECT number()"],
+    "lock": ["SELECT n FROM counter FOR SHARE"],
+    "with a lock": ["SELECT n, pg_try_advisory_lock_shared(1) FROM counter"],
+    "several": ["SELECT 1; SELECT n FROM counter; SELECT pg_try_advisory_lock_shared(1)"],
+}
+
+
+@pytest.mark.parametrize("mode", ["read_only", "primary"])
+@pytest.mark.parametrize("how", ON_THE_PRIMARY)
+def test_what_the_primary_has_shown_stays_seen(routed: Callable[..., Routed], how: str, mode: str) -> None:
+    """Not only what it was asked for by default: nobody who has seen a number there sees a smaller one on a replica."""
+    route = routed(
+        schema=SCHEMA + "; CREATE FUNCTION number() RETURNS int STABLE LANGUAGE sql AS 'SELECT n FROM counter'",
+        transaction_routing=mode)
+    with route.connect() as connection, route.connect() as other:
+        route.wait_replica(connection)
+        route.wait_replica(other)
+        with route.standing_still():
+            with route.direct() as primary:
+                primary.execute("UPDATE counter SET n = 1")
+            for statement in ON_THE_PRIMARY[how]:
+                connection.execute(statement, (0,) if "%s" in statement else None)
+            assert connection.execute("SELECT n FROM counter").fetchone() == (1,)
+            # Nothing new for those who have not seen it.
+            assert other.execute("SELECT n FROM counter").fetchone() == (0,)
+        route.wait_replica(connection)
+
+
+@pytest.mark.parametrize("statement", [
+    "SHOW work_mem", "SET work_mem = '1MB'", "DEALLOCATE ALL", "/* martlet: route=primary */ SELECT version()"])
+def test_what_is_in_no_table_shows_nothing(routed: Callable[..., Routed], statement: str) -> None:
+    route = routed(schema=SCHEMA)
+    with route.connect() as connection:
+        route.wait_replica(connection)
+        with route.standing_still():
+            connection.execute(statement)
+            assert route.is_replica(connection)
+
+
+def test_a_replica_that_comes_back_older(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster]
+) -> None:
+    """What it has shown once its readers do not miss later, be it started again before what it had replayed."""
+    cluster = own_replicas(1)
+    route = routed(cluster, schema=SCHEMA)
+    name = "replica1"
+    number = "SELECT n, inet_server_port() FROM counter"
+
+    def read_anew() -> object:
+        with route.connect() as other:
+            return other.execute(number).fetchone()
+
+    with route.connect() as connection:
+        # From here it starts again.
+        with route.direct() as primary:
+            primary.execute("CHECKPOINT")
+        cluster.wait_caught_up()
+        with cluster.nodes[name].connect(route.database) as replica:
+            replica.execute("CHECKPOINT")
+        wait_until(
+            lambda: cluster.nodes[name].value("SELECT redo_lsn FROM pg_control_checkpoint()")
+            == cluster.primary.value("SELECT redo_lsn FROM pg_control_checkpoint()"), "the replica can start from there")
+        with route.direct() as primary:
+            primary.execute("UPDATE counter SET n = 1")
+        cluster.wait_caught_up()
+        wait_until(
+            lambda: connection.execute(number).fetchone() == (1, cluster.nodes[name].port), "the replica has shown it")
+        cluster.lag(name, "1h")
+        cluster.kill(name)
+        cluster.start_node(name)
+        assert cluster.nodes[name].value("SELECT n FROM counter", dbname=route.database) == 0
+        wait_until(
+            lambda: read_anew() == (0, cluster.nodes[name].port), "the replica takes reads of who has read nothing yet")
+        for _ in range(5):
+            assert connection.execute(number).fetchone() == (1, cluster.primary.port)

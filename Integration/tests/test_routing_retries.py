@@ -194,7 +194,8 @@ def test_retries_can_be_switched_off(routed: Callable[..., Routed]) -> None:
 
 HIDDEN = """
     CREATE SEQUENCE numbers;
-    CREATE VIEW next_number AS SELECT nextval('numbers') AS n, inet_server_port();
+    CREATE FUNCTION next() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN nextval(''numbers''); END';
+    CREATE VIEW next_number AS SELECT next() AS n, inet_server_port();
     CREATE TABLE log (n int);
     CREATE FUNCTION put(n int) RETURNS int LANGUAGE sql AS 'INSERT INTO log VALUES (n) RETURNING n';
     CREATE FUNCTION liar(n int) RETURNS int STABLE LANGUAGE sql AS 'SELECT put(n)';

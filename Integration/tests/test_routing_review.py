@@ -18,7 +18,8 @@ pytestmark = pytest.mark.martlet("routing")
 
 SCHEMA = """
     CREATE SEQUENCE numbers;
-    CREATE VIEW next_number AS SELECT nextval('numbers') AS n, inet_server_port();
+    CREATE FUNCTION next() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN nextval(''numbers''); END';
+    CREATE VIEW next_number AS SELECT next() AS n, inet_server_port();
     CREATE TABLE log (n int);
     CREATE FUNCTION put(n int) RETURNS int LANGUAGE sql AS 'INSERT INTO log VALUES (n) RETURNING n';
     CREATE FUNCTION liar(n int) RETURNS int STABLE LANGUAGE sql AS 'SELECT put(n)';

@@ -21,7 +21,7 @@ from certificates import Authority, Certificate
 from cluster import Cluster
 from common import environment, own, remove, service_directory, wait_until
 from proxy import Proxy
-from rawpg import SSL_REQUEST, request, startup
+from rawpg import SSL_REQUEST, query, request, startup
 
 JDBC = Path("/usr/share/java/postgresql.jar")
 martlet_only = pytest.mark.martlet("PgBouncer has no channel binding, ALPN or names of its own for this")
@@ -348,7 +348,7 @@ def test_a_reader_that_stops_holds_the_server_up_and_not_our_memory(secure: Call
         while stands < 5:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-            [server] = proxy.show("SERVERS")
+            [server] = [server for server in proxy.show("SERVERS") if server["state"] == "active"]
             unread = socket_queue(server["local_port"])
             stands, last = (stands + 1, last) if unread == last and unread > 0 else (0, unread)
         assert proxy.figures.rss() - before < 8_000_000
@@ -430,6 +430,30 @@ def test_who_stops_in_the_handshake_goes_away(secure: Callable[..., Proxy], pape
                 pass
     assert time.monotonic() - begin < 5
     wait_until(lambda: not tls_of_clients(proxy), "all have gone")
+
+
+@pytest.mark.parametrize("behind", ["a startup packet", "a byte", "a query", "the handshake"])
+def test_bytes_behind_the_request_for_tls(secure: Callable[..., Proxy], papers: Papers, behind: str) -> None:
+    """They were sent in the clear, by whoever: they are no part of what is said under TLS, and the connection ends."""
+    outgoing = ssl.MemoryBIO()
+    handshake = ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    data = {"a startup packet": startup({"user": "app", "database": "app"}), "a byte": b"x",
+            "a query": query("SELECT 1"), "the handshake": outgoing.read()}[behind]
+    proxy = secure(auth_type="trust")
+    with socket.create_connection((proxy.host, proxy.port), 10) as client:
+        client.settimeout(10)
+        client.sendall(request(SSL_REQUEST) + data)
+        said = b""
+        try:
+            while part := client.recv(4096):
+                said += part
+        except ConnectionResetError:
+            pass
+        # An S may have left before; nothing that needs the handshake, and nothing of a login.
+        assert b"\x16\x03" not in said and not said.startswith(b"R"), said
+    psycopg.connect(**parameters(proxy, papers)).close()
 
 
 def garbage() -> list[bytes]:

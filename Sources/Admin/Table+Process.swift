@@ -30,6 +30,7 @@ extension Table {
         table.add(["active", .yesNo(!state.isPaused)])
         table.add(["paused", .yesNo(state.isPaused)])
         table.add(["suspended", .yesNo(false)])
+        table.add(["event_loop", state.eventLoop])
         return table
     }
 

@@ -93,7 +93,8 @@ public struct IdentMaps: Sendable, Equatable {
     ///
     /// - Parameter map: the rule's `map=`; without one both names have to be the same.
     public func allow(_ systemName: String, as user: String, map: String?) -> Bool {
-        guard let map else { return systemName == user }
+        // By bytes: to Unicode the sign for Kelvin is a K, to PostgreSQL these are two users.
+        guard let map else { return systemName.utf8.elementsEqual(user.utf8) }
         return self.maps[map]?.contains { Self.allows($0, systemName, user) } ?? false
     }
 
@@ -101,7 +102,7 @@ public struct IdentMaps: Sendable, Equatable {
         let capture: String
         switch entry.system {
         case .name(let name):
-            guard name == systemName else { return false }
+            guard name.utf8.elementsEqual(systemName.utf8) else { return false }
             capture = ""
         case .pattern(let pattern):
             guard let found = pattern.firstCapture(in: systemName) else { return false }
@@ -109,8 +110,8 @@ public struct IdentMaps: Sendable, Equatable {
         }
         switch entry.user {
         case .all: return true
-        case .name(let name): return name == user
-        case .withCapture(let front, let behind): return front + capture + behind == user
+        case .name(let name): return name.utf8.elementsEqual(user.utf8)
+        case .withCapture(let front, let behind): return (front + capture + behind).utf8.elementsEqual(user.utf8)
         }
     }
 }

@@ -27,7 +27,11 @@ public final class Configuration: Sendable {
     /// The databases of the file that are routed.
     var routedDatabases: [DatabaseSettings] {
         self.settings.databases.keys.compactMap { self.settings.database(named: $0) }
-            .filter { $0.name != "*" && ($0.routing ?? self.settings.general.routing) != .off }
+            .filter { $0.name != "*" && self.isRouted($0) }
+    }
+
+    func isRouted(_ database: DatabaseSettings) -> Bool {
+        (database.routing ?? self.settings.general.routing) != .off
     }
 
     /// Whether other settings name other files than these.

@@ -330,8 +330,11 @@ public struct ProxyState: Sendable, Equatable {
     public var isPaused: Bool
     /// The shutdown under way.
     public var shutdown: ShutdownMode?
+    /// What the reactors wait with: epoll or io_uring.
+    public var eventLoop: String
 
-    public init(isPaused: Bool = false, shutdown: ShutdownMode? = nil) {
+    public init(isPaused: Bool = false, shutdown: ShutdownMode? = nil, eventLoop: String = "epoll") {
+        self.eventLoop = eventLoop
         self.isPaused = isPaused
         self.shutdown = shutdown
     }

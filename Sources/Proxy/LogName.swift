@@ -9,6 +9,9 @@ enum LogName {
                 || "_-.$+*".unicodeScalars.contains(scalar)
         }
         if isPlain && !name.isEmpty { return name }
-        return "\"\(String(name.flatMap { $0 == "\"" ? ["\"", "\""] : [$0] }))\""
+        var quoted = String.UnicodeScalarView()
+        // Not by characters: a double quote with an accent is another one.
+        for scalar in name.unicodeScalars { quoted += scalar == "\"" ? [scalar, scalar] : [scalar] }
+        return "\"\(String(quoted))\""
     }
 }

@@ -44,6 +44,8 @@ extension Pool {
             return self.sendAway()
         }
         let role = load.node.role
+        // A monitor that has just been made knows no role yet; what is open here is the same transaction still.
+        defer { if role != .unknown { self.wasPrimary = role == .primary } }
         if role == .fenced || role == .foreign {
             // What is written there is lost.
             self.closeAll("the server is \(role)")
@@ -56,7 +58,6 @@ extension Pool {
             self.sendAway()
             for server in self.servers where server.isOnTrial { server.retry("the server does not answer") }
         }
-        self.wasPrimary = role == .primary
     }
 
     // MARK: Upkeep, once a second

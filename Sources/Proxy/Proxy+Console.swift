@@ -114,7 +114,8 @@ extension Proxy: ConsoleHost {
 
     public func state() async -> ProxyState {
         ProxyState(
-            isPaused: self.shared.isPaused.load(ordering: .relaxed), shutdown: self.control.withLock { $0.shutdown })
+            isPaused: self.shared.isPaused.load(ordering: .relaxed), shutdown: self.control.withLock { $0.shutdown },
+            eventLoop: self.eventLoop.rawValue)
     }
 
     public func settings() async -> Settings { self.configuration.settings }
@@ -162,15 +163,15 @@ extension Proxy: ConsoleHost {
     }
 
     private func publish(_ configuration: Configuration) {
-        self.control.withLock { $0.configuration = configuration }
         self.prepareVerifiers(configuration)
         let general = configuration.settings.general
         self.resolver.configure(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
-        for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }
-        self.tellAll { $0.apply(configuration) }
-        self.routers.retain { name in
-            guard let database = configuration.settings.database(named: name) else { return false }
-            return (database.routing ?? general.routing) != .off
+        // Of two at a time one is the last for everybody.
+        self.control.withLock { control in
+            control.configuration = configuration
+            self.routers.apply(configuration)
+            self.tellAll { $0.apply(configuration) }
+            self.routers.retain(configuration)
         }
     }
 

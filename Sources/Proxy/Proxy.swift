@@ -5,6 +5,23 @@ public import Reactor
 public import Settings
 import Synchronization
 
+extension EventLoopKind {
+    /// The event loop that a setting means on this machine; says why it is not io_uring where `auto` asks for it.
+    fileprivate static func chosen(_ setting: EventLoopBackend, _ logger: Logger) throws(SystemError) -> EventLoopKind {
+        if setting == .epoll { return .epoll }
+        guard let reason = Self.reasonAgainstIOURing() else {
+            logger.info("event loop: io_uring")
+            return .ioURing
+        }
+        if setting == .ioUring {
+            let error = SystemError("event_loop = io_uring is not to be had (\(reason)); use auto or epoll", code: 0)
+            throw error
+        }
+        logger.info("event loop: epoll, without io_uring (\(reason))")
+        return .epoll
+    }
+}
+
 /// The running proxy: its reactors, what they share, and the control plane's hold on them.
 ///
 /// Signals and the console reach it through `ConsoleHost` (`Proxy+Console`), from any thread.
@@ -16,6 +33,8 @@ public final class Proxy: Sendable {
 
     let shared: SharedState
     let reactors: [ReactorHandle]
+    /// What the reactors wait with.
+    let eventLoop: EventLoopKind
     /// Routed databases.
     let routers: SharedRouters
     let resolver: Resolver
@@ -49,7 +68,7 @@ public final class Proxy: Sendable {
     ///   - readFile: reads the files that the settings name.
     ///   - listeningSockets: sockets opened by the service manager; empty to open those of the settings.
     ///   - userID: the operating system user who may use the console on the Unix socket without a password.
-    /// - Throws: when the kernel has no descriptor left.
+    /// - Throws: when the kernel has no descriptor left, or does not allow the event loop asked for.
     public init(
         configuration: Configuration, load: @escaping Loader, readFile: @escaping FileReader,
         listeningSockets: [Int32], console: any ConsoleService, userID: UInt32, logger: Logger
@@ -59,6 +78,7 @@ public final class Proxy: Sendable {
         var reactors: [ReactorHandle] = []
         for index in 0..<count { reactors.append(try ReactorHandle(index: index)) }
         self.reactors = reactors
+        self.eventLoop = try EventLoopKind.chosen(configuration.settings.general.eventLoop, logger)
         self.shared = SharedState(reactors: count)
         let general = configuration.settings.general
         self.resolver = Resolver(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
@@ -80,7 +100,7 @@ public final class Proxy: Sendable {
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
         self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
-        for database in configuration.routedDatabases { _ = self.routers.router(database, configuration) }
+        self.routers.apply(configuration)
         for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
     }
 

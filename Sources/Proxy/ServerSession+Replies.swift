@@ -237,6 +237,7 @@ extension ServerSession {
         let message = bytes.extracting(range)
         let fields = ErrorFields(message)
         if fields.isFatal { self.lastWords = fields }
+        if fields.sqlState == SQLState.readOnlyTransaction { self.refusedAsReadOnly() }
         if fields.sqlState == SQLState.featureNotSupported, self.statements.count > 0,
             head?.kind == .bind || head?.kind == .execute || head?.kind == .describe
         {

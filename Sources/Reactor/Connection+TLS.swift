@@ -27,6 +27,9 @@ extension Connection {
         guard self.state == .open, self.tls == nil else { return }
         swap(&tls.ciphertext, &self.output)
         self.tls = tls
+        // Read as its handshake gets its turn, and decrypted from where it is read.
+        self.inputMode = .onEvent
+        self.loop.inputChanged(self)
     }
 
     /// What was agreed upon; nil without TLS, and before `secured`. Asks OpenSSL, so not for the path of a query.

@@ -58,15 +58,19 @@ open class Connection: EventSource {
     enum State: UInt8 { case connecting, open, flushing, lingering, closed }
 
     final var state: State
-    private final var isReadingPaused = false
+    final var isReadingPaused = false
+    /// Bytes have come in since reading was paused; they are among those held, and the session has not seen them.
+    final var hasUnseenInput = false
     private final var isOffered = false
     /// Output has been above `highWater`, so somebody may wait for `drained`.
     private final var owesDrained = false
-    private final var isDelivering = false
+    final var isDelivering = false
     /// `redeliver` was called while bytes were being delivered.
-    private final var isRedeliveryDue = false
+    final var isRedeliveryDue = false
+    /// Small reads in a row, while a bulk of data is expected.
+    final var smallReads: UInt8 = 0
     /// The first error of a write, until a read or an event reports the end; 0 is none.
-    private final var writeError: Int32 = 0
+    final var writeError: Int32 = 0
     /// What the subclass has sent and the socket, or TLS, has not taken yet.
     final var output = ByteQueue()
     final var held = ByteQueue()
@@ -81,12 +85,14 @@ open class Connection: EventSource {
     public init(loop: EventLoop, socket: consuming Socket) {
         self.state = .open
         super.init(loop: loop, fd: socket.take())
+        self.inputMode = .receive
     }
 
     /// A connection over a socket whose `connect` is under way; `connected` or `disconnected` follows.
     public init(loop: EventLoop, connecting socket: consuming Socket) {
         self.state = .connecting
         super.init(loop: loop, fd: socket.take())
+        self.inputMode = .receive
     }
 
     deinit {
@@ -190,6 +196,30 @@ open class Connection: EventSource {
         self.tellDrained()
     }
 
+    /// The output of a turn, for the loop to send in this connection's place.
+    final var sendableOutput: UnsafeRawBufferPointer {
+        self.state == .open ? self.output.bytes : UnsafeRawBufferPointer(start: nil, count: 0)
+    }
+
+    /// The loop has sent so much of the output, or has failed with -errno.
+    final func outputTaken(_ count: Int) {
+        self.isOffered = false
+        guard self.state == .open else { return }
+        if count > 0 {
+            self.withLoop { self.output.drop(count, &$0.buffers) }
+        } else if count < 0 {
+            errno = Int32(-count)
+            self.writeFailed(-1)
+        }
+    }
+
+    /// The output of a turn has been offered to the socket.
+    final func flushed() {
+        guard self.state == .open else { return }
+        self.updateInterest()
+        self.tellDrained()
+    }
+
     /// Whether nothing is left that the socket could take.
     @inline(__always)
     private final var isFlushed: Bool { self.tls.map(self.isFlushed) ?? self.output.isEmpty }
@@ -224,33 +254,7 @@ open class Connection: EventSource {
         self.tls?.ciphertext.clear(&self.loop.buffers)
     }
 
-    // MARK: Reading
-
-    /// Stops reading, because the other side of the pair is congested.
-    public final func pauseReading() {
-        guard !self.isReadingPaused else { return }
-        self.isReadingPaused = true
-        self.updateInterest()
-    }
-
-    /// Reads again.
-    public final func resumeReading() {
-        guard self.isReadingPaused else { return }
-        self.isReadingPaused = false
-        self.updateInterest()
-    }
-
-    /// Presents held bytes again, because the session can take them now. Called from within `received`, it takes
-    /// effect when that has returned.
-    public final func redeliver() {
-        if self.isDelivering {
-            self.isRedeliveryDue = true
-            return
-        }
-        guard self.state == .open, !self.held.isEmpty else { return }
-        self.deliverHeld()
-        self.updateInterest()
-    }
+    // MARK: Events
 
     private final var wantedInterest: UInt32 {
         switch self.state {
@@ -312,88 +316,6 @@ open class Connection: EventSource {
         self.write()
         self.updateInterest()
         self.tellDrained()
-    }
-
-    private final func readable() {
-        if let tls = self.tls {
-            self.readSealed(tls)
-        } else if self.held.isEmpty {
-            let buffer = self.withLoop { $0.readBuffer }
-            let count = martlet_recv(self.fd, buffer.baseAddress, buffer.count)
-            guard count > 0 else { return self.readFailed(count) }
-            self.deliver(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-        } else {
-            let wanted = self.wantedInput
-            let room = self.withLoop { self.held.room(atLeast: wanted, &$0.buffers) }
-            let count = martlet_recv(self.fd, room.baseAddress, min(room.count, EventLoop.readSize))
-            guard count > 0 else { return self.readFailed(count) }
-            self.held.commit(count)
-            self.deliverHeld()
-            self.updateInterest()
-        }
-    }
-
-    /// Room for what the session waits for, within what one read may take.
-    final var wantedInput: Int {
-        self.held.isEmpty ? EventLoop.readSize : min(max(self.holdLimit - self.held.count, 512), EventLoop.readSize)
-    }
-
-    /// Presents bytes that have just come, with none held before them.
-    @inline(__always)
-    private final func deliver(_ bytes: UnsafeRawBufferPointer) {
-        self.isDelivering = true
-        let isPlain = self.tls == nil
-        let consumed = self.received(Span(_unsafeBytes: bytes))
-        self.isDelivering = false
-        if consumed < bytes.count && self.state == .open {
-            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
-            if isPlain && self.tls != nil {
-                self.isRedeliveryDue = false
-                return self.unseal(rest)
-            }
-            self.held.append(rest, &self.loop.buffers)
-            if self.isRedeliveryDue { self.deliverHeld() }
-            self.updateInterest()
-        }
-        self.isRedeliveryDue = false
-    }
-
-    /// Presents decrypted bytes, behind those held.
-    final func deliverUnsealed(_ bytes: UnsafeRawBufferPointer) {
-        if self.held.isEmpty { return self.deliver(bytes) }
-        self.withLoop { self.held.append(bytes, &$0.buffers) }
-        self.deliverHeld()
-        self.updateInterest()
-    }
-
-    final func readFailed(_ count: Int) {
-        if count < 0 && (errno == EAGAIN || errno == EINTR) { return }
-        let code = count < 0 ? errno : self.writeError
-        self.end(code == 0 || code == EPIPE ? .endOfFile : .failed(code))
-    }
-
-    /// Presents the held bytes. They are moved out of `self` for the call, because the session may close the
-    /// connection in it.
-    private final func deliverHeld() {
-        var bytes = ByteQueue()
-        swap(&bytes, &self.held)
-        let isPlain = self.tls == nil
-        self.isDelivering = true
-        repeat {
-            self.isRedeliveryDue = false
-            let consumed = self.received(Span(_unsafeBytes: bytes.bytes))
-            self.withLoop { bytes.drop(consumed, &$0.buffers) }
-        } while self.isRedeliveryDue && !bytes.isEmpty && self.state == .open
-        self.isDelivering = false
-        self.isRedeliveryDue = false
-        if self.state == .open {
-            if isPlain && self.tls != nil {
-                self.unseal(bytes.bytes)
-            } else {
-                swap(&bytes, &self.held)
-            }
-        }
-        self.withLoop { bytes.clear(&$0.buffers) }
     }
 
     // MARK: Ending
@@ -459,7 +381,7 @@ open class Connection: EventSource {
         self.disconnected(reason)
     }
 
-    private final func closeNow() {
+    final func closeNow() {
         self.state = .closed
         self.setDeadline(.max)
         self.output.clear(&self.loop.buffers)
@@ -487,6 +409,7 @@ open class Connection: EventSource {
     /// and unsent output can leave, and not from within its own `received`, where more input may follow; else false.
     public final func leave() -> Bool {
         guard self.state == .open, self.held.isEmpty, self.pendingOutput == 0, !self.isDelivering else { return false }
+        guard self.loop.release(self) else { return false }
         // A large piece takes the rest of the output along: it may be offered and have nothing left to send.
         if self.isOffered { self.loop.withdraw(self) }
         self.isOffered = false

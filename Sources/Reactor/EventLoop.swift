@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import HeapModule
 
@@ -8,6 +7,8 @@ import HeapModule
 /// with events, call those whose deadline has passed. What callbacks send leaves when all of them have returned,
 /// one system call for each connection.
 public final class EventLoop {
+    /// The bits of a token that name a slot. Above them are four that are zero, for `URing`.
+    private static let slotMask: UInt64 = 0x0fff_ffff
     /// Bytes read from a socket at once.
     static let readSize = 64 * 1024
 
@@ -18,7 +19,7 @@ public final class EventLoop {
     }
     let clock = UnsafeMutablePointer<MonotonicTime>.allocate(capacity: 1)
 
-    private let epoll: Int32
+    private let backend: Backend
     private var slots: [Slot] = []
     private var freeSlots: [UInt32] = []
     private var timers = Heap<TimerEntry>()
@@ -29,16 +30,30 @@ public final class EventLoop {
     var buffers = BufferPool()
     /// What TLS connections pass their bytes through; made with the first of them.
     private(set) lazy var tlsBuffers = TLSBuffers()
-    /// Steps of TLS handshakes that this turn may still take.
-    private var handshakesLeft = EventLoop.handshakesPerTurn
+    /// When this turn took its first step of a TLS handshake; nil before it.
+    private var handshakesBegan: MonotonicTime?
     /// Connections whose next step has to wait for a later turn, in their order. They are not read meanwhile: their
     /// events would come again in every turn, and a storm of them would keep those of others waiting.
     private var handshakes: [Connection] = []
-    /// A step is up to a few milliseconds of arithmetic (RSA): everybody else waits for so many of them at most.
-    static let handshakesPerTurn = 4
+    /// A step is up to a few milliseconds of arithmetic (RSA): behind the first, others are taken for so many
+    /// microseconds of a turn only, and everybody else waits for one of them at most.
+    static let handshakeTime: Int64 = 200
+    /// Deadlines that are served in a turn. One may close a connection and free its TLS, and those of a crowd that came
+    /// together pass together: everybody else waits for so many of them at most.
+    static let deadlinesPerTurn = 16
     private var actions: [() -> Void] = []
     /// Connections with output that has not been offered to their socket yet.
-    private var unsent: [Connection] = []
+    var unsent: [Connection] = []
+    /// Sources of which io_uring has not taken all operations; they are tried again in the next turn.
+    var unarmed: [EventSource] = []
+    /// Connections whose output io_uring has been given, and how much of it the socket has taken.
+    var sending: [(connection: Connection, sent: Int)] = []
+
+    /// What tells it of events.
+    private enum Backend {
+        case epoll(Epoll)
+        case ioURing(URing)
+    }
 
     private struct Slot {
         var source: EventSource?
@@ -51,16 +66,18 @@ public final class EventLoop {
         static func < (a: TimerEntry, b: TimerEntry) -> Bool { a.time < b.time }
     }
 
-    /// Creates the loop on the thread that will run it. Throws when the kernel has no descriptor left.
-    public init() throws(SystemError) {
-        self.epoll = epoll_create1(Int32(epollCloseOnExec))
-        guard self.epoll >= 0 else { throw SystemError("epoll_create") }
+    /// Creates the loop on the thread that will run it. Throws when the kernel has no descriptor left, or does not allow
+    /// this kind.
+    public init(_ kind: EventLoopKind = .epoll) throws(SystemError) {
+        switch kind {
+        case .epoll: self.backend = .epoll(try Epoll())
+        case .ioURing: self.backend = .ioURing(try URing())
+        }
         self.clock.initialize(to: monotonicNow())
         self.readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readSize, alignment: 64)
     }
 
     deinit {
-        close(self.epoll)
         self.readBuffer.deallocate()
         self.clock.deallocate()
     }
@@ -79,10 +96,11 @@ public final class EventLoop {
         self.slots[Int(index)].source = source
         source.attachedTo = Unmanaged.passUnretained(self)
         source.clock = UnsafePointer(self.clock)
-        source.token = UInt64(self.slots[Int(index)].generation) << 32 | UInt64(index)
+        source.token = UInt64(self.slots[Int(index)].generation) << 32 | UInt64(index) & Self.slotMask
         source.scheduled = .max
         source.interest = 0
         source.isRegistered = false
+        source.armed = []
         self.setInterest(source, interest)
         if source.deadline != .max { self.schedule(source) }
     }
@@ -90,11 +108,8 @@ public final class EventLoop {
     /// Stops watching a source; its descriptor stays open.
     func detach(_ source: EventSource) {
         guard source.token != 0 else { return }
-        if source.isRegistered {
-            _ = martlet_epoll_ctl(self.epoll, Int32(MARTLET_EPOLL_CTL_DEL), source.fd, 0, 0)
-            source.isRegistered = false
-        }
-        let index = Int(source.token & 0xffff_ffff)
+        self.silence(source)
+        let index = Int(source.token & Self.slotMask)
         source.token = 0
         source.scheduled = .max
         // A new generation makes timer entries and events of this turn that still name the slot harmless.
@@ -108,22 +123,35 @@ public final class EventLoop {
     func setInterest(_ source: EventSource, _ interest: UInt32) {
         guard source.fd >= 0, source.token != 0 else { return }
         if source.isRegistered && source.interest == interest { return }
-        let operation = source.isRegistered ? MARTLET_EPOLL_CTL_MOD : MARTLET_EPOLL_CTL_ADD
+        if case .epoll(let epoll) = self.backend { epoll.watch(source, interest) }
         source.interest = interest
         source.isRegistered = true
-        _ = martlet_epoll_ctl(self.epoll, Int32(operation), source.fd, interest, source.token)
+        if case .ioURing(let ring) = self.backend { self.arm(source, ring) }
     }
 
-    /// Takes a source out of epoll until `setInterest` puts it back.
+    /// Asks for no events of a source until `setInterest` is called.
     func silence(_ source: EventSource) {
         guard source.isRegistered else { return }
-        _ = martlet_epoll_ctl(self.epoll, Int32(MARTLET_EPOLL_CTL_DEL), source.fd, 0, 0)
+        if case .epoll(let epoll) = self.backend { epoll.forget(source) }
         source.isRegistered = false
         source.interest = 0
+        if case .ioURing(let ring) = self.backend { self.arm(source, ring) }
     }
 
-    private func source(of token: UInt64) -> EventSource? {
-        let index = Int(token & 0xffff_ffff)
+    /// The way in which a source's input is read has changed (`EventSource.inputMode`).
+    func inputChanged(_ source: EventSource) {
+        if case .ioURing(let ring) = self.backend, source.token != 0 { self.arm(source, ring) }
+    }
+
+    /// Makes sure that nothing reads a source any more, so that it can go to another loop. False if something has been
+    /// read that its source has not been given yet.
+    func release(_ source: EventSource) -> Bool {
+        guard case .ioURing(let ring) = self.backend else { return true }
+        return self.disarm(source, ring)
+    }
+
+    func source(of token: UInt64) -> EventSource? {
+        let index = Int(token & Self.slotMask)
         guard index < self.slots.count, self.slots[index].generation == UInt32(token >> 32) else { return nil }
         return self.slots[index].source
     }
@@ -151,8 +179,7 @@ public final class EventLoop {
     var timerCount: Int { self.timers.count }
 
     private func fireTimers() {
-        // Bounded, so that a deadline that is set to now over and over does not starve the sockets.
-        for _ in 0..<1024 {
+        for _ in 0..<Self.deadlinesPerTurn {
             guard let first = self.timers.min, first.time <= self.now else { return }
             self.timers.removeMin()
             guard let source = self.source(of: first.token), source.scheduled == first.time else { continue }
@@ -167,12 +194,11 @@ public final class EventLoop {
         }
     }
 
-    /// Milliseconds until the next timer, rounded up; -1 when there is none.
-    private func timeout() -> Int32 {
-        if !self.handshakes.isEmpty { return 0 }
-        guard let first = self.timers.min else { return -1 }
-        let wait = first.time - self.now
-        return wait <= 0 ? 0 : Int32(min((wait + 999) / 1000, 60_000))
+    /// Microseconds until the next timer; nil when there is none.
+    private func timeout() -> Int64? {
+        if !self.handshakes.isEmpty || !self.unarmed.isEmpty { return 0 }
+        guard let first = self.timers.min else { return nil }
+        return max(first.time - self.now, 0)
     }
 
     // MARK: Later
@@ -199,9 +225,10 @@ public final class EventLoop {
     /// Takes an offer back.
     func withdraw(_ connection: Connection) { self.unsent.removeAll { $0 === connection } }
 
-    /// Sends what callbacks have left behind.
+    /// Sends what callbacks have left behind. With io_uring that is done once a turn, when all of them are over.
     @inline(__always)
     private func flush() {
+        guard case .epoll = self.backend else { return }
         while let connection = self.unsent.popLast() { connection.flush() }
     }
 
@@ -210,42 +237,44 @@ public final class EventLoop {
     /// Whether the next step of a connection's handshake may be taken in this turn; if not, `stepHandshake` is called
     /// in a later one.
     func takeHandshake(_ connection: Connection) -> Bool {
-        if self.handshakesLeft > 0 {
-            self.handshakesLeft -= 1
-            return true
-        }
+        if self.mayStepHandshake() { return true }
         self.handshakes.append(connection)
         return false
     }
 
+    private func mayStepHandshake() -> Bool {
+        let now = monotonicNow()
+        guard let began = self.handshakesBegan else {
+            self.handshakesBegan = now
+            return true
+        }
+        return now - began < Self.handshakeTime
+    }
+
     /// Begins a turn with those that have been waiting.
     private func stepHandshakes() {
-        self.handshakesLeft = Self.handshakesPerTurn
+        self.handshakesBegan = nil
         guard !self.handshakes.isEmpty else { return }
-        let first = Array(self.handshakes.prefix(Self.handshakesPerTurn))
-        self.handshakes.removeFirst(first.count)
-        for connection in first { connection.stepHandshake() }
+        // A step asks for leave itself; who does not get it waits at the end, among those of this turn.
+        let count = self.handshakes.count
+        var taken = 0
+        while taken < count, self.mayStepHandshake() {
+            self.handshakes[taken].stepHandshake()
+            taken += 1
+        }
+        self.handshakes.removeFirst(taken)
     }
 
     // MARK: Running
 
     /// Runs until `stop`.
     public func run() {
-        let capacity = 256
-        let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
-        defer { events.deallocate() }
         // What was sent before the loop runs.
         self.flush()
         while !self.isStopped {
-            let count = epoll_wait(self.epoll, events, Int32(capacity), self.timeout())
-            self.now = monotonicNow()
-            self.stepHandshakes()
-            var index = 0
-            while index < Int(count) {
-                if let source = self.source(of: martlet_epoll_token(events + index)) {
-                    source.ready(martlet_epoll_events(events + index))
-                }
-                index += 1
+            switch self.backend {
+            case .epoll(let epoll): self.take(epoll)
+            case .ioURing(let ring): self.take(ring)
             }
             // Not after each source: a send wakes its reader, who may take this thread's core in the middle of the
             // turn. So the turn is worked off first, which is 1 to 4 % less CPU for each query.
@@ -253,13 +282,40 @@ public final class EventLoop {
             self.fireTimers()
             self.callActions()
         }
+        for connection in self.unsent { connection.flush() }
+        self.unsent = []
         // Sources and what they refer to form cycles; they end with the loop.
         for index in self.slots.indices { self.slots[index].source = nil }
         self.handshakes = []
+        self.unarmed = []
+    }
+
+    /// Waits for events and calls their sources.
+    private func take(_ epoll: Epoll) {
+        let count = epoll.wait(self.timeout())
+        self.beginTurn()
+        var index = 0
+        while index < count {
+            let (token, events) = epoll.event(index)
+            if let source = self.source(of: token) { source.ready(events) }
+            index += 1
+        }
+    }
+
+    private func take(_ ring: URing) {
+        self.queueOutput(ring)
+        ring.wait(self.timeout())
+        self.takeSent(ring)
+        self.beginTurn()
+        self.rearm(ring)
+        while let completion = ring.next() { self.take(completion, ring) }
+    }
+
+    private func beginTurn() {
+        self.now = monotonicNow()
+        self.stepHandshakes()
     }
 
     /// Ends `run` after this turn.
     public func stop() { self.isStopped = true }
 }
-
-private let epollCloseOnExec = 0x80000

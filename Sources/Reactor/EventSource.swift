@@ -3,6 +3,16 @@
 /// Belongs to one loop at a time and is touched on its thread only. A subclass overrides `ready` (a file
 /// descriptor has events) and `deadlineReached`.
 open class EventSource {
+    /// How a source's input is read where the loop uses io_uring.
+    enum InputMode: UInt8 {
+        /// By the source itself, when it is told that there is some.
+        case onEvent
+        /// By the kernel, into the loop's buffers.
+        case receive
+        /// By the kernel; the input is connections.
+        case accept
+    }
+
     /// The loop this is attached to. The loop outlives its sources: it is released when its thread ends.
     final var attachedTo: Unmanaged<EventLoop>
     /// The loop this is attached to.
@@ -21,11 +31,16 @@ open class EventSource {
     final var fd: Int32
     /// Names this source to the loop: generation in the upper half, slot in the lower. 0 while not attached.
     final var token: UInt64 = 0
-    /// Events epoll is asked for now.
+    /// Events that are asked for now (`EPOLLIN`, …).
     final var interest: UInt32 = 0
-    /// Whether epoll knows the descriptor. A source whose peer has hung up while it may not be read is taken out,
+    /// Whether any events are asked for. A source whose peer has hung up while it may not be read is taken out,
     /// because a level-triggered hang-up cannot be masked.
     final var isRegistered = false
+    /// How input is read where the loop uses io_uring.
+    final var inputMode = InputMode.onEvent
+    /// What io_uring has been asked for, and the events of the poll among it.
+    final var armed = ArmedOperations()
+    final var polled = PolledEvents()
     /// When `deadlineReached` is due; `.max` is never.
     public private(set) final var deadline: MonotonicTime = .max
     /// The earliest entry of this source in the loop's timer heap; `.max` when there is none.

@@ -92,12 +92,13 @@ public final class Listener: EventSource {
         self.accepted = accepted
         self.failed = failed
         super.init(loop: loop, fd: socket.fd)
+        self.inputMode = .accept
         loop.attach(self, interest: UInt32(MARTLET_EPOLLIN))
     }
 
     public override func ready(_ events: UInt32) {
-        // Bounded, so that a storm of connections does not starve those that are there.
-        for _ in 0..<64 {
+        // Some twenty microseconds each: a storm of connections keeps those that are there waiting for so many in a turn.
+        for _ in 0..<8 {
             // `accepted` may have called `stop`, and the descriptor may be somebody else's by now.
             guard self.token != 0 else { return }
             let fd = martlet_accept(self.fd, nil, nil)
@@ -108,14 +109,25 @@ public final class Listener: EventSource {
             switch errno {
             case EAGAIN: return
             case EINTR, ECONNABORTED: continue
-            default:
-                let error = SystemError("accept")
-                // Out of descriptors or memory: the event would come again at once, for ever.
-                self.loop.silence(self)
-                self.setDeadline(self.loop.now + 100_000)
-                return self.failed(error)
+            default: return self.rest(SystemError("accept"))
             }
         }
+    }
+
+    /// The kernel has accepted a connection, or -errno (`InputMode.accept`).
+    func arrived(_ result: Int32) {
+        if result >= 0 { return self.accepted(Socket(result)) }
+        switch -result {
+        case EAGAIN, EINTR, ECONNABORTED, ECANCELED: return
+        default: self.rest(SystemError("accept", code: -result))
+        }
+    }
+
+    /// Out of descriptors or memory: the event would come again at once, for ever.
+    private func rest(_ error: SystemError) {
+        self.loop.silence(self)
+        self.setDeadline(self.loop.now + 100_000)
+        self.failed(error)
     }
 
     public override func deadlineReached() { self.loop.setInterest(self, UInt32(MARTLET_EPOLLIN)) }

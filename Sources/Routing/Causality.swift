@@ -4,8 +4,9 @@ public import Synchronization
 /// What a client has written and read, as far as it says which replicas are too old for it.
 ///
 /// - A write is covered by every sample that was begun after it, so with a number above the generation in hand when the
-///   write was over (`Cluster.generation`): a replica may serve the client when it has caught up to such a one.
-/// - A read from a node demands the same of all other nodes: what a client sees never goes back.
+///   write was over (`Cluster.samples`): a replica may serve the client when it has caught up to such a one.
+/// - A read from a node demands the same of all other nodes, and of that one if it was started again since: what a client
+///   sees never goes back.
 public struct Causality: Sendable {
     /// The oldest sample that a replica must have caught up to because of writes; 0 is any state.
     private var needed: UInt64 = 0
@@ -56,8 +57,9 @@ public struct Causality: Sendable {
             if caughtUp < shared.needed.load(ordering: .acquiring) { return .write }
             if shared.sharesReads && !shared.mayRead(from: node, caughtUp: caughtUp) { return .read }
         }
-        if caughtUp < self.neededElsewhere && self.readNode != ObjectIdentifier(node) { return .read }
-        return nil
+        guard caughtUp < self.neededElsewhere else { return nil }
+        let isSame = self.readNode == ObjectIdentifier(node)
+        return isSame && self.neededElsewhere > node.knownSince.load(ordering: .acquiring) ? nil : .read
     }
 }
 
@@ -106,6 +108,9 @@ public final class SharedCausality: Sendable {
     }
 
     func mayRead(from node: Node, caughtUp: UInt64) -> Bool {
-        self.lastRead.withLock { caughtUp >= $0.needed || $0.node == ObjectIdentifier(node) }
+        self.lastRead.withLock { read in
+            if caughtUp >= read.needed { return true }
+            return read.node == ObjectIdentifier(node) && read.needed > node.knownSince.load(ordering: .acquiring)
+        }
     }
 }

@@ -13,9 +13,9 @@ public final class Cluster: Sendable {
         case progress
     }
 
-    /// The number of the sample that was begun last. A sample's number is handed out *before* the primary is asked for
-    /// its position; so a write that was finished when `generation` was g is covered by every sample above g.
-    public let generation = Atomic<UInt64>(0)
+    /// Where the numbers of samples come from. A sample's number is handed out *before* the primary is asked for its
+    /// position; so a write that was finished when the last number was g is covered by every sample above g.
+    public let samples: SampleNumbers
     /// Sessions that wait for a replica to catch up.
     public let waiters = Atomic<Int>(0)
     /// Monotonic microseconds when somebody last needed samples soon.
@@ -28,9 +28,11 @@ public final class Cluster: Sendable {
     }
     private let state = Mutex(State())
 
-    /// - Parameter generation: the number before the first sample's. Above all numbers of a cluster that this one takes
-    ///   the place of, so that what clients need goes on to hold: milliseconds of a monotonic clock are.
-    public init(generation: UInt64 = 0) { self.generation.store(generation, ordering: .relaxed) }
+    /// A cluster without nodes.
+    public init(samples: SampleNumbers) { self.samples = samples }
+
+    /// The number of the sample that was begun last.
+    public var generation: UInt64 { self.samples.last }
 
     /// The nodes, in the order of the file. Changes when a host name's addresses change.
     public var nodes: [Node] { self.state.withLock { $0.nodes } }

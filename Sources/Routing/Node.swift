@@ -29,7 +29,7 @@ public final class Node: Sendable {
     public let isUp = Atomic<Bool>(false)
     /// A replica that is up, on the primary's timeline as far as is known, and within the lag limits: it takes reads.
     public let takesReads = Atomic<Bool>(false)
-    /// The newest sample it has caught up to; 0 is none. Samples are numbered from 1 (`Cluster.generation`).
+    /// The newest sample it has caught up to; 0 is none. Samples are numbered from 1 (`Cluster.samples`).
     public let caughtUp = Atomic<UInt64>(0)
     /// A primary's insert position or a replica's replay position, bytes of write-ahead log.
     public let position = Atomic<UInt64>(0)
@@ -41,6 +41,10 @@ public final class Node: Sendable {
     /// the reads grows from then on.
     public let upSince = Atomic<Int64>(0)
     public let timeline = Atomic<UInt32>(0)
+    /// The number that parts what was read from it before its monitor's connection was new from what was read later;
+    /// `.max` while there is none. What was read before may have been newer than what it has now: it may have been
+    /// started again from an older state, or be another server.
+    public let knownSince = Atomic<UInt64>(0)
 
     public init(host: String, port: Int, address: String?, index: Int) {
         self.host = host

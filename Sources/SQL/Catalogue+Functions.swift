@@ -2,30 +2,60 @@ extension Catalogue {
     /// Where a call of a function may run, and why.
     struct Call {
         let kind: StatementClass.Kind
-        var reason = "only reads"
+        var reason: String
         /// Whether what follows in the transaction needs the same server.
         var binds = false
+        var takesAdvisoryLock = false
+
+        init(kind: StatementClass.Kind, reason: String = "only reads") {
+            self.kind = kind
+            self.reason = reason
+        }
+
+        init(_ name: String, _ builtin: BuiltinFunctions.Group) {
+            self.kind = builtin.kind
+            self.reason = "calls \(name), which \(builtin.reason)"
+            self.binds = builtin.binds
+            self.takesAdvisoryLock = name.hasPrefix("pg_advisory_") || name.hasPrefix("pg_try_advisory_")
+        }
+
+        init(_ name: String, _ volatility: Volatility?) {
+            switch volatility {
+            case .volatile: self.init(kind: .write, reason: "calls \(name), which is VOLATILE")
+            case .stable, .immutable: self.init(kind: .read)
+            case nil: self.init(kind: .write, reason: "calls \(name), which is not known to be read-only")
+            }
+        }
     }
 
+    /// A call that the statement names.
+    ///
     /// - Parameters:
     ///   - name: as in the catalogue.
     ///   - schema: as the call names it; nil if it leaves that to the search path.
     func call(_ name: String, schema: String?) -> Call {
-        if Self.matches(self.writeFunctions, name, schema) {
-            return Call(kind: .write, reason: "calls \(name), one of write_functions")
-        }
-        if Self.matches(self.readFunctions, name, schema) { return Call(kind: .read) }
+        if let call = self.callByPattern(name, schema) { return call }
         let builtin = schema == nil || schema == "pg_catalog" ? BuiltinFunctions.find(name) : nil
         let volatility = schema == "pg_catalog" ? nil : self.functions[name]
         // Which of two is called only the server knows: the worse.
-        if let builtin, builtin.kind == .write || volatility != .volatile {
-            return Call(kind: builtin.kind, reason: "calls \(name), which \(builtin.reason)", binds: builtin.binds)
+        if let builtin, builtin.kind == .write || volatility != .volatile { return Call(name, builtin) }
+        return Call(name, volatility)
+    }
+
+    /// A call that the statement does not name, of a function that is known for certain.
+    func call(_ function: Function) -> Call {
+        if let call = self.callByPattern(function.name, function.schema) { return call }
+        if function.schema == "pg_catalog", let builtin = BuiltinFunctions.find(function.name) {
+            return Call(function.name, builtin)
         }
-        switch volatility {
-        case .volatile: return Call(kind: .write, reason: "calls \(name), which is VOLATILE")
-        case .stable, .immutable: return Call(kind: .read)
-        case nil: return Call(kind: .write, reason: "calls \(name), which is not known to be read-only")
+        return Call(function.name, function.volatility)
+    }
+
+    private func callByPattern(_ name: String, _ schema: String?) -> Call? {
+        if Self.matches(self.writeFunctions, name, schema) {
+            return Call(kind: .write, reason: "calls \(name), one of write_functions")
         }
+        return Self.matches(self.readFunctions, name, schema) ? Call(kind: .read) : nil
     }
 
     /// A pattern without a schema matches in any; one with a schema only a call that names it.

@@ -25,18 +25,25 @@ public final class StatementClass: Sendable {
     public let bindsTransaction: Bool
     /// Volatility of functions or persistence of tables may be another behind it: CREATE, ALTER, DROP, DO, CALL …
     public let changesCatalogue: Bool
+    /// Shows what is in tables, or calls a function that may do so.
+    public let readsData: Bool
+    /// Takes or gives back advisory locks: a replica does that too, but its locks are its own.
+    public let takesAdvisoryLock: Bool
     /// libpg_query does not understand it (a newer syntax, or an error).
     public let isUnparsed: Bool
 
     public init(
         kind: Kind, reason: String, transaction: TransactionCommand? = nil, bindsTransaction: Bool = false,
-        changesCatalogue: Bool = false, isUnparsed: Bool = false
+        changesCatalogue: Bool = false, readsData: Bool = false, takesAdvisoryLock: Bool = false,
+        isUnparsed: Bool = false
     ) {
         self.kind = kind
         self.reason = reason
         self.transaction = transaction
         self.bindsTransaction = bindsTransaction
         self.changesCatalogue = changesCatalogue
+        self.readsData = readsData
+        self.takesAdvisoryLock = takesAdvisoryLock
         self.isUnparsed = isUnparsed
     }
 

@@ -5,6 +5,8 @@ struct StatementVerdict {
     var transaction: TransactionCommand?
     var bindsTransaction = false
     var changesCatalogue = false
+    var readsData = false
+    var takesAdvisoryLock = false
     /// A transaction command, `transaction` or one about savepoints and prepared transactions.
     var endsOrBeginsTransaction = false
 
@@ -30,7 +32,9 @@ struct StatementVerdict {
 
         // Bound to the server or the session.
         case "VariableShowStmt": self = Self(.primary, "shows a setting of the session")
-        case "FetchStmt": self = Self(.primary, "reads from a cursor of the session", binds: true)
+        case "FetchStmt":
+            self = Self(.primary, "reads from a cursor of the session", binds: true)
+            self.readsData = true
         case "ClosePortalStmt": self = Self(.primary, "closes a cursor of the session", binds: true)
         case "PrepareStmt": self = Self(.primary, "prepares a statement in the session", binds: true)
         case "DeallocateStmt": self = Self(.primary, "deallocates a statement of the session", binds: true)
@@ -59,6 +63,8 @@ struct StatementVerdict {
         let references = References(of: statement, catalogue)
         var verdict = Self(references.kind, references.reason, binds: references.binds)
         verdict.changesCatalogue = references.createsTable
+        verdict.readsData = references.readsData
+        verdict.takesAdvisoryLock = references.takesAdvisoryLock
         return verdict
     }
 
@@ -83,6 +89,7 @@ struct StatementVerdict {
             var analyzed = Self(verdict.kind, "is EXPLAIN ANALYZE of a statement that \(verdict.reason)")
             analyzed.bindsTransaction = verdict.bindsTransaction
             analyzed.changesCatalogue = verdict.changesCatalogue
+            analyzed.takesAdvisoryLock = verdict.takesAdvisoryLock
             return analyzed
         }
         return Self(.primary, "explains a statement for the primary: \(verdict.reason)")
@@ -156,9 +163,10 @@ struct StatementVerdict {
 
     /// Whether functions or unlogged tables may be others behind it. It costs a few queries if that was not so.
     private static func changesCatalogue(_ name: String, _ statement: ParseTree.Node) -> Bool {
-        if ["DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt"].contains(name) {
-            return true
-        }
+        let names = [
+            "DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt", "ViewStmt", "RuleStmt",
+        ]
+        if names.contains(name) { return true }
         if name == "CreateStmt" { return statement.node("relation")?.string("relpersistence") != "t" }
         if name == "CreateTableAsStmt" {
             return statement.node("into")?.node("rel")?.string("relpersistence") != "t"

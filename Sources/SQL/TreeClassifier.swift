@@ -32,6 +32,8 @@ enum TreeClassifier {
         return StatementClass(
             kind: strictest.kind, reason: strictest.reason, transaction: strictest.transaction,
             bindsTransaction: verdicts.contains(where: \.bindsTransaction) || strictest.bindsTransaction,
-            changesCatalogue: verdicts.contains(where: \.changesCatalogue))
+            changesCatalogue: verdicts.contains(where: \.changesCatalogue),
+            readsData: verdicts.contains(where: \.readsData),
+            takesAdvisoryLock: verdicts.contains(where: \.takesAdvisoryLock))
     }
 }

@@ -156,7 +156,7 @@ extension GeneralSettings {
         .integer("pkt_buf", \.pktBuf).needsRestart.withoutEffect,
         .integer("sbuf_loopcnt", \.sbufLoopcnt).withoutEffect,
         .integer("threads", \.threads, 0...64).needsRestart,
-        .choice("event_loop", \.eventLoop).needsRestart.withoutEffect(unless: ["auto", "epoll"]),
+        .choice("event_loop", \.eventLoop).needsRestart,
     ]
 
     private static let routing: [Key] = [

@@ -180,6 +180,7 @@ public struct GeneralSettings: Sendable, Equatable {
     public var sbufLoopcnt = 5
     /// Reactor threads; 0 is one for each core.
     public var threads = 0
+    /// What the reactors wait with.
     public var eventLoop = EventLoopBackend.auto
 
     // MARK: Routing (defaults of the databases)

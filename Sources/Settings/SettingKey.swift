@@ -32,19 +32,14 @@ struct SettingKey<Root: Sendable>: Sendable {
 
     /// The same key, which has no effect yet.
     var withoutEffect: Self {
-        self.withoutEffect(unless: nil)
+        var key = self
+        key.effect = .none
+        return key
     }
 
     /// These keys, none of which has an effect yet.
     static func withoutEffect(_ keys: [Self]) -> [Self] {
         keys.map(\.withoutEffect)
-    }
-
-    /// The same key, which has no effect yet except for the values that ask for what is done anyway.
-    func withoutEffect(unless neutral: Set<String>?) -> Self {
-        var key = self
-        key.effect = neutral.map { .none(neutral: $0) } ?? .none
-        return key
     }
 
     /// The same key, whose value is a secret.

@@ -102,7 +102,9 @@ final class CatalogueWatcher: Sendable {
                 to: core.target(primary, dbname: database), waker: self.waker,
                 deadline: min(deadline, begun + core.settings.checkTimeout), isStopped: { core.isStopped })
             catalogue = try CatalogueQuery.read(from: connection, deadline: deadline)
-            if catalogue == nil { failure = "more than \(CatalogueQuery.maximumRows) functions and unlogged tables" }
+            if catalogue == nil {
+                failure = "more than \(CatalogueQuery.maximumRows) functions, sequences and uses of them by views"
+            }
         } catch {
             switch error {
             case .stopped: return

@@ -19,7 +19,7 @@ public final class ClusterMonitor: Sendable {
         settings: ClusterSettings, logger: Logger, changed: @escaping @Sendable (Cluster.Change) -> Void
     ) {
         self.settings = settings
-        self.cluster = Cluster(generation: UInt64(clamping: monotonicNow() / 1000))
+        self.cluster = Cluster(samples: .ofProcess)
         self.core = MonitorCore(settings: settings, cluster: self.cluster, logger: logger, changed: changed)
         self.catalogues = CatalogueWatcher(core: self.core)
     }

@@ -50,6 +50,8 @@ struct ClusterState {
         var position: UInt64?
         /// When it was told.
         var positionTime: Int64 = 0
+        /// It has not answered since the connection to it is new.
+        var isNew = true
         /// It has replayed what the primary has not written: it has followed another server.
         var isAhead = false
         /// When the last check ended.
@@ -139,7 +141,7 @@ struct ClusterState {
         var work = Work(isCheck: isCheck, generation: nil, begun: now, epoch: self.epoch)
         if id == self.sampled {
             // Before the question is sent: whoever sees a smaller number has written before this sample.
-            work.generation = self.cluster.generation.add(1, ordering: .sequentiallyConsistent).newValue
+            work.generation = self.cluster.samples.next()
             self.lastSample = now
         }
         if isCheck { self.entries[index].urgentAt = nil }
@@ -176,6 +178,12 @@ struct ClusterState {
             startTime: identity.startTime)
         self.entries[index].position = answer.isInRecovery ? answer.position : nil
         self.entries[index].positionTime = now
+        if self.entries[index].isNew {
+            self.entries[index].isNew = false
+            // A number that no sample has: what was read before needs no higher one, what is read from now on does.
+            let samples = self.cluster.samples
+            node.knownSince.store(samples.last == 0 ? 0 : samples.next(), ordering: .sequentiallyConsistent)
+        }
         node.timeline.store(answer.timeline, ordering: .relaxed)
         if let position = answer.position { node.position.store(position, ordering: .relaxed) }
         if work.isCheck { self.entries[index].lastCheck = now }
@@ -225,6 +233,8 @@ struct ClusterState {
     private mutating func forgetPosition(_ index: Int) {
         self.entries[index].position = nil
         self.entries[index].isAhead = false
+        self.entries[index].isNew = true
+        self.entries[index].node.knownSince.store(.max, ordering: .sequentiallyConsistent)
         self.entries[index].node.caughtUp.store(0, ordering: .sequentiallyConsistent)
         self.entries[index].node.lag.store(.max, ordering: .relaxed)
     }

@@ -9,6 +9,7 @@ public enum SQLState {
     public static let connectionFailure = "08006"
     public static let protocolViolation = "08P01"
     public static let featureNotSupported = "0A000"
+    public static let readOnlyTransaction = "25006"
     public static let invalidParameterValue = "22023"
     public static let idleInTransactionTimeout = "25P03"
     public static let transactionTimeout = "25P04"

@@ -1,3 +1,6 @@
+// Normal forms have no public interface yet; a Swift that lacks this one does not compile, and nothing else goes wrong.
+@_spi(_Unicode) import Swift
+
 /// A setting as a startup packet gives it: a name, and a value as the client's bytes (its encoding may be any).
 public struct StartupParameter: Sendable, Equatable {
     public let name: String
@@ -48,12 +51,8 @@ public struct StartupMessage: Sendable, Equatable {
             guard let valueRange = reader.cString() else { throw .invalidLayout }
             guard let name = bytes.validText(nameRange) else { throw .invalidText(bytes.text(nameRange)) }
             switch name {
-            case "user":
-                guard let text = bytes.validText(valueRange) else { throw .invalidText(name) }
-                user = text
-            case "database":
-                guard let text = bytes.validText(valueRange) else { throw .invalidText(name) }
-                database = text
+            case "user": user = try Self.name(bytes, valueRange, of: name)
+            case "database": database = try Self.name(bytes, valueRange, of: name)
             case "replication":
                 replication = bytes.text(valueRange)
             case "options":
@@ -75,6 +74,19 @@ public struct StartupMessage: Sendable, Equatable {
         self.options = options
         self.parameters = parameters
         self.extensions = extensions
+    }
+
+    /// A name to compare others with. Swift takes texts for equal that Unicode does (U+212A is a K, and "é" may be one
+    /// character or two), but to PostgreSQL they are different users, of whom one must not get the other's connections.
+    /// Of all that are equal only the one in normal form C is taken.
+    private static func name(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, of parameter: String
+    ) throws(StartupPacketError) -> String {
+        guard let text = bytes.validText(range) else { throw .invalidText(parameter) }
+        guard text.utf8.allSatisfy({ $0 < 0x80 }) || text._nfc.elementsEqual(text.unicodeScalars) else {
+            throw .notNormalized(parameter)
+        }
+        return text
     }
 
     /// The value of a parameter other than user, database, replication and options; the name's case does not matter.

@@ -76,13 +76,15 @@ public enum StartupPacketError: Error, Sendable, Equatable {
     case missingUser
     /// A parameter's name, the user or the database is not valid UTF-8.
     case invalidText(String)
+    /// The user or the database is not in Unicode's normal form C.
+    case notNormalized(String)
 
     /// SQLSTATE of the ErrorResponse.
     public var sqlState: String {
         switch self {
         case .invalidLength, .invalidCancelLength, .invalidLayout: SQLState.protocolViolation
         case .unsupportedVersion: SQLState.featureNotSupported
-        case .missingUser, .invalidText: SQLState.invalidAuthorization
+        case .missingUser, .invalidText, .notNormalized: SQLState.invalidAuthorization
         }
     }
 
@@ -96,6 +98,7 @@ public enum StartupPacketError: Error, Sendable, Equatable {
         case .invalidLayout: "invalid startup packet layout: expected terminator as last byte"
         case .missingUser: "no PostgreSQL user name specified in startup packet"
         case .invalidText(let name): "invalid UTF-8 in startup parameter: \(name)"
+        case .notNormalized(let name): "startup parameter is not in Unicode's normal form C: \(name)"
         }
     }
 }

@@ -271,10 +271,10 @@ import Testing
         #expect(await Answer.to("SHOW auth_user").rows == [[nil]])
     }
 
-    @Test(arguments: [(false, ["yes", "no", "no"]), (true, ["no", "yes", "no"])])
+    @Test(arguments: [(false, ["yes", "no", "no", "epoll"]), (true, ["no", "yes", "no", "epoll"])])
     func state(paused: Bool, values: [String]) async {
         let answer = await Answer.to("SHOW STATE", FakeHost { $0.state.isPaused = paused })
-        #expect(answer.rows.map { $0[0] } == ["active", "paused", "suspended"])
+        #expect(answer.rows.map { $0[0] } == ["active", "paused", "suspended", "event_loop"])
         #expect(answer.rows.map { $0[1] } == values)
     }
 

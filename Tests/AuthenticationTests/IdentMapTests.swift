@@ -24,6 +24,7 @@ struct IdentMapTests {
     @Test(arguments: [
         // Without a map the names have to be the same.
         (nil, "joe", "joe", true), (nil, "joe", "app", false), (nil, "joe", "Joe", false),
+        (nil, "\u{212A}ate", "Kate", false),
         ("staff", "joe", "app", true), ("staff", "joe", "reports", true), ("staff", "joe", "joe", false),
         ("staff", "ann", "whoever", true), ("staff", "bob smith", "bob", true), ("staff", "eve", "app", false),
         ("quoted", "joe", "all", true), ("quoted", "joe", "x", false),

@@ -43,7 +43,8 @@ struct StrangersTests {
     @Test(arguments: [
         ("app", "app"), ("App_1.x-y$", "App_1.x-y$"), ("\u{fc}ml\u{e4}ut", "\u{fc}ml\u{e4}ut"), ("", #""""#),
         ("a b", #""a b""#), ("alice@10.0.0.7:1 login attempt", #""alice@10.0.0.7:1 login attempt""#),
-        (#"a" b"#, #""a"" b""#), ("a/b", #""a/b""#), ("a\nb", "\"a\nb\""), ("a\u{2028}b", "\"a\u{2028}b\""),
+        (#"a" b"#, #""a"" b""#), ("a\"\u{301}/b", "\"a\"\"\u{301}/b\""), ("a/b", #""a/b""#), ("a\nb", "\"a\nb\""),
+        ("a\u{2028}b", "\"a\u{2028}b\""),
     ])
     func namesInTheLog(name: String, shown: String) { #expect(LogName.text(name) == shown) }
 

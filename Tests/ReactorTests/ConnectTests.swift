@@ -3,7 +3,7 @@ import Testing
 
 @testable import Reactor
 
-@Suite struct ConnectTests {
+@Suite(.onEachLoop) struct ConnectTests {
     @Test func connectedAndWhatWasSentBefore() throws {
         let scene = try Scene()
         let address = try #require(SocketAddress(ip: "127.0.0.1", port: 0))

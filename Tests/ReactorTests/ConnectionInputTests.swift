@@ -3,7 +3,7 @@ import Testing
 
 @testable import Reactor
 
-@Suite struct ConnectionInputTests {
+@Suite(.onEachLoop) struct ConnectionInputTests {
     @Test(arguments: Transport.allCases)
     func bytesArrive(_ transport: Transport) throws {
         let scene = try Scene()
@@ -93,7 +93,8 @@ import Testing
         }
         scene.run()
         #expect(connection.heldInput >= connection.holdLimit)
-        #expect(connection.heldInput < connection.holdLimit + EventLoop.readSize)
+        // One read, or what the kernel receives at once.
+        #expect(connection.heldInput < connection.holdLimit + 33 * URing.bufferSize)
         connection.close()
     }
 

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Reactor
 
-@Suite struct ConnectionOutputTests {
+@Suite(.onEachLoop) struct ConnectionOutputTests {
     @Test(arguments: Transport.allCases, [1, 1024, 16 * 1024, 100_000, 5_000_000])
     func everythingArrivesInOrder(_ transport: Transport, count: Int) throws {
         let scene = try Scene()

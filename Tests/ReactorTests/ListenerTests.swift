@@ -3,7 +3,7 @@ import Testing
 
 @testable import Reactor
 
-@Suite struct ListenerTests {
+@Suite(.onEachLoop) struct ListenerTests {
     private func connectTo(_ address: SocketAddress) -> Int32 {
         let fd = socket(address.family, Int32(SOCK_STREAM.rawValue), 0)
         _ = address.withSockaddr { connect(fd, $0, $1) }

@@ -16,7 +16,7 @@ private final class Owner {
 /// Carries a connection that has left one loop to another.
 private struct Parcel: @unchecked Sendable { let connection: Recorder }
 
-@Suite struct MailboxTests {
+@Suite(.onEachLoop) struct MailboxTests {
     @Test func inOrder() throws {
         let scene = try Scene()
         let owner = Owner(scene.loop)
@@ -101,8 +101,9 @@ private struct Parcel: @unchecked Sendable { let connection: Recorder }
         let there = try Mailbox<Owner>()
         let owner = Owner(scene.loop)
         here.open(on: scene.loop, owner: owner)
+        let kind = Scene.kind
         try startThread("other loop") {
-            guard let loop = try? EventLoop() else { return }
+            guard let loop = try? EventLoop(kind) else { return }
             let other = Owner(loop)
             there.open(on: loop, owner: other)
             loop.run()

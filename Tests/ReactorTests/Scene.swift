@@ -16,7 +16,10 @@ final class Scene {
         let action: () -> Void
     }
 
-    init() throws { self.loop = try EventLoop() }
+    /// What the loop is made with; `onEachLoop` sets it.
+    @TaskLocal static var kind = EventLoopKind.epoll
+
+    init() throws { self.loop = try EventLoop(Self.kind) }
 
     /// Adds a step behind the others.
     func when(_ name: String, _ condition: @escaping () -> Bool, then action: @escaping () -> Void = {}) {
@@ -31,7 +34,7 @@ final class Scene {
                 step.action()
             }
             if let step = self.steps.first, monotonicNow() > deadline {
-                Issue.record("has not come true: \(step.name)")
+                Issue.record("has not come true on \(Self.kind): \(step.name)")
                 self.steps = []
             }
             if self.steps.isEmpty {
@@ -42,6 +45,24 @@ final class Scene {
         }
         withExtendedLifetime(ticker) { self.loop.run() }
     }
+}
+
+/// Runs each test of a suite on every kind of event loop that is allowed here.
+struct OnEachLoop: SuiteTrait, TestTrait, TestScoping {
+    static let kinds = EventLoopKind.allCases.filter { $0 == .epoll || EventLoopKind.reasonAgainstIOURing() == nil }
+
+    var isRecursive: Bool { true }
+
+    func provideScope(
+        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+    ) async throws {
+        guard testCase != nil else { return try await function() }
+        for kind in Self.kinds { try await Scene.$kind.withValue(kind) { try await function() } }
+    }
+}
+
+extension Trait where Self == OnEachLoop {
+    static var onEachLoop: Self { OnEachLoop() }
 }
 
 /// A connection that notes what happens to it.

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Reactor
 
-@Suite struct TimerTests {
+@Suite(.onEachLoop) struct TimerTests {
     @Test func neverEarlyAndSoonAfter() throws {
         let scene = try Scene()
         var late: [Int64] = []
@@ -127,6 +127,28 @@ import Testing
         }
         scene.run()
         #expect(most < 200)
+    }
+
+    /// A crowd that is thrown out together, say.
+    @Test func deadlinesThatComeTogetherLetSocketsBeRead() throws {
+        let scene = try Scene()
+        let (connection, peer) = try connectionPair(scene, .tcp)
+        var fired = 0
+        var firedWhenRead: Int?
+        connection.consume = { bytes in
+            firedWhenRead = fired
+            return bytes.count
+        }
+        let timers = (0..<1000).map { _ in
+            Timer(loop: scene.loop, after: 1_000) { _ in
+                if fired == 0 { #expect(peer.write([1]) == 1) }
+                fired += 1
+            }
+        }
+        scene.when("all have fired") { fired == timers.count && connection.input == [1] }
+        scene.run()
+        #expect(try #require(firedWhenRead) <= 2 * EventLoop.deadlinesPerTurn)
+        connection.close()
     }
 
     @Test func aDeadlineOfAConnection() throws {

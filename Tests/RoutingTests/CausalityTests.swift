@@ -54,6 +54,24 @@ import Testing
         #expect(causality.obstacle(b, mode: .lsn) == nil)
     }
 
+    /// It may have come back from an older state.
+    @Test func aNodeThatIsNewDoesNotStandForWhatItShowedBefore() {
+        let a = node("a", caughtUp: 5)
+        var causality = Causality()
+        causality.read(from: a, generation: 5)
+        #expect(causality.obstacle(a, mode: .lsn) == nil)
+        for since: UInt64 in [.max, 6] {
+            a.knownSince.store(since, ordering: .relaxed)
+            #expect(causality.obstacle(a, mode: .lsn) == .read)
+        }
+        // What is read from it from now on is its own again.
+        causality.read(from: a, generation: 6)
+        #expect(causality.obstacle(a, mode: .lsn) == nil)
+        a.knownSince.store(9, ordering: .relaxed)
+        a.caughtUp.store(7, ordering: .relaxed)
+        #expect(causality.obstacle(a, mode: .lsn) == nil, "it has caught up to all that was read")
+    }
+
     @Test func aReadDoesNotExcuseAWrite() {
         let a = node("a", caughtUp: 5)
         var causality = Causality()
@@ -117,6 +135,19 @@ import Testing
             #expect(other.obstacle(a, mode: .lsn) == nil)
             #expect(other.obstacle(b, mode: .lsn) == (sharesReads ? .read : nil))
         }
+    }
+
+    @Test func aNodeThatIsNewDoesNotStandForWhatItShowedOthersBefore() {
+        var (one, other) = Self.pair(sharesReads: true)
+        let a = node("a", caughtUp: 5)
+        one.read(from: a, generation: 5)
+        a.knownSince.store(6, ordering: .relaxed)
+        #expect(other.obstacle(a, mode: .lsn) == .read)
+        other.read(from: a, generation: 6)
+        #expect(one.obstacle(a, mode: .lsn) == .read, "its own read is the older one")
+        a.caughtUp.store(6, ordering: .relaxed)
+        #expect(one.obstacle(a, mode: .lsn) == nil)
+        #expect(other.obstacle(a, mode: .lsn) == nil)
     }
 
     /// Each of the two has shown what the other may not have yet.

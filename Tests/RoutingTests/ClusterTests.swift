@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct ClusterTests {
     @Test func nobodyIsPrimaryAtFirst() {
-        let cluster = Cluster()
+        let cluster = Cluster(samples: SampleNumbers())
         cluster.setNodes([Node(host: "pg1", port: 5432, address: nil, index: 0)])
         #expect(cluster.primary == nil)
     }

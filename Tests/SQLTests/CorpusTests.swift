@@ -32,6 +32,14 @@ import Testing
             case nil, "#", "setup": return
             case "function": self.catalogue.functions[String(words[1])] = try Self.volatility(words[2])
             case "unlogged": self.catalogue.unloggedRelations.insert(String(words[1]))
+            case "view":
+                self.catalogue.definitions[String(words[1]), default: .init()].functions = [try Self.function(words)]
+            case "reads":
+                self.catalogue.definitions[String(words[1]), default: .init()].relations.append(String(words[2]))
+            case "operator": self.catalogue.operators[String(words[1])] = [try Self.function(words)]
+            case "type": self.catalogue.types[String(words[1])] = [try Self.function(words)]
+            case "sequence": self.catalogue.sequences.insert(String(words[1]))
+            case "row": self.catalogue.rowFunctions.insert(String(words[1]))
             default:
                 let (head, statement) = try Self.halves(line)
                 let reason = head.firstIndex(of: "(").map { head[$0...].dropFirst().prefix { $0 != "+" } } ?? ""
@@ -47,6 +55,12 @@ import Testing
         private static func halves(_ line: Substring) throws -> (Substring, Substring) {
             let bar = try #require(line.firstIndex(of: "|"))
             return (line[..<bar], line[bar...].dropFirst(2))
+        }
+
+        /// What stands behind a name: in the third word with its schema, its volatility in the fourth.
+        private static func function(_ words: [Substring]) throws -> Catalogue.Function {
+            let names = words[2].split(separator: ".").map(String.init)
+            return Catalogue.Function(name: names[1], schema: names[0], volatility: try Self.volatility(words[3]))
         }
 
         private static func volatility(_ word: Substring) throws -> Catalogue.Volatility {

@@ -163,12 +163,6 @@ import Testing
         #expect(errors("[martlet]\n\(line)").first == expected)
     }
 
-    @Test func io_uringIsAcceptedWithANote() {
-        let (settings, diagnostics) = load("[martlet]\nauth_file = x\nevent_loop = io_uring")
-        #expect(settings?.general.eventLoop == .ioUring)
-        #expect(diagnostics.map(\.severity) == [.note])
-    }
-
     @Test(arguments: [
         (
             "[martlet]", "martlet.ini: warning: auth_type = md5 without auth_file: no client can log in"

@@ -9,7 +9,7 @@ import Testing
 /// A cluster of `count` servers that say what a test has them say, at the times it names (milliseconds).
 private final class Scene {
     var state: ClusterState
-    let cluster = Cluster()
+    let cluster = Cluster(samples: SampleNumbers())
     var now: Int64 = 10_000_000
 
     init(_ count: Int, _ change: (inout ClusterSettings) -> Void = { _ in }) {
@@ -32,7 +32,7 @@ private final class Scene {
     func isUp(_ id: Int) -> Bool { self.node(id).isUp.load(ordering: .relaxed) }
     func upSince(_ id: Int) -> Int64 { self.node(id).upSince.load(ordering: .relaxed) }
     func lagBytes(_ id: Int) -> UInt64 { self.node(id).lagBytes.load(ordering: .relaxed) }
-    var generation: UInt64 { self.cluster.generation.load(ordering: .relaxed) }
+    var generation: UInt64 { self.cluster.generation }
 
     func pass(_ milliseconds: Int64) { self.now += milliseconds * 1000 }
 
@@ -274,6 +274,27 @@ private final class Scene {
         #expect(scene.lines().isEmpty)
     }
 
+    /// What was read before the connection broke was read from a server that may not be there any more.
+    @Test func aNewConnectionPartsWhatWasReadBeforeFromWhatIsReadThen() {
+        let scene = Scene.healthy()
+        let replica = scene.node(2)
+        var before = Causality()
+        before.read(from: replica, generation: scene.generation)
+        #expect(before.obstacle(replica, mode: .lsn) == nil)
+        scene.state.lost(2, now: scene.now)
+        #expect(before.obstacle(replica, mode: .lsn) == .read)
+        scene.ask(2, replica: 900)
+        #expect(before.obstacle(replica, mode: .lsn) == .read)
+        // Even if no sample is taken any more.
+        var after = Causality()
+        after.read(from: replica, generation: scene.generation)
+        #expect(after.obstacle(replica, mode: .lsn) == nil)
+        scene.pass(1000)
+        scene.ask(1, primary: 2000)
+        scene.ask(2, replica: 2000)
+        #expect(before.obstacle(replica, mode: .lsn) == nil)
+    }
+
     @Test func lagOverTheLimitIsToldOnceAndTakesTheReadsAway() {
         let scene = Scene.healthy { $0.maxReplicaLag = 2_000_000 }
         for position in 2...40 as ClosedRange<UInt64> {
@@ -346,7 +367,7 @@ private final class Scene {
     }
 
     @Test func nodesStayWhenANameGetsAnotherAddress() {
-        let cluster = Cluster()
+        let cluster = Cluster(samples: SampleNumbers())
         var state = ClusterState(
             settings: ClusterSettings(hosts: [HostAddress(host: "db")], dbname: "postgres"), cluster: cluster)
         state.begin(unresolved: [0], now: 0)

@@ -60,6 +60,20 @@ private let v30: UInt32 = 3 << 16
         #expect(message.parameters.first?.text == "\u{FFFD}\u{FFFD}")
     }
 
+    /// Swift takes the second of each pair for equal to the first; PostgreSQL does not.
+    @Test(arguments: [
+        ("Kate", "\u{212A}ate"), ("caf\u{E9}", "cafe\u{301}"), ("\u{AC00}", "\u{1100}\u{1161}"),
+        ("\u{C5}", "\u{212B}"), ("a;b", "a\u{37E}b"), ("q\u{323}\u{307}", "q\u{307}\u{323}"),
+    ])
+    func ofNamesThatAreEqualToUnicodeOneIsTaken(taken: String, refused: String) throws {
+        #expect(taken == refused)
+        #expect(try self.startup(parameters("user", taken, "database", taken)).user.utf8.elementsEqual(taken.utf8))
+        for (user, database, parameter) in [(refused, "x", "user"), ("x", refused, "database")] {
+            let bytes = packet(v30, parameters("user", user, "database", database))
+            #expect(StartupPacket.parse(bytes) == .invalid(.notNormalized(parameter)))
+        }
+    }
+
     @Test func emptyValue() throws {
         let message = try self.startup(parameters("user", "a", "application_name", ""))
         #expect(message.value(of: "application_name") == [])

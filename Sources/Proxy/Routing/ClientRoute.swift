@@ -53,11 +53,17 @@ final class ClientRoute {
     var hasWritten = false
     /// Its DDL may have changed the catalogue.
     var hasChangedCatalogue = false
-    /// It is a read like those that replicas get, which the primary runs: no replica may show its client less afterwards.
-    /// Not so while it waits for a replica to catch up: a client that goes on reading would never leave.
+    /// What the primary shows here is more than replicas have: none may show its client less afterwards.
     var isNewestRead = false
-    /// Why it runs on the primary.
+    /// A read that is on the primary only until a replica has caught up. It is not noted: a client that goes on reading
+    /// would never leave.
+    var isKept = false
+    /// A replica has refused it, or it has been let down too often.
     var isPrimaryForced = false
+    /// Its transaction on the primary is READ ONLY by its own wish.
+    var isReadOnly = false
+    /// Something binds its transaction to the replica that runs it.
+    var isBound = false
 
     /// A request to be looked at again, before anything else that the client has sent.
     var replay: [UInt8] = []
@@ -87,8 +93,10 @@ final class ClientRoute {
 
     /// Takes note of what a request may do on the primary.
     func note(_ summary: RequestSummary) {
-        // What a replica has refused looks like a read, and is none.
-        if summary.mayWrite || self.isPrimaryForced { self.hasWritten = true }
+        // What a replica has refused looks like a read, and is none; so may a view be of which nothing is known yet.
+        if summary.mayWrite || self.isPrimaryForced || (!self.router.knowsCatalogue && summary.statements > 0) {
+            self.hasWritten = true
+        }
         if summary.changesCatalogue { self.hasChangedCatalogue = true }
     }
 

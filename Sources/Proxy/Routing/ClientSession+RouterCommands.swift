@@ -115,11 +115,11 @@ extension ClientSession {
 
     /// Which writes count for this client beside its own.
     func joinCausality(_ route: ClientRoute) {
-        route.causality.shared = route.router.shared.causality(
+        route.causality.shared = route.router.shared.causalities.causality(
             route.router.settings.scope, user: self.group.key.user, key: route.sessionKey)
     }
 
-    /// The same when scope or servers are others: what was needed before holds for all that it is shared with now.
+    /// The same when the scope is another: what was needed before holds for all that it is shared with now.
     func rejoinCausality(_ route: ClientRoute) {
         let before = route.causality.shared
         self.joinCausality(route)

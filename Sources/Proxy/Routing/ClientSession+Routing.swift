@@ -116,18 +116,18 @@ extension ClientSession {
             // On the primary there is nothing to decide.
             route.open(summary.openBatch)
             if isQuery { route.isInBatch = false }
+            if summary.readsData && !route.isKept { route.isNewestRead = true }
             route.note(summary)
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
         route.open(summary.openBatch)
-        let isPlain = summary.isRead && summary.transaction == nil && summary.begin == nil
         let mayStay =
             switch route.transaction {
-            case .replica(_, isPromotable: true): isPlain && !summary.bindsTransaction
-            case .replica(_, isPromotable: false): true
-            case .none, .held, .failed: isPlain
+            case .replica(let modes, let isPromotable):
+                self.stay(summary, modes, isPromotable: isPromotable, server, route) != .leaves
+            case .none, .held, .failed: summary.isRead && summary.transaction == nil && summary.begin == nil
             }
         if mayStay || server.requests.isSkipping {
             if isQuery { route.isInBatch = false }
@@ -246,22 +246,27 @@ extension ClientSession {
             if self.server != nil { self.commence(summary, type, bytes, whole, server, route) }
             return nil
         }
-        let isEnd =
-            switch summary.transaction {
-            case .commit, .rollback: true
-            case .begin, .set, nil: false
-            }
-        if !isPromotable || server.transaction == .failed || isEnd
-            || (summary.isRead && !summary.bindsTransaction && summary.begin == nil && summary.transaction == nil)
-        {
+        switch self.stay(summary, modes, isPromotable: isPromotable, server, route) {
+        case .stays:
             self.commence(summary, type, bytes, whole, server, route)
             return nil
+        case .leaves:
+            // A write, or something that only one server can go on with: from here on it is the primary's transaction.
+            route.router.counters.promotions &+= 1
+            route.transaction = .held(modes)
+            server.leaveClient()
+            return nil
+        case .cannotLeave:
+            route.transaction = .held(modes)
+            server.leaveClient()
+            return self.refuse(
+                ServerError(
+                    message:
+                        "an advisory lock counts on the primary only, and this transaction runs on a replica, which "
+                        + "it cannot leave (it is not READ COMMITTED, or has a savepoint, cursor or SET); take the lock "
+                        + "first, or SET martlet.route = 'primary'",
+                    sqlState: SQLState.featureNotSupported), type)
         }
-        // A write, or something that only one server can go on with: from here on it is the primary's transaction.
-        route.router.counters.promotions &+= 1
-        route.transaction = .held(modes)
-        server.leaveClient()
-        return nil
     }
 
     // MARK: Without
@@ -346,6 +351,7 @@ extension ClientSession {
         let settings = router.settings
         let override = summary.override ?? route.override
         route.isNewestRead = false
+        route.isKept = false
         var reason = ReadDecision.Reason.statement
         if self.wantsReplica(summary, override, route, &reason) {
             let insists = override == .replica || settings.routing == .replica
@@ -375,8 +381,8 @@ extension ClientSession {
                     sqlState: SQLState.cannotConnectNow))
         }
         switch reason {
-        case .balance, .lag, .noReplica: route.isNewestRead = true
-        case .ownWrite, .earlierRead, .transaction, .override, .statement: break
+        case .ownWrite, .earlierRead: route.isKept = true
+        case .balance, .lag, .noReplica, .transaction, .override, .statement: break
         }
         router.counters.kept[reason.rawValue] &+= 1
         if summary.mayWrite { router.counters.writes &+= 1 }
@@ -416,31 +422,6 @@ extension ClientSession {
         return summary.isRead && summary.transaction == nil
     }
 
-    /// Whether a transaction that begins with this request may run on a replica.
-    private func mayUseReplica(
-        _ modes: TransactionModes, _ summary: RequestSummary, _ route: ClientRoute, isReadOnlyByDefault: Bool
-    ) -> Bool {
-        if modes.isolation == .serializable || (modes.isolation == nil && self.isSerializable(route)) { return false }
-        if modes.readOnly ?? isReadOnlyByDefault { return summary.kind != .write }
-        return self.isPromotable(modes, route) && summary.isRead && !summary.bindsTransaction
-            && summary.transaction == nil
-    }
-
-    /// Only under READ COMMITTED does each statement take a new snapshot anyway.
-    private func isPromotable(_ modes: TransactionModes, _ route: ClientRoute) -> Bool {
-        guard route.router.settings.transactionRouting == .promote, modes.readOnly == nil else { return false }
-        if self.parameters?.isReadOnlyByDefault ?? false { return false }
-        switch modes.isolation {
-        case .readCommitted, .readUncommitted: return true
-        case nil: return !self.isSerializable(route) && !route.router.hasOtherDefaultIsolation
-        case .repeatableRead, .serializable: return false
-        }
-    }
-
-    private func isSerializable(_ route: ClientRoute) -> Bool {
-        route.isSerializable || self.parameters?.isSerializableByDefault ?? false
-    }
-
     /// Until when a read waits for a replica to catch up; nil if it has waited long enough or should not.
     private func replicaWait(_ reason: ReadDecision.Reason, _ route: ClientRoute) -> MonotonicTime? {
         guard reason == .ownWrite || reason == .earlierRead else { return nil }
@@ -476,9 +457,12 @@ extension ClientSession {
             begins = modes
         }
         guard route.isOnReplica else {
+            if summary.readsData && !route.isKept { route.isNewestRead = true }
+            self.noteModes(begins, summary, route)
             route.note(summary)
             return
         }
+        if summary.bindsTransaction { route.isBound = true }
         if let begins, !summary.hasEnd || summary.begin == nil {
             route.transaction = .replica(begins, isPromotable: self.isPromotable(begins, route))
         }
@@ -520,6 +504,8 @@ extension ClientSession {
         route.isPrimaryForced = false
         guard transaction == .idle else { return }
         route.transaction = .none
+        route.isReadOnly = false
+        route.isBound = false
         if route.endsByRollback {
             route.endsByRollback = false
             route.hasWritten = false

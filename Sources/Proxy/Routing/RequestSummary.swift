@@ -33,6 +33,9 @@ struct RequestSummary {
     /// A portal is left that the transaction may go on with, if the Sync does not end it.
     var keepsPortal = false
     private(set) var changesCatalogue = false
+    /// One of its statements shows what is in tables.
+    private(set) var readsData = false
+    private(set) var takesAdvisoryLock = false
     /// Runs what was bound in a batch before this one.
     var runsEarlierPortal = false
     /// It ends with a Flush in the place of Sync, and has run nothing.
@@ -94,6 +97,8 @@ struct RequestSummary {
         self.kind = max(self.kind, statementClass.kind)
         if statementClass.bindsTransaction { self.hasBindingStatement = true }
         if statementClass.changesCatalogue { self.changesCatalogue = true }
+        if statementClass.readsData { self.readsData = true }
+        if statementClass.takesAdvisoryLock { self.takesAdvisoryLock = true }
     }
 
     // MARK: What it means
@@ -103,6 +108,9 @@ struct RequestSummary {
 
     /// A replica may run it, be it in a transaction or not.
     var isRead: Bool { self.kind == .read }
+
+    /// Even a READ ONLY transaction needs the primary for it: what may notify or lock others.
+    var mustLeaveReplica: Bool { self.kind == .write || self.takesAdvisoryLock }
 
     var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }

@@ -16,6 +16,8 @@ final class Router {
     private(set) var settings: RoutingSettings
     private(set) var balancer: Balancer
     var classifier: Classifier
+    /// What views and the like hide is known.
+    private(set) var knowsCatalogue = false
     /// What statements are that clients have prepared, by `PreparedStatement.id`.
     private var prepared: [UInt64: RequestSummary.Statement] = [:]
     var counters = RouteCounters()
@@ -85,6 +87,7 @@ final class Router {
         catalogue.readFunctions = self.entry.readFunctions
         catalogue.writeFunctions = self.entry.writeFunctions
         self.classifier.catalogue = catalogue
+        self.knowsCatalogue = catalogue.isKnown
         self.prepared.removeAll()
     }
 
@@ -192,7 +195,7 @@ final class Router {
     }
 
     func needSamples() { self.cluster.needSamples(now: self.worker.now) }
-    var generation: UInt64 { self.cluster.generation.load(ordering: .acquiring) }
+    var generation: UInt64 { self.cluster.generation }
 
     /// Connections to a node fail.
     func suspect(_ load: NodeLoad, until: MonotonicTime) {

@@ -125,6 +125,14 @@ extension ServerSession {
         }
     }
 
+    /// A write was refused. If its client has not asked for that, the server may have become a replica.
+    func refusedAsReadOnly() {
+        guard let client = self.client, let route = client.route, let load = self.pool.load, !route.isOnReplica,
+            !route.isReadOnly, !(client.parameters?.isReadOnlyByDefault ?? false)
+        else { return }
+        route.router.cluster.suspect(load.node)
+    }
+
     /// Begins a transaction that the client believes to have begun long ago.
     func begin(_ modes: TransactionModes) { self.run(.begin, modes.begin) }
 }

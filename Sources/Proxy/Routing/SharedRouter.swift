@@ -16,64 +16,17 @@ final class SharedRouter: Sendable {
     let monitor: ClusterMonitor
     /// The catalogue as read last; the patterns of functions are each reactor's own business.
     let catalogue = Mutex(Catalogue())
-    private let causalities: Mutex<Causalities>
+    let causalities: SharedCausalities
 
     var cluster: Cluster { self.monitor.cluster }
 
-    init(database: DatabaseSettings, monitor: ClusterMonitor) {
+    /// - Parameter old: the one whose place it takes: what its clients have in common they go on to have in common, since
+    ///   some of them come over before others.
+    init(database: DatabaseSettings, monitor: ClusterMonitor, inPlaceOf old: SharedRouter? = nil) {
         self.database = database.name
         self.serverDatabase = database.serverDatabase
         self.monitor = monitor
-        self.causalities = Mutex(
-            Causalities(database: SharedCausality(sharesReads: false, needed: Self.unknown(monitor))))
-    }
-
-    /// What a first read needs when writes may have gone before that are not known here.
-    private static func unknown(_ monitor: ClusterMonitor) -> UInt64 {
-        monitor.cluster.generation.load(ordering: .acquiring) + 1
-    }
-
-    private struct Causalities {
-        let database: SharedCausality
-        var users: [String: SharedCausality] = [:]
-        var keys: [String: SharedCausality] = [:]
-        /// Keys in the order of their first use, oldest first.
-        var order: [String] = []
-    }
-
-    /// Keys that are remembered beside those in use; of the oldest ones half is forgotten when there are more.
-    private static let mostKeys = 100_000
-
-    /// What a client has in common with others; nil when its writes are its own.
-    func causality(_ scope: ReadAfterWriteScope, user: String, key: String?) -> SharedCausality? {
-        self.causalities.withLock { causalities in
-            if let key { return self.causality(key: key, &causalities) }
-            switch scope {
-            case .client: return nil
-            case .database: return causalities.database
-            case .user:
-                if let known = causalities.users[user] { return known }
-                let causality = SharedCausality(sharesReads: false, needed: Self.unknown(self.monitor))
-                causalities.users[user] = causality
-                return causality
-            }
-        }
-    }
-
-    private func causality(key: String, _ causalities: inout Causalities) -> SharedCausality {
-        if let known = causalities.keys[key] { return known }
-        if causalities.order.count >= Self.mostKeys {
-            // A key that somebody has goes on to be his and that of the next one who comes with it.
-            let old = causalities.order.prefix(Self.mostKeys / 2)
-            let unused = Set(old.filter { isKnownUniquelyReferenced(&causalities.keys[$0]) })
-            for key in unused { causalities.keys[key] = nil }
-            causalities.order = Array(causalities.order[old.endIndex...]) + old.filter { !unused.contains($0) }
-        }
-        // The key may have been forgotten together with its writes: every sample up to now may be too old.
-        let causality = SharedCausality(sharesReads: true, needed: Self.unknown(self.monitor))
-        causalities.keys[key] = causality
-        causalities.order.append(key)
-        return causality
+        self.causalities = old?.causalities ?? SharedCausalities(samples: monitor.cluster.samples)
     }
 }
 
@@ -94,22 +47,42 @@ final class SharedRouters: Sendable {
     }
 
     /// The router of a database; its monitor is started if it is new.
+    ///
+    /// One that is known stays as it is: a reactor that has not seen the newest configuration yet does not bring back
+    /// what was there before.
     func router(_ database: DatabaseSettings, _ configuration: Configuration) -> SharedRouter {
-        let wanted = ClusterSettings(database, configuration)
-        return self.state.withLock { state in
-            if let known = state.routers[database.name], known.monitor.settings == wanted,
-                known.serverDatabase == database.serverDatabase
-            {
-                return known
-            }
-            let monitor = state.monitors[wanted] ?? self.monitor(wanted)
-            state.monitors[wanted] = monitor
-            let router = SharedRouter(database: database, monitor: monitor)
-            state.routers[database.name] = router
-            let name = database.serverDatabase
-            monitor.watchCatalogue(of: name) { [weak self] in self?.catalogueRead($0, of: name, by: wanted) }
-            return router
+        self.state.withLock { state in
+            state.routers[database.name] ?? self.makeRouter(database, configuration, &state)
         }
+    }
+
+    /// A new configuration, before any reactor has it: routers whose database has other servers are made anew.
+    func apply(_ configuration: Configuration) {
+        self.state.withLock { state in
+            let automatic = state.routers.keys.compactMap { configuration.settings.database(named: $0) }
+                .filter { configuration.isRouted($0) }
+            for database in configuration.routedDatabases + automatic {
+                if let known = state.routers[database.name], known.serverDatabase == database.serverDatabase,
+                    known.monitor.settings == ClusterSettings(database, configuration)
+                {
+                    continue
+                }
+                _ = self.makeRouter(database, configuration, &state)
+            }
+        }
+    }
+
+    private func makeRouter(
+        _ database: DatabaseSettings, _ configuration: Configuration, _ state: inout State
+    ) -> SharedRouter {
+        let wanted = ClusterSettings(database, configuration)
+        let monitor = state.monitors[wanted] ?? self.monitor(wanted)
+        state.monitors[wanted] = monitor
+        let router = SharedRouter(database: database, monitor: monitor, inPlaceOf: state.routers[database.name])
+        state.routers[database.name] = router
+        let name = database.serverDatabase
+        monitor.watchCatalogue(of: name) { [weak self] in self?.catalogueRead($0, of: name, by: wanted) }
+        return router
     }
 
     private func catalogueRead(_ catalogue: Catalogue, of serverDatabase: String, by settings: ClusterSettings) {
@@ -140,9 +113,11 @@ final class SharedRouters: Sendable {
     var all: [SharedRouter] { self.state.withLock { Array($0.routers.values) } }
 
     /// Forgets databases that are not routed any more, and stops monitors that nobody needs.
-    func retain(where isRouted: (String) -> Bool) {
+    func retain(_ configuration: Configuration) {
         let stopped = self.state.withLock { state in
-            state.routers = state.routers.filter { isRouted($0.key) }
+            state.routers = state.routers.filter { name, _ in
+                configuration.settings.database(named: name).map { configuration.isRouted($0) } ?? false
+            }
             let used = Set(state.routers.values.map(\.monitor.settings))
             let stopped = state.monitors.filter { !used.contains($0.key) }
             for settings in stopped.keys { state.monitors[settings] = nil }
