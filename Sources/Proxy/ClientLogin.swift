@@ -84,6 +84,7 @@ final class ClientLogin {
             self.client.over("cancel request", isOrderly: false, tellsClient: false)
         case .derive(let derivation): self.derive(derivation)
         case .tryAtServer(let password): self.tryAtServer(password)
+        case .askPAM(let password): self.askPAM(password)
         case .prepare(let derivation): self.prepare(derivation)
         case .authenticated(let bytes, let keys):
             if !bytes.isEmpty { self.client.send(bytes) }
