@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from cluster import USERS, Cluster
-from common import (
+from common import AS_ROOT, (
     AS_ROOT, REPOSITORY, TESTING_SUITE, ProcessFigures, as_service_user, environment, free_port, own, remove,
     service_directory, wait_until)
 
@@ -175,6 +175,8 @@ class Proxy:
         def limits() -> None:
             if self.open_files:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
+            if AS_ROOT:  # The limit is one for all processes of the service user, and tests run in parallel.
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

@@ -111,6 +111,19 @@ public final class Proxy: Sendable {
             configuration.secrets, iterations: configuration.settings.general.scramIterations)
     }
 
+    /// Makes a reactor's event loop, on its thread. Each ring takes from what the user may lock of memory.
+    func makeLoop(_ index: Int) throws(SystemError) -> EventLoop {
+        do throws(SystemError) {
+            return try EventLoop(self.eventLoop)
+        } catch {
+            let setting = self.control.withLock { $0.configuration.settings.general.eventLoop }
+            guard self.eventLoop == .ioURing, setting == .auto else { throw error }
+            self.logger.warning(
+                "reactor \(index) waits with epoll, without io_uring (\(error)); raise the limit on locked memory")
+            return try EventLoop(.epoll)
+        }
+    }
+
     /// Starts one reactor; returns when it runs.
     private func start(
         _ reactor: ReactorHandle, _ configuration: Configuration, _ sockets: [ListeningSocket]

@@ -65,7 +65,7 @@ final class Worker {
     init(index: Int, proxy: Proxy, configuration: Configuration) throws(SystemError) {
         self.index = index
         self.proxy = proxy
-        self.loop = try EventLoop(proxy.eventLoop)
+        self.loop = try proxy.makeLoop(index)
         self.shared = proxy.shared
         self.reactors = proxy.reactors
         self.resolver = proxy.resolver

@@ -43,8 +43,8 @@ final class URing {
     static let bufferSize = 4096
     /// A power of two. Memory that has never been used is not resident.
     private static let bufferCount: UInt32 = 1024
-    private static let entries: UInt32 = 1024
-    private static let completions: UInt32 = 8192
+    private static let entries: UInt32 = 512
+    private static let completions: UInt32 = 4096
     /// Bits of a token that a source's own leaves free (`EventLoop.slotMask`).
     private static let shift: UInt64 = 28
 

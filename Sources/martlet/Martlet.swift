@@ -88,6 +88,7 @@ struct Martlet: ParsableCommand {
         let logger = Logger(label: "martlet")
         for diagnostic in diagnostics { logger.log(level: diagnostic.severity.level, "\(diagnostic.logText)") }
         if let warning = FileLimit(configuration.settings).raise() { logger.warning("\(warning)") }
+        if configuration.settings.general.eventLoop != .epoll { LockedMemoryLimit.raise() }
 
         do {
             try self.serve(source, configuration, privileges, output, logger)
