@@ -44,13 +44,16 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CPAM", providers: [.apt(["libpam0g-dev"])]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev", "libprotobuf-c-dev"])]),
 
         // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
             name: "Reactor",
-            dependencies: ["CLinux", "COpenSSL", "CURing", .product(name: "HeapModule", package: "swift-collections")],
+            dependencies: [
+                "CLinux", "COpenSSL", "CPAM", "CURing", .product(name: "HeapModule", package: "swift-collections"),
+            ],
             swiftSettings: common),
 
         // Pure layers: bytes and times in, actions out.

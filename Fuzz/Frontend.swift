@@ -24,7 +24,7 @@ extension FuzzTarget {
         if let parse = ParseMessage(message.span) {
             ranges += [parse.statement, parse.query, parse.types, parse.tail]
             try expect(parse.types.count == parse.typeCount * 4, "parameter types of \(parse.types.count) bytes")
-            let written = MessageWriter.bytes { $0.parse(statement: "s", tail: Array(message[parse.tail])) }
+            let written = MessageWriter.bytes { $0.parse(statement: Array("s".utf8), tail: Array(message[parse.tail])) }
             let again = ParseMessage(written.span)
             try expect(
                 again.map { written[$0.query] } == message[parse.query]

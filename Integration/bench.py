@@ -199,7 +199,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=CACHE / "bench.json")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 3)
-    options.seconds = options.seconds or (2 if options.quick else 6)
+    options.seconds = options.seconds or (3 if options.quick else 6)
     begun = time.monotonic()
     files = raise_file_limit()
     folder = service_directory("me-")

@@ -82,7 +82,8 @@ def test_primary_killed_under_load(
         print(f"all write again {waited:.2f} s after the promotion, {promoted - killed:.2f} s after the death")
         assert waited < 5, "2 s is the promise, for a quiet machine"
         for number, errors in writers.errors.items():
-            assert len(errors) <= 1, f"writer {number}: {[str(error) for error in errors]}"
+            # The server's processes die one after the other: who was cut off by the first may meet the last.
+            assert len(errors) <= 2, f"writer {number}: {[str(error) for error in errors]}"
         assert all(error.sqlstate in ("57P01", "57P02", "08006", None)
                    for errors in writers.errors.values() for error in errors), writers.errors
 

@@ -1,3 +1,5 @@
+import Wire
+
 /// A setting of a session.
 public struct Parameter: Sendable, Equatable {
     /// The name as the server writes it ("DateStyle"), or as the client did when no server reports it.
@@ -34,6 +36,8 @@ public final class ParameterSet: Sendable {
     /// The set without settings.
     public static let empty = ParameterSet([])
 
+    /// ParameterStatus of all that the server reports: how a client with these settings is greeted.
+    public let statusMessages: [UInt8]
     /// Whether a backslash in a plain string literal stands for itself.
     public let hasStandardStrings: Bool
     /// Whether transactions are READ ONLY unless they say otherwise.
@@ -45,6 +49,11 @@ public final class ParameterSet: Sendable {
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
         self.parameters = parameters
+        self.statusMessages = MessageWriter.bytes { writer in
+            for parameter in parameters where parameter.isReported {
+                writer.parameterStatus(name: parameter.name, value: parameter.value)
+            }
+        }
         let off = Array("off".utf8)
         let on = Array("on".utf8)
         self.hasStandardStrings = !parameters.contains { $0.key == "standard_conforming_strings" && $0.value == off }

@@ -3,6 +3,16 @@ public import Wire
 /// Makes `ParameterSet`s, one object for each content; it belongs to one reactor.
 public final class ParameterTable {
     private var table = InternTable<ParameterSet>()
+    /// What clients have begun with lately: most applications send the same startup packet again and again.
+    private var beginnings: [Beginning] = []
+    private var nextBeginning = 0
+
+    private struct Beginning {
+        let startup: [StartupParameter]
+        let defaults: ParameterSet
+        let result: ParameterSet
+    }
+    private static let mostBeginnings = 16
 
     public init() {}
 
@@ -35,6 +45,21 @@ public final class ParameterTable {
     public func initial(
         _ startup: [StartupParameter], defaults: ParameterSet
     ) throws(ParameterError) -> ParameterSet {
+        for known in self.beginnings where known.defaults === defaults && known.startup == startup {
+            return known.result
+        }
+        let beginning = Beginning(
+            startup: startup, defaults: defaults, result: try self.begin(startup, defaults: defaults))
+        if self.beginnings.count < Self.mostBeginnings {
+            self.beginnings.append(beginning)
+        } else {
+            self.beginnings[self.nextBeginning] = beginning
+            self.nextBeginning = (self.nextBeginning + 1) % Self.mostBeginnings
+        }
+        return beginning.result
+    }
+
+    private func begin(_ startup: [StartupParameter], defaults: ParameterSet) throws(ParameterError) -> ParameterSet {
         var set = defaults
         for parameter in startup {
             guard ParameterNames.isValid(parameter.name) else { throw .unknown(name: parameter.name) }

@@ -90,6 +90,8 @@ extension ClientLogin {
         _ message: StartupMessage, _ account: ClientAuthentication.Account, _ configuration: Configuration
     ) {
         var account = account
+        // PAM alone judges: neither file nor server are asked.
+        guard account.authType != .pam else { return self.identified(account) }
         account.secret = configuration.secrets[message.user]
         let isConsole = message.database == Settings.consoleDatabase
         guard account.secret == nil, account.authType != .any, !(isConsole && account.isTrustedPeer),
@@ -173,6 +175,28 @@ extension ClientLogin {
         let request = PasswordTrials.Request(
             database: message.database, user: message.user, password: password, completion: completion)
         self.worker.reactors[0].mailbox.post { $0.passwordTrials.add(request) }
+    }
+
+    /// The password is right if PAM says so; then it also opens the server, if that has the same one.
+    func askPAM(_ password: SecretBytes) {
+        guard let user = self.user else { return }
+        let completion = self.later { (login: ClientLogin, verdict: PAM.Verdict) in
+            switch verdict {
+            case .right: login.queriedSecret = .plain(password)
+            case .refused(let reason): login.worker.log(.warning, login.client.prefix, "PAM: \(reason)")
+            }
+            login.carryOut(login.authentication.judged(verdict == .right))
+        }
+        let general = self.worker.configuration.settings.general
+        let patience = general.clientLoginTimeout
+        let request = PAMLogins.Request(
+            service: general.authPamService, user: user, password: password,
+            host: self.client.isUnix ? nil : Socket.peerAddress(self.client.descriptor).host,
+            expires: patience > 0 ? self.worker.now + patience : .max, completion: completion)
+        if !self.worker.proxy.pamLogins.add(request) {
+            self.worker.log(.warning, self.client.prefix, "PAM: too many logins wait for it")
+            self.client.fail(PasswordTrials.unavailable)
+        }
     }
 
     /// The login has failed: the user may have a new password.

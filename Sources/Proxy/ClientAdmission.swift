@@ -46,7 +46,7 @@ extension StartupMessage {
     ///   - ignored: `ignore_startup_parameters`.
     ///   - peer: the client's address, if it is to be told to servers (`application_name_add_host`).
     func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
-        let ignored = Set(ignored.map { $0.lowercased() })
+        let ignored = ignored.isEmpty ? [] : Set(ignored.map { $0.lowercased() })
         var settings = (options + self.parameters).filter {
             let name = $0.name.lowercased()
             return !ignored.contains(name) && !name.hasPrefix("martlet.")

@@ -10,7 +10,7 @@ import Wire
 ///        ▼
 ///     identifying ──trust, any, cert────────────────────────────────────► authenticated
 ///        ├──► password ──► (checking: keys, on another thread) ─────────────►│
-///        ├──► passing ──► (trying: at the server) ──────────────────────────►│
+///        ├──► passing ──► (trying: at the server, or by PAM) ───────────────►│
 ///        ├──► md5 ──────────────────────────────────────────────────────────►│
 ///        └──► sasl ──► (preparing: verifier, on another thread) ──► scram ──►│
 ///
@@ -94,6 +94,8 @@ struct ClientAuthentication: ~Copyable {
         case derive(SCRAMDerivation)
         /// Try the password at the server and call `tried`.
         case tryAtServer(SecretBytes)
+        /// Ask PAM about the password and call `judged`.
+        case askPAM(SecretBytes)
         /// Look up the verifier of the derivation's password, or make it on another thread, and call `prepared`.
         case prepare(SCRAMDerivation)
         /// The client is who it says: send the bytes. The keys log in to a server that has the same SCRAM secret.
@@ -112,15 +114,18 @@ struct ClientAuthentication: ~Copyable {
         let action: Action
     }
 
+    /// Who else may know whether a password is right.
+    private enum Judge { case server, pam }
+
     private enum State {
         case startup
         case identifying
         case password(Secret?)
         case md5(Secret?, salt: [UInt8])
         case checking(SCRAMVerifier)
-        /// A password that is to be tried at the server.
-        case passing
-        case trying
+        /// A password that somebody else is to judge.
+        case passing(Judge)
+        case trying(Judge)
         case sasl(Account)
         case preparing(SASLInitialResponse)
         case scram
@@ -244,7 +249,7 @@ struct ClientAuthentication: ~Copyable {
         case .plain:
             self.state =
                 account.isPassedThrough
-                ? .passing : .password(account.secret ?? self.mock(account).map { .scram($0) })
+                ? .passing(.server) : .password(account.secret ?? self.mock(account).map { .scram($0) })
             return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
         case .md5:
             // A user whose secret is a SCRAM verifier can only be asked for SCRAM.
@@ -257,7 +262,10 @@ struct ClientAuthentication: ~Copyable {
                 return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
             }
         case .scramSHA256: return self.askSCRAM(account)
-        case .ldap, .pam: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+        case .pam:
+            self.state = .passing(.pam)
+            return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
+        case .ldap: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
         }
     }
 
@@ -350,12 +358,15 @@ struct ClientAuthentication: ~Copyable {
         switch self.state {
         case .password(let secret): return self.checkPlain(message, secret)
         case .md5(let secret, let salt): return self.checkMD5(message, secret, salt)
-        case .passing:
+        case .passing(let judge):
             guard let password = PasswordMessage.password(message), !password.isEmpty else {
-                return self.wrongPassword()
+                return self.wrongPassword(judge)
             }
-            self.state = .trying
-            return .tryAtServer(SecretBytes(password))
+            self.state = .trying(judge)
+            switch judge {
+            case .server: return .tryAtServer(SecretBytes(password))
+            case .pam: return .askPAM(SecretBytes(password))
+            }
         case .sasl(let account): return self.beginSCRAM(message, account)
         case .scram:
             return self.carryOut(
@@ -394,9 +405,15 @@ struct ClientAuthentication: ~Copyable {
 
     /// The password has been tried at the server; nil if it is wrong there.
     mutating func tried(_ keys: SCRAMKeys?) -> Action {
-        guard case .trying = self.state else { return self.badPacket() }
+        guard case .trying(.server) = self.state else { return self.badPacket() }
         guard let keys else { return self.wrongPassword() }
         return self.admit(keys: keys)
+    }
+
+    /// PAM has been asked.
+    mutating func judged(_ isRight: Bool) -> Action {
+        guard case .trying(.pam) = self.state else { return self.badPacket() }
+        return isRight ? self.admit() : self.wrongPassword(.pam)
     }
 
     // MARK: SCRAM
@@ -468,8 +485,10 @@ struct ClientAuthentication: ~Copyable {
         return .authenticated(send: bytes, keys: keys)
     }
 
-    private mutating func wrongPassword() -> Action {
-        self.refuse("password authentication failed for user \"\(self.user)\"", SQLState.invalidPassword)
+    private mutating func wrongPassword(_ judge: Judge = .server) -> Action {
+        // PgBouncer's words.
+        if judge == .pam { return self.refuse("PAM authentication failed", SQLState.invalidPassword) }
+        return self.refuse("password authentication failed for user \"\(self.user)\"", SQLState.invalidPassword)
     }
 
     private mutating func badPacket() -> Action { self.refuse("bad packet", SQLState.protocolViolation) }

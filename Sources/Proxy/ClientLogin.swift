@@ -44,7 +44,7 @@ final class ClientLogin {
 
     /// False if too many clients of this address are logging in.
     func takePlace() -> Bool {
-        let limit = self.settings.general.maxLoginsPerAddress
+        let limit = self.configuration.settings.general.maxLoginsPerAddress
         guard limit > 0, !self.client.isUnix,
             let address = NetworkAddress(Socket.peerAddress(self.client.descriptor).host)
         else { return true }
@@ -53,7 +53,8 @@ final class ClientLogin {
     }
 
     var worker: Worker { self.client.worker }
-    private var settings: Settings { self.worker.configuration.settings }
+    /// To be reached into, for to copy settings is to count a reference to each of their texts.
+    private var configuration: Configuration { self.worker.configuration }
     private var isCurrent: Bool { self.client.login === self }
 
     // MARK: Authentication
@@ -83,6 +84,7 @@ final class ClientLogin {
             self.client.over("cancel request", isOrderly: false, tellsClient: false)
         case .derive(let derivation): self.derive(derivation)
         case .tryAtServer(let password): self.tryAtServer(password)
+        case .askPAM(let password): self.askPAM(password)
         case .prepare(let derivation): self.prepare(derivation)
         case .authenticated(let bytes, let keys):
             if !bytes.isEmpty { self.client.send(bytes) }
@@ -180,7 +182,7 @@ final class ClientLogin {
     private func admit(keys: SCRAMKeys?) {
         guard let message = self.authentication.message, self.isCurrent else { return }
         let isTrustedPeer = self.isTrustedPeer(message.user)
-        switch ClientAdmission(message, settings: self.settings, isTrustedPeer: isTrustedPeer) {
+        switch ClientAdmission(message, settings: self.configuration.settings, isTrustedPeer: isTrustedPeer) {
         case .console(let role): self.openConsole(message.user, role)
         case .refused(let error): self.client.fail(error)
         case .database(let database): self.admit(message, to: database, keys)
@@ -188,8 +190,8 @@ final class ClientLogin {
     }
 
     private func admit(_ message: StartupMessage, to database: DatabaseSettings, _ keys: SCRAMKeys?) {
-        let general = self.settings.general
-        guard let group = self.takePlace(in: database, message.user, general) else { return }
+        let configuration = self.configuration
+        guard let group = self.takePlace(in: database, message.user, configuration.settings.general) else { return }
         self.client.join(group)
         if database.user == nil {
             group.pool.shared.credentials.state.withLock { credentials in
@@ -198,11 +200,12 @@ final class ClientLogin {
             }
             if let keys, self.hasPassed {
                 self.worker.shared.passedPasswords.remember(
-                    keys, database: database.name, user: message.user, until: self.worker.now + general.authQueryTtl)
+                    keys, database: database.name, user: message.user,
+                    until: self.worker.now + configuration.settings.general.authQueryTtl)
             }
         }
         group.statistics.counters.clientLoginCount &+= 1
-        if general.logConnections {
+        if configuration.settings.general.logConnections {
             let tls = self.client.tlsDetails?.summary ?? "no"
             self.worker.log(
                 .info, self.client.prefix,
@@ -214,7 +217,8 @@ final class ClientLogin {
             self.client.isReplication = true
             return group.pool.connect(
                 for: ServerSession.Replication(
-                    mode: mode, client: self.client.id, parameters: self.startupSettings(message, general)),
+                    mode: mode, client: self.client.id,
+                    parameters: self.startupSettings(message, configuration.settings.general)),
                 self.client)
         }
         if let router = group.router {
@@ -254,11 +258,15 @@ final class ClientLogin {
         }
         let group = self.worker.group(database: database, user: user)
         guard
-            group.sharedDatabase.clients.take(limit: self.settings.effectiveMaxDbClientConnections(database: database))
+            group.sharedDatabase.clients.take(
+                limit: self.configuration.settings.effectiveMaxDbClientConnections(database: database))
         else {
             return self.refuse("client connections exceeded (max_db_client_connections)", SQLState.tooManyConnections)
         }
-        guard group.sharedUser.clients.take(limit: self.settings.effectiveMaxUserClientConnections(user: user)) else {
+        guard
+            group.sharedUser.clients.take(
+                limit: self.configuration.settings.effectiveMaxUserClientConnections(user: user))
+        else {
             group.sharedDatabase.clients.give()
             return self.refuse("client connections exceeded (max_user_client_connections)", SQLState.tooManyConnections)
         }
@@ -303,9 +311,9 @@ final class ClientLogin {
         guard let message = self.authentication.message,
             let defaults = server?.parameters ?? self.client.pool.welcome
         else { return }
-        let general = self.settings.general
+        let configuration = self.configuration
         // A replication client's settings went into its own server connection's startup packet.
-        let startup = server == nil ? self.startupSettings(message, general) : []
+        let startup = server == nil ? self.startupSettings(message, configuration.settings.general) : []
         let parameters: ParameterSet
         do {
             parameters = try self.worker.parameters.initial(startup, defaults: defaults)
@@ -316,9 +324,7 @@ final class ClientLogin {
         self.client.areSettingsProven = parameters === defaults
         let key = self.cancelKey()
         var bytes = MessageWriter()
-        for parameter in parameters.parameters where parameter.isReported {
-            bytes.parameterStatus(name: parameter.name, value: parameter.value)
-        }
+        bytes.raw(parameters.statusMessages)
         if let router = self.client.route?.router {
             // Which of its servers a client talks to is not its business; the database as a whole takes writes or not.
             bytes.parameterStatus(
@@ -327,10 +333,13 @@ final class ClientLogin {
         let mode = self.client.pool.mode
         bytes.parameterStatus(name: "pgbouncer.version", value: "1.26.1")
         bytes.parameterStatus(name: "pgbouncer.pool_mode", value: mode.rawValue)
-        bytes.parameterStatus(name: "pgbouncer.max_prepared_statements", value: String(general.maxPreparedStatements))
+        bytes.parameterStatus(
+            name: "pgbouncer.max_prepared_statements",
+            value: String(configuration.settings.general.maxPreparedStatements))
         bytes.backendKeyData(processID: key.processID, secret: key.secret)
-        if !general.loginNotifyMessage.isEmpty {
-            bytes.noticeResponse(severity: "NOTICE", sqlState: SQLState.warning, message: general.loginNotifyMessage)
+        let notice = configuration.settings.general.loginNotifyMessage
+        if !notice.isEmpty {
+            bytes.noticeResponse(severity: "NOTICE", sqlState: SQLState.warning, message: notice)
         }
         bytes.readyForQuery(.idle)
         self.client.send(bytes.bytes)

@@ -79,6 +79,8 @@ public struct GeneralSettings: Sendable, Equatable {
     /// How long the answer of an `auth_query` is kept.
     public var authQueryTtl: Microseconds = 5_000_000
     public var authLdapOptions: String?
+    /// The service that PAM is told: a file in /etc/pam.d.
+    public var authPamService = "pgbouncer"
     /// Iterations for a SCRAM secret made from a plain password.
     public var scramIterations = 4096
     public var adminUsers: [String] = []

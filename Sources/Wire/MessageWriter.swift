@@ -85,7 +85,8 @@ public struct MessageWriter: Sendable {
 
     /// Appends a text and its NUL. A NUL inside would begin a field of its own: the text ends there.
     public mutating func cString(_ text: String) {
-        self.bytes.append(contentsOf: text.utf8.prefix { $0 != 0 })
+        let span = text.utf8.span
+        self.bytes.append(span, 0..<(span.firstNUL(from: 0) ?? span.count))
         self.bytes.append(0)
     }
 

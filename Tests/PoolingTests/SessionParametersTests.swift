@@ -43,6 +43,33 @@ private let reported15 = [
         for status in reported15 { #expect(set[status.name]?.value == status.value) }
     }
 
+    /// More than are remembered, each again and again, with two kinds of servers.
+    @Test func clientsBeginWithWhatTheyAskFor() throws {
+        let servers = [self.table.reported(reported15), self.table.reported(Array(reported15.dropLast()))]
+        for round in 0..<3 {
+            for number in 0..<40 {
+                for server in servers {
+                    let name = "application \(number / (round + 1))"
+                    let set = try self.table.initial([startup("application_name", name)], defaults: server)
+                    #expect(set["application_name"]?.text == name)
+                    #expect(set["TimeZone"]?.text == server["TimeZone"]?.text)
+                    #expect(try self.table.initial([startup("application_name", name)], defaults: server) === set)
+                }
+            }
+        }
+    }
+
+    @Test func aGreetingTellsWhatServersReport() throws {
+        let server = self.table.reported([status("TimeZone", "UTC"), status("application_name", "")])
+        let set = try self.table.initial(
+            [startup("application_name", "a"), startup("search_path", "b")], defaults: server)
+        let expected = MessageWriter.bytes {
+            $0.parameterStatus(name: "application_name", value: Array("a".utf8))
+            $0.parameterStatus(name: "TimeZone", value: Array("UTC".utf8))
+        }
+        #expect(set.statusMessages == expected)
+    }
+
     @Test func setOfAnotherReactor() {
         let other = ParameterTable()
         let mine = self.table.reported(reported15)

@@ -22,6 +22,9 @@ final class ClientScene {
     /// Passwords that were to be tried at the server, and what it gives for them.
     private(set) var tried: [SecretBytes] = []
     var keysAtServer: SCRAMKeys?
+    /// Passwords that PAM was asked about, and what it says.
+    private(set) var asked: [SecretBytes] = []
+    var isRightToPAM = false
     var looksUpAccount = true
 
     init(
@@ -83,6 +86,9 @@ final class ClientScene {
         case .tryAtServer(let password):
             self.tried.append(password)
             self.note(self.authentication.tried(self.keysAtServer))
+        case .askPAM(let password):
+            self.asked.append(password)
+            self.note(self.authentication.judged(self.isRightToPAM))
         case .prepare(let derivation):
             self.derivations += 1
             if self.runsDerivations {

@@ -81,6 +81,27 @@ struct StrangersTests {
         }
     }
 
+    // MARK: PAM
+
+    @Test("PAM alone says whether a password is right, whatever the secret", arguments: [true, false])
+    func askedByPAM(isRight: Bool) throws {
+        let scene = ClientScene(.pam, .plain(SecretBytes(bytes("of the file"))))
+        scene.isRightToPAM = isRight
+        try scene.logIn(password: "secret")
+        #expect(scene.asked == [SecretBytes(bytes("secret"))])
+        #expect(scene.isAuthenticated == isRight)
+        #expect(scene.keys == nil)
+    }
+
+    @Test("an empty password is not even asked about")
+    func emptyForPAM() throws {
+        let scene = ClientScene(.pam)
+        scene.isRightToPAM = true
+        try scene.logIn(password: "")
+        #expect(scene.asked.isEmpty)
+        #expect(!scene.isAuthenticated)
+    }
+
     // MARK: Passwords tried at the server
 
     @Test("the password of a user without a secret is tried at the server", arguments: [true, false])

@@ -73,7 +73,7 @@ struct TLSTests {
         #expect(client.leave() && server.leave())
     }
 
-    @Test("what the socket does not take waits, congests and drains", arguments: [100_000, 20_000_000])
+    @Test("what the socket does not take waits, congests and drains", arguments: [60_000, 20_000_000])
     func congestion(size: Int) throws {
         let scene = try Scene()
         let (server, client) = try Self.pair(scene, try Self.contexts())

@@ -45,6 +45,8 @@ final class ClientRoute {
     var endsByRollback = false
     /// A connection has been chosen for the request that waits.
     var isChosen = false
+    /// What that request is: it has been looked at when it came, and is not looked at again.
+    var chosen: RequestSummary?
     /// The chosen connection, or the linked one, is a replica's.
     var isOnReplica = false
     /// A request that may write is outstanding, or part of the open transaction.

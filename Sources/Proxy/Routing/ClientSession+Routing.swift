@@ -47,13 +47,17 @@ extension ClientSession {
         if self.server?.isOnTrial ?? false { return self.awaitReplies() }
         guard Self.beginning.contains(type) else { return nil }
         var summary = RequestSummary()
-        switch self.summarize(type, bytes, range, length: length, route, &summary) {
-        case .whole: break
-        case .partial(let needed): return .gather(needed)
-        case .malformed:
-            self.pass(bytes, run..<range.lowerBound)
-            self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
-            return .end
+        if route.isChosen, let chosen = route.chosen {
+            summary = chosen
+        } else {
+            switch self.summarize(type, bytes, range, length: length, route, &summary) {
+            case .whole: break
+            case .partial(let needed): return .gather(needed)
+            case .malformed:
+                self.pass(bytes, run..<range.lowerBound)
+                self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
+                return .end
+            }
         }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
         if summary.asksForPosition { return self.askForPosition(type, bytes, whole, route) }
@@ -288,9 +292,10 @@ extension ClientSession {
             let pool = self.group.pool(of: load)
             route.isOnReplica = isReplica
             route.isChosen = true
+            route.chosen = summary
             route.heldSince = nil
             guard pool.acquire(self) else {
-                if !self.isWaiting { route.isChosen = false }
+                route.isChosen = self.isWaiting
                 return self.isWaiting ? .wait : .end
             }
             guard let server = self.server else { return .end }
@@ -436,6 +441,7 @@ extension ClientSession {
     ) {
         if route.isChosen && route.isOnReplica && summary.statements > 0 { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
+        if route.chosen != nil { route.chosen = nil }
         route.waitingSince = nil
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         if route.openBatch != nil || summary.openBatch != nil { route.open(summary.openBatch) }
