@@ -128,12 +128,19 @@ struct References {
         self.note(call, "\(word), which \(call.reason)")
     }
 
+    /// What stands behind an operator or a cast may read anything as long as nobody knows it.
+    private mutating func noteUnknown() {
+        if !self.catalogue.isKnown { self.readsData = true }
+    }
+
     private mutating func operation(_ names: [ParseTree.Node]) {
+        self.noteUnknown()
         guard !self.catalogue.operators.isEmpty, let name = names.last?.string("sval") else { return }
         for function in self.catalogue.operators[name] ?? [] { self.call(function, behind: "uses operator \(name)") }
     }
 
     private mutating func cast(_ node: ParseTree.Node) {
+        self.noteUnknown()
         guard !self.catalogue.types.isEmpty, let name = node.nodes("names").last?.string("sval") else { return }
         for function in self.catalogue.types[name] ?? [] { self.call(function, behind: "casts to \(name)") }
     }

@@ -11,6 +11,7 @@ import Testing
 
     private static var catalogue: Catalogue {
         var catalogue = Catalogue(functions: ["put": .volatile, "sum": .stable], unloggedRelations: ["cache"])
+        catalogue.isKnown = true
         catalogue.definitions = [
             "hidden": Catalogue.Definition(functions: [self.put]),
             "numbers": Catalogue.Definition(functions: [self.nextval]),
@@ -110,6 +111,16 @@ import Testing
     ])
     func whatShowsData(text: String, expected: Bool) {
         var subject = Subject(Self.catalogue)
+        #expect(subject(text).statementClass.readsData == expected)
+    }
+
+    /// What is used in it may be anything.
+    @Test(arguments: [
+        ("SELECT 1", false), ("SELECT version()", false), ("SELECT 1 + 1", true), ("SELECT $1::int", true),
+        ("SELECT a FROM t", true),
+    ])
+    func whatMayShowDataBeforeTheCatalogueIsKnown(text: String, expected: Bool) {
+        var subject = Subject()
         #expect(subject(text).statementClass.readsData == expected)
     }
 

@@ -94,7 +94,7 @@ final class ClientRoute {
     /// Takes note of what a request may do on the primary.
     func note(_ summary: RequestSummary) {
         // What a replica has refused looks like a read, and is none; so may a view be of which nothing is known yet.
-        if summary.mayWrite || self.isPrimaryForced || (!self.router.knowsCatalogue && summary.statements > 0) {
+        if summary.mayWrite || self.isPrimaryForced || (!self.router.knowsCatalogue && summary.readsData) {
             self.hasWritten = true
         }
         if summary.changesCatalogue { self.hasChangedCatalogue = true }
