@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from cluster import USERS, Cluster
-from common import AS_ROOT, (
+from common import (
     AS_ROOT, REPOSITORY, TESTING_SUITE, ProcessFigures, as_service_user, environment, free_port, own, remove,
     service_directory, wait_until)
 

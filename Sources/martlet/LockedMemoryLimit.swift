@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What the process may lock of memory: io_uring's rings count as that, for all processes of a user together.
@@ -8,12 +9,12 @@ enum LockedMemoryLimit {
     /// Raises the limit as far as is allowed: root may, others up to the hard limit.
     static func raise() {
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_MEMLOCK.rawValue), &limit) == 0, limit.rlim_cur < Self.enough else {
+        guard getrlimit(__rlimit_resource_t(MARTLET_RLIMIT_MEMLOCK), &limit) == 0, limit.rlim_cur < Self.enough else {
             return
         }
         var higher = rlimit(rlim_cur: Self.enough, rlim_max: max(Self.enough, limit.rlim_max))
-        if setrlimit(__rlimit_resource_t(RLIMIT_MEMLOCK.rawValue), &higher) == 0 { return }
+        if setrlimit(__rlimit_resource_t(MARTLET_RLIMIT_MEMLOCK), &higher) == 0 { return }
         limit.rlim_cur = limit.rlim_max
-        setrlimit(__rlimit_resource_t(RLIMIT_MEMLOCK.rawValue), &limit)
+        setrlimit(__rlimit_resource_t(MARTLET_RLIMIT_MEMLOCK), &limit)
     }
 }
