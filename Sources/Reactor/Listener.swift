@@ -82,6 +82,13 @@ public struct ListeningSocket: Sendable {
 public final class Listener: EventSource {
     private let accepted: (consuming Socket) -> Void
     private let failed: (SystemError) -> Void
+    /// Accepted by the kernel and not handed on yet.
+    private var waiting: [Int32] = []
+    private var restsUntil: MonotonicTime = 0
+    /// Some twenty microseconds each: a storm of connections keeps those that are there waiting for so many in a turn.
+    private static let connectionsPerTurn = 8
+    private static let mostWaiting = 64
+    private static let restTime: Int64 = 100_000
 
     /// Begins to accept. `failed` is told of errors such as an exhausted file table; accepting goes on by itself
     /// after a moment.
@@ -97,8 +104,7 @@ public final class Listener: EventSource {
     }
 
     public override func ready(_ events: UInt32) {
-        // Some twenty microseconds each: a storm of connections keeps those that are there waiting for so many in a turn.
-        for _ in 0..<8 {
+        for _ in 0..<Self.connectionsPerTurn {
             // `accepted` may have called `stop`, and the descriptor may be somebody else's by now.
             guard self.token != 0 else { return }
             let fd = martlet_accept(self.fd, nil, nil)
@@ -116,7 +122,13 @@ public final class Listener: EventSource {
 
     /// The kernel has accepted a connection, or -errno (`InputMode.accept`).
     func arrived(_ result: Int32) {
-        if result >= 0 { return self.accepted(Socket(result)) }
+        if result >= 0 {
+            // Those of a turn come together; they are handed on at its end, and in the next ones.
+            self.waiting.append(result)
+            if self.waiting.count >= Self.mostWaiting { self.loop.silence(self) }
+            if self.deadline > self.now { self.setDeadline(self.now) }
+            return
+        }
         switch -result {
         case EAGAIN, EINTR, ECONNABORTED, ECANCELED: return
         default: self.rest(SystemError("accept", code: -result))
@@ -126,12 +138,27 @@ public final class Listener: EventSource {
     /// Out of descriptors or memory: the event would come again at once, for ever.
     private func rest(_ error: SystemError) {
         self.loop.silence(self)
-        self.setDeadline(self.loop.now + 100_000)
+        self.restsUntil = self.now + Self.restTime
+        if self.waiting.isEmpty { self.setDeadline(self.restsUntil) }
         self.failed(error)
     }
 
-    public override func deadlineReached() { self.loop.setInterest(self, UInt32(MARTLET_EPOLLIN)) }
+    public override func deadlineReached() {
+        for _ in 0..<Self.connectionsPerTurn where !self.waiting.isEmpty {
+            // Within it `stop` may be called.
+            self.accepted(Socket(self.waiting.removeFirst()))
+        }
+        guard self.token != 0 else { return }
+        if !self.waiting.isEmpty { return self.setDeadline(self.now + 1) }
+        guard !self.isRegistered else { return }
+        if self.now < self.restsUntil { return self.setDeadline(self.restsUntil) }
+        self.loop.setInterest(self, UInt32(MARTLET_EPOLLIN))
+    }
 
     /// Stops accepting; the socket itself stays open.
-    public func stop() { self.loop.detach(self) }
+    public func stop() {
+        self.loop.detach(self)
+        for fd in self.waiting { Glibc.close(fd) }
+        self.waiting = []
+    }
 }
