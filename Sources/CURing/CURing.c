@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -122,12 +123,22 @@ int martlet_ring_cancel(martlet_ring *ring, uint64_t token, uint64_t own) {
     return 0;
 }
 
-int martlet_ring_wait(martlet_ring *ring, int64_t microseconds) {
+static int submit_and_wait(martlet_ring *ring, int64_t microseconds) {
     if (microseconds == 0) return io_uring_submit_and_get_events(&ring->ring);
     if (microseconds < 0) return io_uring_submit_and_wait(&ring->ring, 1);
     struct __kernel_timespec time = {.tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000};
     struct io_uring_cqe *completion;
     return io_uring_submit_and_wait_timeout(&ring->ring, &completion, 1, &time, NULL);
+}
+
+int martlet_ring_wait(martlet_ring *ring, int64_t microseconds) {
+    int result = submit_and_wait(ring, microseconds);
+    // The kernel takes less than all only while it is out of memory; what is sent must be gone when this returns.
+    while (io_uring_sq_ready(&ring->ring) > 0) {
+        sched_yield();
+        result = submit_and_wait(ring, 0);
+    }
+    return result;
 }
 
 int martlet_ring_next(martlet_ring *ring, martlet_completion *completion) {

@@ -293,7 +293,8 @@ public final class EventLoop {
     /// Waits for events and calls their sources.
     private func take(_ epoll: Epoll) {
         let count = epoll.wait(self.timeout())
-        self.beginTurn()
+        self.now = monotonicNow()
+        self.stepHandshakes()
         var index = 0
         while index < count {
             let (token, events) = epoll.event(index)
@@ -305,15 +306,12 @@ public final class EventLoop {
     private func take(_ ring: URing) {
         self.queueOutput(ring)
         ring.wait(self.timeout())
+        self.now = monotonicNow()
+        // First of all, since what has left is output still.
         self.takeSent(ring)
-        self.beginTurn()
+        self.stepHandshakes()
         self.rearm(ring)
         while let completion = ring.next() { self.take(completion, ring) }
-    }
-
-    private func beginTurn() {
-        self.now = monotonicNow()
-        self.stepHandshakes()
     }
 
     /// Ends `run` after this turn.
