@@ -175,8 +175,6 @@ class Proxy:
         def limits() -> None:
             if self.open_files:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
-            if AS_ROOT:  # The limit is one for all processes of the service user, and tests run in parallel.
-                resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
