@@ -63,9 +63,13 @@ def remove(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on, from below the range that the kernel takes for outgoing connections."""
+    """A port nobody listens on, from below the range that the kernel takes for outgoing connections.
+
+    Each parallel worker has its own, since a port stays free until the program has started that it is meant for.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     for _ in range(200):
-        port = random.randint(10_000, 32_000)
+        port = random.randrange(10_000, 32_000, 8) + worker
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -27,6 +27,8 @@ def test_the_bench_works(program: Program, tmp_path: Path, case: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     figures = json.loads(written.read_text())
     results = {result["contestant"]: result["runs"] for each in figures["cases"] for result in each["results"]}
-    assert {"Martlet epoll", figures["yardstick"]} <= set(results), result.stdout
+    # The PgBouncer of Debian 12 does not know all settings.
+    expected = {"Martlet epoll", figures["yardstick"]} if TESTING_SUITE.exists() else {"Martlet epoll"}
+    assert expected <= set(results), result.stdout
     assert all(run["us"] > 0 for runs in results.values() for run in runs)
     assert "ratios to" in result.stdout
