@@ -41,8 +41,8 @@ final class URing {
 
     /// Bytes of one buffer: a usual request or reply. What fills it is taken for a bulk of data, which is read otherwise.
     static let bufferSize = 4096
-    /// A power of two. Memory that has never been used is not resident.
-    private static let bufferCount: UInt32 = 1024
+    /// A power of two. They are used in turn, so all of them are resident soon: 1 MB. Who finds none left begins anew.
+    private static let bufferCount: UInt32 = 256
     private static let entries: UInt32 = 512
     private static let completions: UInt32 = 4096
     /// Bits of a token that a source's own leaves free (`EventLoop.slotMask`).

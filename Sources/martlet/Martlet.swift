@@ -127,7 +127,8 @@ struct Martlet: ParsableCommand {
             })
             pidFile?.remove()
             if status != 0, self.quiet { StandardError.print("martlet: could not start; the log tells why") }
-            Glibc.exit(status)
+            // Not exit(3), whose handlers would take libraries away from under threads that run to the last.
+            _exit(status)
         }
         dispatchMain()
     }
