@@ -12,7 +12,7 @@ from cluster import Cluster
 from common import remove, service_directory
 from proxy import Program, Proxy
 from replicated import ReplicatedCluster
-from routing import Routed
+from routing import KNOWN_FUNCTION, Routed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -173,7 +173,7 @@ def routed(start_proxy: Callable[..., Proxy], request: pytest.FixtureRequest) ->
         cluster = cluster or request.getfixturevalue("replicas")
         database = cluster.primary.create_database(f"db_{uuid.uuid4().hex[:10]}")
         with cluster.primary.connect(database, user="app") as connection:
-            connection.execute(schema)
+            connection.execute(KNOWN_FUNCTION + schema)
         cluster.wait_caught_up()
         # A replica is out for being late only where a test says so.
         keys = {"dbname": database, "check_dbname": "postgres", "max_replica_lag": "1h"}

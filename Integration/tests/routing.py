@@ -17,6 +17,13 @@ from replicated import ReplicatedCluster
 # Tells the server that it runs on, and is a read.
 WHERE = "SELECT inet_server_port()"
 
+# A function that is a read once the proxy has read the database's catalogue.
+KNOWN_FUNCTION = "CREATE FUNCTION is_known() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';"
+
+# How long DDL may take to be known, seconds: on a slow machine a reading takes long, and the next one comes ten times as
+# long after it.
+CATALOGUE_READ = 60
+
 # Columns of SHOW ROUTES.
 REPLICA_READS = "replica_reads"
 RERUNS = "reruns"
@@ -83,10 +90,11 @@ class Routed:
         return {self.cluster.name_of(int(row["port"])): row["role"] for row in self.proxy.show("NODES")}
 
     def wait_known(self, timeout: float = 10, reads: bool = True) -> None:
-        """Waits until the proxy has found out all roles, and reads go to replicas."""
+        """Waits until the proxy has found out all roles and knows the catalogue, and reads go to replicas."""
         expected = {
             name: "primary" if name == self.cluster.primary_name else "replica" for name in self.cluster.nodes}
         wait_until(lambda: self.roles() == expected, f"the roles are {expected}", timeout)
+        wait_until(lambda: self.explain("SELECT is_known()")["class"] == "read", "the catalogue is known", timeout)
         if reads:
             with self.connect() as connection:
                 self.wait_replica(connection, timeout)

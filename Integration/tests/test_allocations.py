@@ -17,7 +17,7 @@ from common import own, remove, service_directory, wait_until
 from measure import pgbench
 from proxy import Proxy
 from replicated import ReplicatedCluster
-from routing import REPLICA_READS, Routed
+from routing import KNOWN_FUNCTION, REPLICA_READS, Routed
 
 pytestmark = pytest.mark.martlet("it is Martlet's promise")
 
@@ -115,6 +115,8 @@ def test_nor_does_a_routed_one(
         counter: Path, replicas: ReplicatedCluster, start_proxy: Callable[..., Proxy], protocol: str) -> None:
     database = replicas.primary.create_database(f"db_{uuid.uuid4().hex[:10]}")
     initialise(replicas.primary, database)
+    with replicas.primary.connect(database) as connection:
+        connection.execute(KNOWN_FUNCTION)
     replicas.wait_caught_up()
     counts = Counts(counter)
     proxy = start_proxy(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from common import wait_until
-from routing import RERUNS, Routed
+from routing import CATALOGUE_READ, RERUNS, Routed
 
 pytestmark = pytest.mark.martlet("routing")
 
@@ -142,7 +142,7 @@ def test_a_view_that_is_new(routed: Callable[..., Routed]) -> None:
     with route.connect() as connection:
         assert route.explain(statement)["class"] == "read"
         connection.execute("CREATE VIEW late AS SELECT put(1)")
-        wait_until(lambda: route.explain(statement)["class"] == "write", "the view is known")
+        wait_until(lambda: route.explain(statement)["class"] == "write", "the view is known", CATALOGUE_READ)
         assert route.explain(statement)["reason"] == "reads late, which calls put, which is VOLATILE"
         connection.execute("CREATE OR REPLACE VIEW late AS SELECT 1 AS put")
-        wait_until(lambda: route.explain(statement)["class"] == "read", "the view is known to only read")
+        wait_until(lambda: route.explain(statement)["class"] == "read", "the view is known to only read", CATALOGUE_READ)

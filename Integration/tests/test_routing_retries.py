@@ -138,10 +138,20 @@ def test_not_after_the_first_byte(routed: Callable[..., Routed]) -> None:
 
 def terminate_all(route: Routed, query: str) -> bool:
     """Ends the backends that run this, wherever; whether there were any."""
-    return any([
-        node.value("SELECT pg_terminate_backend(%s, 5000)", pid)
-        for node in route.cluster.nodes.values()
-        for pid, state, running in node.backends(route.database) if state == "active" and running == query])
+    return signal_all(route, query, "SELECT pg_terminate_backend(%s, 5000)")
+
+
+def cancel_all(route: Routed, query: str) -> bool:
+    """Cancels what runs this, wherever; whether there was anything."""
+    return signal_all(route, query, "SELECT pg_cancel_backend(%s)")
+
+
+def signal_all(route: Routed, query: str, signal: str) -> bool:
+    # Found before the first is signalled: what is let down here may soon run there, and is not meant.
+    found = [
+        (node, pid) for node in route.cluster.nodes.values()
+        for pid, state, running in node.backends(route.database) if state == "active" and running == query]
+    return any([node.value(signal, pid) for node, pid in found])
 
 
 def test_what_came_behind_is_answered_too(routed: Callable[..., Routed]) -> None:
@@ -158,14 +168,6 @@ def test_what_came_behind_is_answered_too(routed: Callable[..., Routed]) -> None
         answers = connection.read_until(count=4)
     assert next(message for message in answers if message.type == "E").sqlstate == "57014"
     assert [message.values() for message in answers if message.type == "D"] == [[b"1"], [b"2"], [b"3"]]
-
-
-def cancel_all(route: Routed, query: str) -> bool:
-    """Cancels what runs this, wherever; whether there was anything."""
-    return any([
-        node.value("SELECT pg_cancel_backend(%s)", pid)
-        for node in route.cluster.nodes.values()
-        for pid, state, running in node.backends(route.database) if state == "active" and running == query])
 
 
 def test_a_read_twice_let_down_fails(routed: Callable[..., Routed]) -> None:

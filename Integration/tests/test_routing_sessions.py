@@ -13,7 +13,7 @@ import pytest
 import rawpg
 from common import wait_until
 from rawpg import FLUSH, SYNC, Connection, bind, describe, execute, parse
-from routing import WHERE, Crowd, Routed
+from routing import CATALOGUE_READ, WHERE, Crowd, Routed
 
 pytestmark = pytest.mark.martlet("routing")
 
@@ -458,9 +458,9 @@ def test_functions_of_the_catalogue(route: Routed) -> None:
 def test_functions_made_just_now(route: Routed) -> None:
     with route.connect() as connection:
         connection.execute("CREATE FUNCTION mine() RETURNS int STABLE LANGUAGE sql AS 'SELECT inet_server_port()'")
-        wait_until(lambda: route.is_replica(connection, "SELECT mine()"), "it is known to be stable")
+        wait_until(lambda: route.is_replica(connection, "SELECT mine()"), "it is known to be stable", CATALOGUE_READ)
         connection.execute("ALTER FUNCTION mine() VOLATILE")
-        wait_until(lambda: route.where(connection, "SELECT mine()") == "primary", "it is known to be volatile")
+        wait_until(lambda: route.where(connection, "SELECT mine()") == "primary", "it is known to be volatile", CATALOGUE_READ)
 
 
 @pytest.mark.parametrize("statement", [
