@@ -43,8 +43,8 @@ struct ClientAuthentication: ~Copyable {
         /// The password of a user without a secret is tried at the server (`auth_passthrough`).
         var isPassedThrough = false
         var scramIterations = SCRAMVerifier.defaultIterations
-        /// 4 random bytes.
-        var md5Salt: [UInt8]
+        /// What a client hashes its password with for MD5, 4 bytes; nil draws them.
+        var md5Salt: [UInt8]?
         /// Random, and the same for the life of the process.
         var processSecret: SecretBytes
 
@@ -258,8 +258,9 @@ struct ClientAuthentication: ~Copyable {
             case nil where account.prefersSCRAM: return self.askSCRAM(account)
             case .plain, .md5, nil:
                 guard account.allowsMD5 else { return self.askSCRAM(account) }
-                self.state = .md5(account.secret, salt: account.md5Salt)
-                return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
+                let salt = account.md5Salt ?? SecureRandom.bytes(MD5Password.saltLength)
+                self.state = .md5(account.secret, salt: salt)
+                return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: salt) })
             }
         case .scramSHA256: return self.askSCRAM(account)
         case .pam:
