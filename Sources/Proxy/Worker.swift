@@ -304,6 +304,7 @@ final class Worker {
     private struct Parcel: @unchecked Sendable { let server: ServerSession }
 
     func donate(_ server: ServerSession, to index: Int, pool key: PoolKey) {
+        self.shared.donations.add(1, ordering: .relaxed)
         let parcel = Parcel(server: server)
         self.reactors[index].mailbox.post { worker in
             parcel.server.join(worker.loop)
