@@ -48,11 +48,15 @@ let package = Package(
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev", "libprotobuf-c-dev"])]),
 
-        // Threads, event loops, sockets, timers, buffers. The only target that touches the network.
+        // What starts a thread, for the two targets below that have some.
+        .target(name: "Threads", dependencies: ["CLinux"], swiftSettings: common),
+
+        // Event loops, sockets, timers, buffers. The only target that touches the network.
         .target(
             name: "Reactor",
             dependencies: [
-                "CLinux", "COpenSSL", "CPAM", "CURing", .product(name: "HeapModule", package: "swift-collections"),
+                "CLinux", "COpenSSL", "CPAM", "CURing", "Threads",
+                .product(name: "HeapModule", package: "swift-collections"),
             ],
             swiftSettings: common),
 
@@ -72,7 +76,7 @@ let package = Package(
         .target(
             name: "Topology",
             dependencies: [
-                "CLinux", "CPQ", "Routing", "SQL", "Settings", .product(name: "Logging", package: "swift-log"),
+                "CPQ", "Routing", "SQL", "Settings", "Threads", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: common),
 

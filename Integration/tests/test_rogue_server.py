@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +14,29 @@ from fakeserver import ONE, READY, FakeServer
 from hostile import others_work_on
 from proxy import Proxy
 from rawpg import Closed, Connection, message, query, startup, text
+
+
+@contextmanager
+def rogue(
+        start_proxy: Callable[..., Proxy], entry: str = "", **settings: object
+) -> Iterator[tuple[Proxy, Connection, socket.socket]]:
+    """A proxy, a client that logs in, and us as the server behind: the startup packet has been read. Others are served
+    all the while. `entry` is added to the database's line."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        listener.settimeout(5)
+        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2} | settings)
+        proxy.databases = {
+            "rogue": f"host=127.0.0.1 port={listener.getsockname()[1]}{entry}", "app": proxy.server()}
+        proxy.start()
+        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
+            client.send(startup({"user": "app", "database": "rogue"}))
+            server, _ = listener.accept()
+            with server:
+                server.settimeout(3)
+                server.recv(1000)
+                yield proxy, client, server
 
 
 @pytest.mark.parametrize("answer", [
@@ -24,26 +48,14 @@ from rawpg import Closed, Connection, message, query, startup, text
 ], ids=lambda answer: ascii(answer[:12]))
 def test_rogue_server(start_proxy: Callable[..., Proxy], answer: bytes) -> None:
     """What a server says at login may be rubbish too."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        listener.settimeout(5)
-        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2, "server_connect_timeout": 1})
-        proxy.databases = {"rogue": f"host=127.0.0.1 port={listener.getsockname()[1]}", "app": proxy.server()}
-        proxy.start()
-        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
-            client.send(startup({"user": "app", "database": "rogue"}))
-            server, _ = listener.accept()
-            with server:
-                server.recv(1000)
-                server.sendall(answer)
-                if answer:
-                    server.settimeout(3)
-                    try:
-                        while server.recv(1000):
-                            pass
-                    except (TimeoutError, ConnectionResetError):
-                        pass
+    with rogue(start_proxy, server_connect_timeout=1) as (_, _, server):
+        server.sendall(answer)
+        if answer:
+            try:
+                while server.recv(1000):
+                    pass
+            except (TimeoutError, ConnectionResetError):
+                pass
 
 
 @pytest.mark.parametrize("iterations", [
@@ -51,30 +63,17 @@ def test_rogue_server(start_proxy: Callable[..., Proxy], answer: bytes) -> None:
     pytest.param("4294967297", marks=pytest.mark.martlet("in PgBouncer it overflows to 1"))])
 def test_rogue_server_demands_iterations(start_proxy: Callable[..., Proxy], iterations: str) -> None:
     """A number that would keep the proxy busy for hours is refused."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        listener.settimeout(5)
-        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2})
-        proxy.databases = {
-            "rogue": f"host=127.0.0.1 port={listener.getsockname()[1]} user=app password=secret", "app": proxy.server()}
-        proxy.start()
+    with rogue(start_proxy, " user=app password=secret") as (proxy, _, server):
         before = proxy.figures.cpu_seconds()
-        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
-            client.send(startup({"user": "app", "database": "rogue"}))
-            server, _ = listener.accept()
-            with server:
-                server.settimeout(3)
-                server.recv(1000)
-                server.sendall(message("R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
-                first = server.recv(1000)
-                nonce = first.rpartition(b"r=")[2]
-                server.sendall(message(
-                    "R", struct.pack("!i", 11) + b"r=" + nonce + b"xyz,s=c2FsdHNhbHQ=,i=" + iterations.encode()))
-                try:
-                    assert server.recv(1000) == b"", "it was answered"
-                except ConnectionResetError:
-                    pass
+        server.sendall(message("R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
+        first = server.recv(1000)
+        nonce = first.rpartition(b"r=")[2]
+        server.sendall(message(
+            "R", struct.pack("!i", 11) + b"r=" + nonce + b"xyz,s=c2FsdHNhbHQ=,i=" + iterations.encode()))
+        try:
+            assert server.recv(1000) == b"", "it was answered"
+        except ConnectionResetError:
+            pass
         assert proxy.figures.cpu_seconds() - before < 1.5
 
 
@@ -84,27 +83,16 @@ def test_rogue_server_demands_iterations(start_proxy: Callable[..., Proxy], iter
     message("S", b"TimeZone\0Mars\0")], ids=lambda rubbish: ascii(rubbish[:8]))
 def test_idle_server_that_speaks(start_proxy: Callable[..., Proxy], rubbish: bytes) -> None:
     """Nothing that an idle server says may reach the client who gets it next."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        listener.settimeout(5)
-        proxy = start_proxy(run=False, settings={"query_wait_timeout": 2, "default_pool_size": 1})
-        proxy.databases = {"rogue": f"host=127.0.0.1 port={listener.getsockname()[1]}", "app": proxy.server()}
-        proxy.start()
-        with others_work_on(proxy), Connection(proxy.host, proxy.port) as client:
-            client.send(startup({"user": "app", "database": "rogue"}))
-            server, _ = listener.accept()
-            with server:
-                server.recv(1000)
-                welcome = b"".join(
-                    message("S", text(name) + text(value)) for name, value in {
-                        "server_version": "15.0", "client_encoding": "UTF8", "TimeZone": "UTC",
-                        "DateStyle": "ISO, MDY", "standard_conforming_strings": "on"}.items())
-                server.sendall(
-                    message("R", struct.pack("!i", 0)) + welcome + message("K", b"12345678") + message("Z", b"I"))
-                client.read_until("Z")
-                server.sendall(rubbish)
-                assert client.silent(0.3)
+    with rogue(start_proxy, default_pool_size=1) as (_, client, server):
+        welcome = b"".join(
+            message("S", text(name) + text(value)) for name, value in {
+                "server_version": "15.0", "client_encoding": "UTF8", "TimeZone": "UTC",
+                "DateStyle": "ISO, MDY", "standard_conforming_strings": "on"}.items())
+        server.sendall(
+            message("R", struct.pack("!i", 0)) + welcome + message("K", b"12345678") + message("Z", b"I"))
+        client.read_until("Z")
+        server.sendall(rubbish)
+        assert client.silent(0.3)
 
 
 def long(kind: str, length: int, behind: bytes = b"x" * 20_000_000) -> bytes:
