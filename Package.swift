@@ -20,7 +20,7 @@ let common: [SwiftSetting] = [
 let pure: [SwiftSetting] = common + [.strictMemorySafety()]
 
 /// What reads bytes of strangers, with what has to hold: for libFuzzer a program (see Integration/fuzz), else tests.
-let fuzzTargets = ["Admin", "Authentication", "SQL", "Settings", "Wire"] as [Target.Dependency]
+let fuzzTargets = ["Admin", "Authentication", "SQL", "Settings", "TestSupport", "Wire"] as [Target.Dependency]
 let fuzz: Target =
     Context.environment["MARTLET_FUZZ"] == nil
     ? .testTarget(
@@ -106,10 +106,12 @@ let package = Package(
             ],
             swiftSettings: common),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: common),
-        .testTarget(name: "AuthenticationTests", dependencies: ["Authentication"], swiftSettings: common),
-        .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: common),
-        .testTarget(name: "PoolingTests", dependencies: ["Pooling"], swiftSettings: common),
+        .testTarget(
+            name: "AuthenticationTests", dependencies: ["Authentication", "TestSupport"], swiftSettings: common),
+        .testTarget(name: "WireTests", dependencies: ["Wire", "TestSupport"], swiftSettings: common),
+        .testTarget(name: "PoolingTests", dependencies: ["Pooling", "TestSupport"], swiftSettings: common),
         .testTarget(name: "SQLTests", dependencies: ["SQL"], swiftSettings: common),
         .testTarget(name: "RoutingTests", dependencies: ["Routing", "Settings"], swiftSettings: common),
         .testTarget(
@@ -117,7 +119,7 @@ let package = Package(
             dependencies: ["Routing", "SQL", "Settings", "Topology", .product(name: "Logging", package: "swift-log")],
             swiftSettings: common),
         .testTarget(name: "ReactorTests", dependencies: ["COpenSSL", "Reactor"], swiftSettings: common),
-        .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: common),
+        .testTarget(name: "ProxyTests", dependencies: ["Proxy", "TestSupport"], swiftSettings: common),
         .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),
         .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),
         fuzz,

@@ -1,4 +1,5 @@
 #if !MARTLET_FUZZ
+import TestSupport
 import Foundation
 import Testing
 
@@ -34,12 +35,12 @@ import Testing
 /// Makes inputs from those of a corpus: changed, cut, doubled, put together. The same seed gives the same ones.
 private struct Mutator {
     let corpus: [[UInt8]]
-    private var generator: SplitMix64
+    private var generator: SeededGenerator
     private static let interesting: [UInt8] = [0, 1, 4, 5, 127, 128, 255] + Array("'\"\\=%[]@:/?&,. \n\t;-#$()*+".utf8)
 
     init(corpus: [[UInt8]], seed: UInt64) {
         self.corpus = corpus
-        self.generator = SplitMix64(state: seed)
+        self.generator = SeededGenerator(seed: seed)
     }
 
     mutating func input() -> [UInt8] {
@@ -59,19 +60,6 @@ private struct Mutator {
             }
         }
         return Array(input.prefix(4096))
-    }
-}
-
-/// A small generator with a seed.
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var word = self.state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
     }
 }
 #endif

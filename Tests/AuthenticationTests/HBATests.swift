@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Authentication
@@ -265,7 +266,7 @@ struct HBATests {
         let seed = Array(
             "local all \"a b\",@x peer map=m\nhost /^a(b)$ +r 10.0.0.0 255.0.0.0 trust\nhostssl x y ::1/128 cert\\\n"
                 .utf8)
-        var random = SplitMix(state: 7)
+        var random = SeededGenerator(seed: 7)
         for _ in 0..<3000 {
             var bytes = seed
             for _ in 0..<Int.random(in: 1...6, using: &random) {
@@ -282,17 +283,5 @@ struct HBATests {
             #expect((hba == nil) == !problems.isEmpty)
             _ = verdict(hba)
         }
-    }
-}
-
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var z = self.state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

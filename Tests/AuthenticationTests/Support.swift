@@ -9,38 +9,6 @@ func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 /// The text of a secret; tests only.
 func text(_ secret: SecretBytes) -> String { text([UInt8](copying: secret.span)) }
 
-/// A generator that gives the same numbers for the same seed (splitmix64).
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    init(seed: UInt64) { self.state = seed }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var value = self.state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
-    }
-
-    /// One of many ways to spoil a message: cut, change, insert, double.
-    mutating func mutated(_ message: [UInt8]) -> [UInt8] {
-        var result = message
-        for _ in 0..<Int.random(in: 1...3, using: &self) {
-            let place = Int.random(in: 0...result.count, using: &self)
-            switch Int.random(in: 0..<6, using: &self) {
-            case 0: result.removeSubrange(place...)
-            case 1: result.insert(UInt8.random(in: 0...255, using: &self), at: place)
-            case 2: if place < result.count { result[place] = UInt8.random(in: 0...255, using: &self) }
-            case 3: if place < result.count { result.remove(at: place) }
-            case 4: result.insert(contentsOf: result, at: place)
-            default: result.insert([0x2C, 0x3D, 0x00, 0x6D, 0x70].randomElement(using: &self) ?? 0, at: place)
-            }
-        }
-        return result
-    }
-}
-
 extension SCRAMServer {
     mutating func initialResponse(mechanism: [UInt8], message: [UInt8]?) -> Action {
         guard let message else { return self.initialResponse(mechanism: mechanism.span, message: nil as Span<UInt8>?) }

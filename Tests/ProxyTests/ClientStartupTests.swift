@@ -1,5 +1,6 @@
 import Authentication
 import Settings
+import TestSupport
 import Testing
 import Wire
 

@@ -1,5 +1,6 @@
 import Routing
 import SQL
+import TestSupport
 import Testing
 import Wire
 

@@ -39,33 +39,3 @@ func isMD5Answer(_ message: [UInt8], user: String, password: String, salt: [UInt
     let secret = Secret.plain(SecretBytes(bytes(password)))
     return try MD5Password.verify(response: answer.span, user: bytes(user).span, secret: secret, salt: salt.span)
 }
-
-/// A generator that gives the same numbers for the same seed (splitmix64).
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    init(seed: UInt64) { self.state = seed }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var value = self.state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
-    }
-
-    /// Some bytes changed, taken out or put in.
-    mutating func mutated(_ message: [UInt8]) -> [UInt8] {
-        var result = message
-        for _ in 0..<Int.random(in: 1...4, using: &self) {
-            let place = Int.random(in: 0...result.count, using: &self)
-            switch Int.random(in: 0..<4, using: &self) {
-            case 0: result.removeSubrange(place...)
-            case 1: result.insert(UInt8.random(in: 0...255, using: &self), at: place)
-            case 2: if place < result.count { result[place] = UInt8.random(in: 0...255, using: &self) }
-            default: if place < result.count { result.remove(at: place) }
-            }
-        }
-        return result
-    }
-}
