@@ -192,8 +192,9 @@ extension ClientLogin {
     /// Asks a directory about the password.
     func askDirectory(_ options: LDAPOptions, _ password: SecretBytes) {
         guard let user = self.user else { return }
+        let directories = self.worker.proxy.directories
         self.askSlowly("LDAP", options.servers.joined(separator: " "), password) { expires in
-            DirectoryLogin.check(user: user, password: password, options, until: expires)
+            directories.check(user: user, password: password, options, until: expires)
         }
     }
 

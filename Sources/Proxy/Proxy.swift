@@ -41,6 +41,7 @@ public final class Proxy: Sendable {
     let logger: Logger
     let derivations = KeyDerivations()
     let slowLogins = SlowLogins()
+    let directories = Directories()
     let statements = StatementRegistry()
     let console: any ConsoleService
     /// Known to this process only; stands in for the secrets of unknown users.
