@@ -89,14 +89,17 @@ extension FuzzTarget {
         let header = first[...commas[1]]
         let channel = header + (first[0] == UInt8(ascii: "p") ? Login.endPoint : [])
         let nonce = serverFirst.prefix { $0 != comma }
-        var withoutProof = SCRAMMessage.attribute("c", base64: Array(channel).span) + [comma] + nonce
-        if !extensions.isEmpty { withoutProof += [comma] + extensions }
+        var answer = SCRAMText(capacity: 0)
+        answer.attribute("c", base64: Array(channel).span)
+        answer.attribute("r", nonce.dropFirst(2))
+        if !extensions.isEmpty { answer.append(([comma] + extensions)[...]) }
         let keys = try Login.keys("pencil")
-        let signed = SCRAMSignature.message(Array(first[header.endIndex...]), serverFirst, withoutProof[...])
+        let signed = SCRAMText.signed(Array(first[header.endIndex...]), serverFirst, answer.bytes[...])
         let storedKey = try Crypto.sha256(keys.clientKey.span)
         let signature = try Crypto.hmacSHA256(key: storedKey.span, signed.span)
         let proof = Crypto.exclusiveOr(keys.clientKey.span, signature.span)
-        return withoutProof + [comma] + SCRAMMessage.attribute("p", base64: proof.span)
+        answer.attribute("p", base64: proof.span)
+        return answer.bytes
     }
 
     /// A server, or somebody between us and it.

@@ -86,6 +86,12 @@ def cases(options: argparse.Namespace, scene: Scene, paper: dict[str, object]) -
             "main" if quick else "main threads routed other direct", clients=clients, quick=clients == 400)
     add("fairness, 400 clients over 4 connections", {"ratio": "longest/median wait", "median": "median, ms"},
         lambda running: measure.fairness(running, 400, seconds), "main threads", clients=400, pool=4)
+    for pool in (2, 4, 20):
+        for clients in (16, 400):
+            add(f"donations, {clients} clients over {pool} connections",
+                {"share": "donations/connection given", "us": "CPU/transaction, us", "tps": "transactions/s"},
+                lambda running, clients=clients: measure.donations(running, clients, seconds), "martlet",
+                clients=clients, pool=pool)
     count = 1_000 if quick else 4_000
     figures = {"us": "CPU/login, us", "per_cpu_second": "logins/CPU second", "per_second": "logins/s"}
     add("logins, trust", figures, lambda running: measure.logins(running, count), "main routed other", clients=8)

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+from psycopg.rows import dict_row
+
 from contestants import Running
 from measure import IdleClients, Run, pgbench, secure
 from rawpg import COPY_DONE, copy_data, query, startup
@@ -53,6 +56,22 @@ def cpu_per_transaction(
     before = running.cpu_seconds()
     run = load(running, *select, *transactions(clients, seconds), sslmode=sslmode)
     return {"us": (running.cpu_seconds() - before) / run.transactions * 1e6, "tps": run.tps}
+
+
+def donations(running: Running, clients: int, seconds: int) -> Figures:
+    """How often a server connection goes to another thread, in terms of how often one is given to a client."""
+    def counted() -> tuple[int, int]:
+        with psycopg.connect(host=running.host, port=running.port, user="admin", dbname="pgbouncer", autocommit=True,
+                             prepare_threshold=None, row_factory=dict_row) as console:
+            state = {row["key"]: row["value"] for row in console.execute("SHOW STATE")}
+            given = sum(row["server_assignment_count"] for row in console.execute("SHOW STATS_TOTALS"))
+            return int(state["donations"]), int(given)
+
+    load(running, "-S", "-c", str(clients), "-t", "4", sslmode="disable")
+    moved, given = counted()
+    figures = cpu_per_transaction(running, "simple", clients, seconds)
+    moved_now, given_now = counted()
+    return figures | {"share": (moved_now - moved) / max(given_now - given, 1)}
 
 
 @contextmanager

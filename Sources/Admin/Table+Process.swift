@@ -31,6 +31,7 @@ extension Table {
         table.add(["paused", .yesNo(state.isPaused)])
         table.add(["suspended", .yesNo(false)])
         table.add(["event_loop", state.eventLoop])
+        table.add(["donations", String(state.donations)])
         return table
     }
 

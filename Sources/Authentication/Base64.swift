@@ -1,22 +1,21 @@
 /// Base64 of RFC 4648, chapter 4, as SCRAM uses it: padded, no line breaks, one form for each value.
 enum Base64 {
     static func encode(_ bytes: Span<UInt8>) -> [UInt8] {
-        var result: [UInt8] = []
-        result.reserveCapacity((bytes.count + 2) / 3 * 4)
-        var index = 0
-        while index < bytes.count {
-            let taken = min(3, bytes.count - index)
-            var group: UInt32 = 0
-            for offset in 0..<3 {
-                group <<= 8
-                if offset < taken { group |= UInt32(bytes[index + offset]) }
+        var result = [UInt8](repeating: UInt8(ascii: "="), count: (bytes.count + 2) / 3 * 4)
+        let characters = Self.characters.utf8Span.span
+        var group: UInt32 = 0
+        var bits = 0
+        var position = 0
+        for index in bytes.indices {
+            group = group << 8 | UInt32(bytes[index])
+            bits += 8
+            while bits >= 6 {
+                bits -= 6
+                result[position] = characters[Int(group >> UInt32(bits) & 0x3F)]
+                position += 1
             }
-            for position in 0..<4 {
-                let sextet = UInt8(truncatingIfNeeded: group >> UInt32(18 - 6 * position)) & 0x3F
-                result.append(position <= taken ? Self.character(sextet) : UInt8(ascii: "="))
-            }
-            index += 3
         }
+        if bits > 0 { result[position] = characters[Int(group << UInt32(6 - bits) & 0x3F)] }
         return result
     }
 
@@ -43,15 +42,7 @@ enum Base64 {
         return group == 0 ? result : nil
     }
 
-    private static func character(_ sextet: UInt8) -> UInt8 {
-        switch sextet {
-        case 0..<26: UInt8(ascii: "A") + sextet
-        case 26..<52: UInt8(ascii: "a") + sextet - 26
-        case 52..<62: UInt8(ascii: "0") + sextet - 52
-        case 62: UInt8(ascii: "+")
-        default: UInt8(ascii: "/")
-        }
-    }
+    private static let characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
     private static func sextet(_ character: UInt8) -> UInt8? {
         switch character {

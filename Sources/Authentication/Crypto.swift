@@ -6,7 +6,7 @@ enum Crypto {
     static let sha256Length = 32
 
     static func sha256(_ data: Span<UInt8>) throws(AuthenticationError) -> SecretBytes {
-        guard let digest = unsafe Self.digest(EVP_sha256(), length: Self.sha256Length, data) else {
+        guard let digest = unsafe Self.digest(Algorithms.shared.sha256, length: Self.sha256Length, data) else {
             throw .cryptography("SHA-256")
         }
         return digest
@@ -18,15 +18,19 @@ enum Crypto {
     }
 
     static func hmacSHA256(key: Span<UInt8>, _ data: Span<UInt8>) throws(AuthenticationError) -> SecretBytes {
+        guard let mac = unsafe Algorithms.shared.copyHMAC() else { throw .cryptography("HMAC-SHA-256") }
+        defer { unsafe EVP_MAC_CTX_free(mac) }
         var done = false
         let result = SecretBytes(count: Self.sha256Length) { output in
             unsafe output.withUnsafeMutableBufferPointer { output in
                 unsafe key.withUnsafeBufferPointer { key in
                     unsafe data.withUnsafeBufferPointer { data in
-                        let code = unsafe HMAC(
-                            EVP_sha256(), key.baseAddress, Int32(clamping: key.count), data.baseAddress, data.count,
-                            output.baseAddress, nil)
-                        done = unsafe code != nil
+                        var length = 0
+                        done =
+                            unsafe EVP_MAC_init(mac, key.baseAddress, key.count, nil) == 1
+                            && EVP_MAC_update(mac, data.baseAddress, data.count) == 1
+                            && EVP_MAC_final(mac, output.baseAddress, &length, output.count) == 1
+                            && length == output.count
                     }
                 }
             }
@@ -77,5 +81,22 @@ enum Crypto {
             }
         }
         return done ? result : nil
+    }
+}
+
+/// libcrypto's algorithms, found once: to look one up takes longer than to compute it.
+///
+/// Sendable, since nothing is changed after it has been made; a context is copied before it is used.
+@safe
+private final class Algorithms: @unchecked Sendable {
+    let sha256 = unsafe EVP_MD_fetch(nil, "SHA256", nil)
+    private let hmac = unsafe martlet_hmac_sha256()
+
+    static let shared = Algorithms()
+
+    /// A context of HMAC-SHA-256 that has no key yet; the caller frees it.
+    func copyHMAC() -> OpaquePointer? {
+        guard let hmac = unsafe self.hmac else { return nil }
+        return unsafe EVP_MAC_CTX_dup(hmac)
     }
 }

@@ -186,15 +186,17 @@ public struct SCRAMClient: ~Copyable, Sendable {
             throw .unusableSecret("SCRAM keys do not fit: the server has another SCRAM secret for this user")
         }
         let channel = self.header + (self.bindsChannel ? self.serverEndPoint ?? [] : [])
-        let channelBinding = SCRAMMessage.attribute("c", base64: channel.span)
-        let withoutProof = channelBinding + Array(",r=".utf8) + exchange.nonce
-        let signed = SCRAMSignature.message(self.firstBare, exchange.serverFirst, withoutProof[...])
+        var answer = SCRAMText(capacity: channel.count + exchange.nonce.count + 96)
+        answer.attribute("c", base64: channel.span)
+        answer.attribute("r", exchange.nonce[...])
+        let signed = SCRAMText.signed(self.firstBare, exchange.serverFirst, answer.bytes[...])
         let storedKey = try Crypto.sha256(keys.clientKey.span)
         let clientSignature = try Crypto.hmacSHA256(key: storedKey.span, signed.span)
         let proof = Crypto.exclusiveOr(keys.clientKey.span, clientSignature.span)
         let serverSignature = try Crypto.hmacSHA256(key: keys.serverKey.span, signed.span)
         self.state = .waitingForFinal(serverSignature: serverSignature)
-        return .send(withoutProof + Array(",".utf8) + SCRAMMessage.attribute("p", base64: proof.span))
+        answer.attribute("p", base64: proof.span)
+        return .send(answer.bytes)
     }
 
     /// Reads `v=<signature>` or `e=<reason>`.

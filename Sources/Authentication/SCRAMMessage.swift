@@ -69,9 +69,39 @@ struct SCRAMMessage {
         self.cursor = end + 1
         return rest[..<end]
     }
+}
 
-    /// The attribute `name` with the base64 of `value`.
-    static func attribute(_ name: String, base64 value: Span<UInt8>) -> [UInt8] {
-        Array("\(name)=".utf8) + Base64.encode(value)
+/// Writes SCRAM messages, and the text that both sides sign.
+struct SCRAMText {
+    private(set) var bytes: [UInt8] = []
+
+    /// - Parameter capacity: bytes that there will probably be.
+    init(capacity: Int) { self.bytes.reserveCapacity(capacity) }
+
+    mutating func append(_ bytes: ArraySlice<UInt8>) { self.bytes.append(contentsOf: bytes) }
+
+    /// Adds `name=value`, behind a comma unless it is the first one.
+    mutating func attribute(_ name: Unicode.Scalar, _ value: ArraySlice<UInt8>) {
+        if !self.bytes.isEmpty { self.bytes.append(UInt8(ascii: ",")) }
+        self.bytes.append(UInt8(ascii: name))
+        self.bytes.append(UInt8(ascii: "="))
+        self.append(value)
+    }
+
+    /// Adds an attribute with the base64 of `value`.
+    mutating func attribute(_ name: Unicode.Scalar, base64 value: Span<UInt8>) {
+        self.attribute(name, Base64.encode(value)[...])
+    }
+
+    /// What both sides sign.
+    static func signed(
+        _ clientFirstBare: [UInt8], _ serverFirst: [UInt8], _ clientFinalWithoutProof: ArraySlice<UInt8>
+    ) -> [UInt8] {
+        let comma = [UInt8(ascii: ",")]
+        var text = SCRAMText(capacity: clientFirstBare.count + serverFirst.count + clientFinalWithoutProof.count + 2)
+        for part in [clientFirstBare[...], comma[...], serverFirst[...], comma[...], clientFinalWithoutProof] {
+            text.append(part)
+        }
+        return text.bytes
     }
 }

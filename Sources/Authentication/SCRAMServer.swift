@@ -124,15 +124,17 @@ public struct SCRAMServer: ~Copyable, Sendable {
             throw .unsupported("client requires an unsupported SCRAM extension")
         }
         _ = try message.value(of: "n")
-        let nonce = try message.nonce() + self.serverNonce
+        var nonce = Array(try message.nonce())
+        nonce += self.serverNonce
         // The final message brings both parts back, so together they must keep within the limit.
         guard nonce.count <= SCRAMMessage.nonceLimit else { throw .malformedMessage("nonce too long") }
         try message.skipExtensions()
-        let salt = SCRAMMessage.attribute("s", base64: self.verifier.salt.span)
-        let serverFirst =
-            Array("r=".utf8) + nonce + Array(",".utf8) + salt + Array(",i=\(self.verifier.iterations)".utf8)
+        var answer = SCRAMText(capacity: nonce.count + 64)
+        answer.attribute("r", nonce[...])
+        answer.attribute("s", base64: self.verifier.salt.span)
+        answer.attribute("i", Array(String(self.verifier.iterations).utf8)[...])
         return Exchange(
-            header: header, nonce: Array(nonce), clientFirstBare: message.bytes, serverFirst: serverFirst)
+            header: header, nonce: nonce, clientFirstBare: message.bytes, serverFirst: answer.bytes)
     }
 
     /// The length of the GS2 header: `n,,` (the client has no channel binding), `y,,` (it has, and thinks that we have
@@ -185,7 +187,7 @@ public struct SCRAMServer: ~Copyable, Sendable {
                     : "unexpected channel-binding attribute in client-final-message")
         }
         let nonce = try message.nonce()
-        guard constantTimeEqual(Array(nonce).span, exchange.nonce.span) else {
+        guard constantTimeEqual(nonce.span, exchange.nonce.span) else {
             throw .malformedMessage("nonce does not match")
         }
         try message.skipExtensions(upTo: "p")
@@ -196,7 +198,7 @@ public struct SCRAMServer: ~Copyable, Sendable {
         }
         try message.finish()
 
-        let signed = SCRAMSignature.message(exchange.clientFirstBare, exchange.serverFirst, withoutProof)
+        let signed = SCRAMText.signed(exchange.clientFirstBare, exchange.serverFirst, withoutProof)
         let clientSignature = try Crypto.hmacSHA256(key: self.verifier.storedKey.span, signed.span)
         let clientKey = Crypto.exclusiveOr(proof.span, clientSignature.span)
         guard try Crypto.sha256(clientKey.span) == self.verifier.storedKey else { throw .wrongPassword }
@@ -204,16 +206,8 @@ public struct SCRAMServer: ~Copyable, Sendable {
         let keys = SCRAMKeys(
             iterations: self.verifier.iterations, salt: self.verifier.salt, clientKey: clientKey,
             serverKey: self.verifier.serverKey)
-        return .success(serverFinal: SCRAMMessage.attribute("v", base64: serverSignature.span), keys: keys)
-    }
-}
-
-/// The text that both sides sign.
-enum SCRAMSignature {
-    static func message(
-        _ clientFirstBare: [UInt8], _ serverFirst: [UInt8], _ clientFinalWithoutProof: ArraySlice<UInt8>
-    ) -> [UInt8] {
-        let comma = UInt8(ascii: ",")
-        return clientFirstBare + [comma] + serverFirst + [comma] + clientFinalWithoutProof
+        var answer = SCRAMText(capacity: 48)
+        answer.attribute("v", base64: serverSignature.span)
+        return .success(serverFinal: answer.bytes, keys: keys)
     }
 }

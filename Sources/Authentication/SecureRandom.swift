@@ -1,17 +1,14 @@
+import Glibc
+
 /// Random bytes of the operating system, fit for keys, nonces and salts.
 public enum SecureRandom {
     /// Returns `count` random bytes.
     public static func bytes(_ count: Int) -> [UInt8] {
+        var result = [UInt8](repeating: 0, count: count)
+        // One call for all of it, if it is within what getentropy(3) gives at once.
+        guard unsafe getentropy(&result, count) != 0 else { return result }
         var generator = SystemRandomNumberGenerator()
-        var result: [UInt8] = []
-        result.reserveCapacity(count)
-        while result.count < count {
-            var word = generator.next() as UInt64
-            for _ in 0..<min(8, count - result.count) {
-                result.append(UInt8(truncatingIfNeeded: word))
-                word >>= 8
-            }
-        }
+        for index in result.indices { result[index] = UInt8.random(in: .min ... .max, using: &generator) }
         return result
     }
 

@@ -1,11 +1,12 @@
 // OpenSSL's declarations. A function-like macro that Swift cannot import gets a static inline function here.
 #pragma once
 #include <openssl/bio.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
@@ -45,4 +46,18 @@ static inline int martlet_ssl_set_host_name(SSL *ssl, const char *name)
 {
     return (int)SSL_set_tlsext_host_name(ssl, name);
 }
+// HMAC-SHA-256 without a key; null if libcrypto has none.
+static inline EVP_MAC_CTX *martlet_hmac_sha256(void)
+{
+    EVP_MAC *algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *context = algorithm ? EVP_MAC_CTX_new(algorithm) : NULL;
+    EVP_MAC_free(algorithm);  // The context keeps it.
+    char digest[] = "SHA256";
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+    if (context && EVP_MAC_CTX_set_params(context, parameters)) return context;
+    EVP_MAC_CTX_free(context);
+    return NULL;
+}
+
 static inline int martlet_ssl_group(SSL *ssl) { return (int)SSL_get_negotiated_group(ssl); }

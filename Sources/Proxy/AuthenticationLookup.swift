@@ -15,19 +15,18 @@ import Wire
 extension ClientLogin {
     func lookUpAccount(of message: StartupMessage) {
         let configuration = self.worker.configuration
-        let general = configuration.settings.general
         var account = ClientAuthentication.Account(
-            authType: general.authType,
-            hasForcedUser: configuration.settings.database(named: message.database)?.user != nil,
-            hasAuthFile: general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
+            authType: configuration.settings.general.authType,
+            hasForcedUser: configuration.forcesUser(inDatabase: message.database),
+            hasAuthFile: configuration.settings.general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
             isTrustedPeer: self.isTrustedPeer(message.user),
             isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
-            allowsMD5: general.authAllowMd5,
-            scramIterations: general.scramIterations, md5Salt: SecureRandom.bytes(MD5Password.saltLength),
+            allowsMD5: configuration.settings.general.authAllowMd5,
+            scramIterations: configuration.settings.general.scramIterations,
             processSecret: self.worker.proxy.processSecret)
         account.ldap = configuration.ldap
         let isConsole = message.database == Settings.consoleDatabase
-        guard general.authType == .hba, !(isConsole && account.isTrustedPeer) else {
+        guard account.authType == .hba, !(isConsole && account.isTrustedPeer) else {
             return self.findSecret(message, account, configuration)
         }
         account.identMaps = configuration.hba.identMaps

@@ -5,15 +5,15 @@ import Wire
 /// Where a client goes that has shown who it is.
 enum ClientAdmission {
     case console(ConsoleRole)
-    case database(DatabaseSettings)
+    case database
     case refused(ServerError)
 
     /// Decides by the settings alone; the limits on the number of clients come after.
-    init(_ message: StartupMessage, settings: Settings, isTrustedPeer: Bool) {
+    init(_ message: StartupMessage, _ configuration: Configuration, isTrustedPeer: Bool) {
         if message.database == Settings.consoleDatabase {
-            self = Self.console(message.user, settings.general, isTrustedPeer: isTrustedPeer)
-        } else if let database = settings.database(named: message.database) {
-            self = .database(database)
+            self = Self.console(message.user, configuration.settings.general, isTrustedPeer: isTrustedPeer)
+        } else if configuration.hasDatabase(named: message.database) {
+            self = .database
         } else {
             self = .refused(
                 ServerError(

@@ -30,8 +30,8 @@ extension ClientAuthentication {
         /// The password of a user without a secret is tried at the server (`auth_passthrough`).
         var isPassedThrough = false
         var scramIterations = SCRAMVerifier.defaultIterations
-        /// 4 random bytes.
-        var md5Salt: [UInt8]
+        /// What a client hashes its password with for MD5, 4 bytes; nil draws them.
+        var md5Salt: [UInt8]?
         /// Random, and the same for the life of the process.
         var processSecret: SecretBytes
 

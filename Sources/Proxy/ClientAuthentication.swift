@@ -219,8 +219,9 @@ struct ClientAuthentication: ~Copyable {
             case nil where account.prefersSCRAM: return self.askSCRAM(account)
             case .plain, .md5, nil:
                 guard account.allowsMD5 else { return self.askSCRAM(account) }
-                self.state = .md5(account.secret, salt: account.md5Salt)
-                return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: account.md5Salt) })
+                let salt = account.md5Salt ?? SecureRandom.bytes(MD5Password.saltLength)
+                self.state = .md5(account.secret, salt: salt)
+                return .send(MessageWriter.bytes { $0.authenticationMD5Password(salt: salt) })
             }
         case .scramSHA256: return self.askSCRAM(account)
         case .pam:

@@ -24,6 +24,13 @@ final class ClientGroup {
     /// Clients that have been admitted and have not left.
     var clients = 0
     private(set) var timeouts = Timeouts()
+    private(set) var limits = Limits()
+
+    /// The most clients on all reactors, of its database and of its user; 0 is unlimited.
+    struct Limits {
+        var database = 0
+        var user = 0
+    }
 
     /// Microseconds; 0 is never.
     struct Timeouts {
@@ -85,6 +92,9 @@ final class ClientGroup {
             self.nodesVersion = -1
         }
         let user = self.key.user
+        self.limits = Limits(
+            database: settings.effectiveMaxDbClientConnections(database: pool.database),
+            user: settings.effectiveMaxUserClientConnections(user: user))
         self.timeouts = Timeouts(
             queryWait: settings.effectiveQueryWaitTimeout(database: pool.database, user: user),
             queryWaitNotify: settings.general.queryWaitNotify,

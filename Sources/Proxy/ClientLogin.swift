@@ -29,7 +29,7 @@ final class ClientLogin {
     var database: String? { self.authentication.message?.database }
 
     /// Goes with this login: who is asked about it later need not be asked any more.
-    let presence = SlowLogins.Presence()
+    lazy var presence = SlowLogins.Presence()
 
     /// Counts this login among those of the client's address.
     private var place: LoginPlaces.Place?
@@ -186,25 +186,25 @@ final class ClientLogin {
     private func admit(keys: SCRAMKeys?) {
         guard let message = self.authentication.message, self.isCurrent else { return }
         let isTrustedPeer = self.isTrustedPeer(message.user)
-        switch ClientAdmission(message, settings: self.configuration.settings, isTrustedPeer: isTrustedPeer) {
+        switch ClientAdmission(message, self.configuration, isTrustedPeer: isTrustedPeer) {
         case .console(let role): self.openConsole(message.user, role)
         case .refused(let error): self.client.fail(error)
-        case .database(let database): self.admit(message, to: database, keys)
+        case .database: self.enter(message, keys)
         }
     }
 
-    private func admit(_ message: StartupMessage, to database: DatabaseSettings, _ keys: SCRAMKeys?) {
+    private func enter(_ message: StartupMessage, _ keys: SCRAMKeys?) {
         let configuration = self.configuration
-        guard let group = self.takePlace(in: database, message.user, configuration.settings.general) else { return }
+        guard let group = self.takePlace(in: message.database, message.user) else { return }
         self.client.join(group)
-        if database.user == nil {
+        if group.pool.database.user == nil {
             group.pool.shared.credentials.state.withLock { credentials in
                 if let keys { credentials.scramKeys = keys }
                 credentials.secret = self.queriedSecret
             }
             if let keys, self.hasPassed {
                 self.worker.shared.passedPasswords.remember(
-                    keys, database: database.name, user: message.user,
+                    keys, database: message.database, user: message.user,
                     until: self.worker.now + configuration.settings.general.authQueryTtl)
             }
         }
@@ -213,7 +213,7 @@ final class ClientLogin {
             let tls = self.client.tlsDetails?.summary ?? "no"
             self.worker.log(
                 .info, self.client.prefix,
-                "login attempt: db=\(LogName.text(database.name) ?? "")"
+                "login attempt: db=\(LogName.text(message.database) ?? "")"
                     + " user=\(LogName.text(message.user) ?? "") tls=\(tls)")
         }
         self.client.send(MessageWriter.bytes { $0.authenticationOk() })
@@ -222,7 +222,7 @@ final class ClientLogin {
             return group.pool.connect(
                 for: ServerSession.Replication(
                     mode: mode, client: self.client.id,
-                    parameters: self.startupSettings(message, configuration.settings.general)),
+                    parameters: self.startupSettings(message)),
                 self.client)
         }
         if let router = group.router {
@@ -251,26 +251,21 @@ final class ClientLogin {
     }
 
     /// Counts the client where limits are; nil, and the client told, when one is reached.
-    private func takePlace(
-        in database: DatabaseSettings, _ user: String, _ general: GeneralSettings
-    ) -> ClientGroup? {
-        if self.worker.shared.knownDatabase(database.name)?.isDisabled.load(ordering: .relaxed) == true {
-            return self.refuse("database \"\(database.name)\" is disabled", SQLState.connectionRejected)
+    private func takePlace(in database: String, _ user: String) -> ClientGroup? {
+        if self.worker.shared.knownDatabase(database)?.isDisabled.load(ordering: .relaxed) == true {
+            return self.refuse("database \"\(database)\" is disabled", SQLState.connectionRejected)
         }
-        if general.maxClientConn > 0 && self.worker.shared.clients.count > general.maxClientConn {
+        let limit = self.configuration.settings.general.maxClientConn
+        if limit > 0 && self.worker.shared.clients.count > limit {
             return self.refuse("no more connections allowed (max_client_conn)", SQLState.tooManyConnections)
         }
-        let group = self.worker.group(database: database, user: user)
-        guard
-            group.sharedDatabase.clients.take(
-                limit: self.configuration.settings.effectiveMaxDbClientConnections(database: database))
-        else {
+        guard let group = self.worker.group(database: database, user: user) else {
+            return self.refuse("no such database: \(database)", SQLState.invalidCatalogName)
+        }
+        guard group.sharedDatabase.clients.take(limit: group.limits.database) else {
             return self.refuse("client connections exceeded (max_db_client_connections)", SQLState.tooManyConnections)
         }
-        guard
-            group.sharedUser.clients.take(
-                limit: self.configuration.settings.effectiveMaxUserClientConnections(user: user))
-        else {
+        guard group.sharedUser.clients.take(limit: group.limits.user) else {
             group.sharedDatabase.clients.give()
             return self.refuse("client connections exceeded (max_user_client_connections)", SQLState.tooManyConnections)
         }
@@ -317,7 +312,7 @@ final class ClientLogin {
         else { return }
         let configuration = self.configuration
         // A replication client's settings went into its own server connection's startup packet.
-        let startup = server == nil ? self.startupSettings(message, configuration.settings.general) : []
+        let startup = server == nil ? self.startupSettings(message) : []
         let parameters: ParameterSet
         do {
             parameters = try self.worker.parameters.initial(startup, defaults: defaults)
@@ -327,7 +322,7 @@ final class ClientLogin {
         self.client.parameters = parameters
         self.client.areSettingsProven = parameters === defaults
         let key = self.cancelKey()
-        var bytes = MessageWriter()
+        var bytes = MessageWriter(capacity: parameters.statusMessages.count + 192)
         bytes.raw(parameters.statusMessages)
         if let router = self.client.route?.router {
             // Which of its servers a client talks to is not its business; the database as a whole takes writes or not.
@@ -353,14 +348,17 @@ final class ClientLogin {
         if server == nil { client.redeliver() }
     }
 
-    private func startupSettings(_ message: StartupMessage, _ general: GeneralSettings) -> [StartupParameter] {
+    private func startupSettings(_ message: StartupMessage) -> [StartupParameter] {
+        let configuration = self.configuration
         var peer: String?
-        if general.applicationNameAddHost {
+        if configuration.settings.general.applicationNameAddHost {
             peer =
                 self.client.isUnix
-                ? "unix(\(general.listenPort))" : Socket.peerAddress(self.client.descriptor).description
+                ? "unix(\(configuration.settings.general.listenPort))"
+                : Socket.peerAddress(self.client.descriptor).description
         }
         return message.settings(
-            options: self.authentication.options, ignored: general.ignoreStartupParameters, peer: peer)
+            options: self.authentication.options, ignored: configuration.settings.general.ignoreStartupParameters,
+            peer: peer)
     }
 }

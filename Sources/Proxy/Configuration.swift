@@ -16,6 +16,8 @@ public final class Configuration: Sendable {
     let tls: TLSContexts
     /// Whether most of the secrets are SCRAM verifiers.
     let prefersSCRAM: Bool
+    /// Those databases of the file whose server connections have a user of their own.
+    private let databasesWithUser: Set<String>
 
     init(
         settings: Settings, secrets: [String: Secret], hba: HBA = HBA(), ldap: LDAPOptions? = nil,
@@ -28,6 +30,20 @@ public final class Configuration: Sendable {
         self.tls = tls
         let verifiers = secrets.values.count { if case .scram = $0 { true } else { false } }
         self.prefersSCRAM = verifiers * 2 > secrets.count
+        self.databasesWithUser = Set(settings.databases.filter { $0.value.user != nil }.keys)
+    }
+
+    // Each login asks these: to look at an entry of the settings is to copy it, which takes longer than the rest of a login.
+
+    /// Whether there is a database for the name that a client asks for: an entry of its own, or `*`.
+    func hasDatabase(named name: String) -> Bool {
+        self.settings.databases.index(forKey: name) != nil || self.settings.fallbackDatabase != nil
+    }
+
+    /// Whether the server connections of that database have a user of their own.
+    func forcesUser(inDatabase name: String) -> Bool {
+        if self.settings.databases.index(forKey: name) != nil { return self.databasesWithUser.contains(name) }
+        return self.settings.fallbackDatabase?.user != nil
     }
 
     /// The same files, with other settings.

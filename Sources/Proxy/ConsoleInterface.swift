@@ -332,8 +332,13 @@ public struct ProxyState: Sendable, Equatable {
     public var shutdown: ShutdownMode?
     /// What the reactors wait with: epoll or io_uring.
     public var eventLoop: String
+    /// Server connections that have gone from one thread to another, whose clients had none and were waiting.
+    public var donations: UInt64
 
-    public init(isPaused: Bool = false, shutdown: ShutdownMode? = nil, eventLoop: String = "epoll") {
+    public init(
+        isPaused: Bool = false, shutdown: ShutdownMode? = nil, eventLoop: String = "epoll", donations: UInt64 = 0
+    ) {
+        self.donations = donations
         self.eventLoop = eventLoop
         self.isPaused = isPaused
         self.shutdown = shutdown

@@ -115,7 +115,7 @@ extension Proxy: ConsoleHost {
     public func state() async -> ProxyState {
         ProxyState(
             isPaused: self.shared.isPaused.load(ordering: .relaxed), shutdown: self.control.withLock { $0.shutdown },
-            eventLoop: self.eventLoop.rawValue)
+            eventLoop: self.eventLoop.rawValue, donations: self.shared.donations.load(ordering: .relaxed))
     }
 
     public func settings() async -> Settings { self.configuration.settings }

@@ -113,6 +113,8 @@ final class SharedState: Sendable {
 
     let reactors: Int
     let clients = LimitedCount()
+    /// Server connections that have gone from one reactor to another.
+    let donations = Atomic<UInt64>(0)
     let loginPlaces = LoginPlaces()
     let passedPasswords = PassedPasswords()
     /// Numbers clients and server connections.

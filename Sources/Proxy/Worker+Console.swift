@@ -54,9 +54,8 @@ extension Worker {
         let settings = self.configuration.settings
         for database in settings.databases.values {
             guard let user = database.user, settings.effectiveMinPoolSize(database: database, user: user) > 0,
-                let resolved = settings.database(named: database.name)
+                let group = self.group(database: database.name, user: user)
             else { continue }
-            let group = self.group(database: resolved, user: user)
             group.pool.maintain()
         }
     }

@@ -235,9 +235,10 @@ final class Worker {
     var allStatistics: [String: StatisticsCounters] { self.statistics.mapValues(\.counters) }
 
     /// What a client of this user in this database shares with others of its kind.
-    func group(database: DatabaseSettings, user: String) -> ClientGroup {
-        let key = ClientGroup.Key(database: database.name, user: user)
+    func group(database name: String, user: String) -> ClientGroup? {
+        let key = ClientGroup.Key(database: name, user: user)
         if let known = self.groups[key] { return known }
+        guard let database = self.configuration.settings.database(named: name) else { return nil }
         let router = self.router(database)
         let group = ClientGroup(
             key: key, pool: self.pool(database: database, user: database.user ?? user, router: router), router: router,
@@ -303,6 +304,7 @@ final class Worker {
     private struct Parcel: @unchecked Sendable { let server: ServerSession }
 
     func donate(_ server: ServerSession, to index: Int, pool key: PoolKey) {
+        self.shared.donations.add(1, ordering: .relaxed)
         let parcel = Parcel(server: server)
         self.reactors[index].mailbox.post { worker in
             parcel.server.join(worker.loop)
@@ -321,9 +323,10 @@ final class Worker {
     func listen(on sockets: [ListeningSocket]) {
         for socket in sockets {
             let isUnix = socket.address.isUnix
+            let hasInput = socket.defersAccept
             self.listeners.append(
                 Listener(loop: self.loop, socket) { [unowned self] accepted in
-                    self.place(accepted, isUnix: isUnix)
+                    self.place(accepted, isUnix: isUnix, hasInput: hasInput)
                 } failed: { [unowned self] error in
                     self.log(.error, "", "accept failed: \(error.reason)")
                 })
@@ -335,25 +338,26 @@ final class Worker {
         for (listener, socket) in zip(self.listeners, sockets) where matches(socket) { listener.stop() }
     }
 
-    private func place(_ socket: consuming Socket, isUnix: Bool) {
+    private func place(_ socket: consuming Socket, isUnix: Bool, hasInput: Bool) {
         var target = self.reactors[self.index]
         for reactor in self.reactors
         where reactor.clients.load(ordering: .relaxed) < target.clients.load(ordering: .relaxed) { target = reactor }
         target.clients.add(1, ordering: .relaxed)
         let fd = socket.take()
         if target.index == self.index {
-            self.admit(Socket(fd), isUnix: isUnix)
+            self.admit(Socket(fd), isUnix: isUnix, hasInput: hasInput)
         } else {
-            target.mailbox.post { $0.admit(Socket(fd), isUnix: isUnix) }
+            target.mailbox.post { $0.admit(Socket(fd), isUnix: isUnix, hasInput: hasInput) }
         }
     }
 
-    private func admit(_ socket: consuming Socket, isUnix: Bool) {
+    private func admit(_ socket: consuming Socket, isUnix: Bool, hasInput: Bool) {
         if !isUnix { Socket.setOptions(socket.descriptor, self.socketOptions) }
         let client = ClientSession(worker: self, id: self.shared.nextID(), socket: socket, isUnix: isUnix)
         self.clients[client.id] = client
         _ = self.shared.clients.take(limit: 0)
         client.begin()
+        if hasInput { client.readAtOnce() }
     }
 
     /// A client session is over.

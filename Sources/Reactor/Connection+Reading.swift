@@ -38,6 +38,15 @@ extension Connection {
         self.updateInterest()
     }
 
+    /// Reads what is there already, without waiting for the loop to tell of it.
+    public final func readAtOnce() {
+        // What io_uring reads has one reader.
+        guard self.state == .open, self.interest & UInt32(MARTLET_EPOLLIN) != 0, !self.armed.contains(.input) else {
+            return
+        }
+        self.readable()
+    }
+
     final func readable() {
         if let tls = self.tls {
             self.readSealed(tls)

@@ -19,6 +19,8 @@ public struct ListenOptions: Sendable, Equatable {
 public struct ListeningSocket: Sendable {
     public let fd: Int32
     public let address: SocketAddress
+    /// A connection that is accepted has input already, as a rule.
+    public let defersAccept: Bool
 
     /// Binds and listens. A Unix socket's stale file (nobody listens behind it) is removed first.
     public init(_ address: SocketAddress, _ options: ListenOptions) throws(SystemError) {
@@ -55,6 +57,7 @@ public struct ListeningSocket: Sendable {
         guard listen(fd, Int32(clamping: options.backlog)) == 0 else { throw SystemError(name) }
         self.fd = socket.take()
         self.address = Socket.localAddress(self.fd)
+        self.defersAccept = !address.isUnix && options.deferAccept > 0
     }
 
     /// Takes over a socket that is bound and listening already (systemd's socket activation).
@@ -62,6 +65,7 @@ public struct ListeningSocket: Sendable {
         self.fd = fd
         _ = fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
         self.address = Socket.localAddress(fd)
+        self.defersAccept = false
     }
 
     /// Whether somebody listens. A full queue (EAGAIN) is somebody's too.

@@ -23,17 +23,19 @@ public struct Settings: Sendable, Equatable {
     ///
     /// An empty host is replaced by `unix_socket_dir`. One made from `*` has `isAutomatic` set.
     public func database(named name: String) -> DatabaseSettings? {
-        var found = self.databases[name]
-        if found == nil, var automatic = self.fallbackDatabase {
-            automatic.name = name
-            automatic.isAutomatic = true
-            automatic.dbname = automatic.dbname ?? name
-            found = automatic
-        }
-        guard var database = found else { return nil }
+        guard var database = self.databases[name] ?? self.automaticDatabase(name) else { return nil }
         for index in database.hosts.indices where database.hosts[index].host.isEmpty {
             database.hosts[index].host = self.general.unixSocketDir
         }
+        return database
+    }
+
+    /// One made from `*`.
+    private func automaticDatabase(_ name: String) -> DatabaseSettings? {
+        guard var database = self.fallbackDatabase else { return nil }
+        database.name = name
+        database.isAutomatic = true
+        database.dbname = database.dbname ?? name
         return database
     }
 }

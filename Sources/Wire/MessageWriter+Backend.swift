@@ -64,7 +64,10 @@ extension MessageWriter {
     }
 
     public mutating func parameterStatus(name: String, value: String) {
-        self.parameterStatus(name: name, value: Array(value.utf8))
+        self.begin(Backend.parameterStatus)
+        self.cString(name)
+        self.cString(value)
+        self.end()
     }
 
     /// - Parameter secret: 4 bytes in protocol 3.0, up to 256 in 3.2.

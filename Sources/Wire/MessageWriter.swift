@@ -8,11 +8,12 @@ public struct MessageWriter: Sendable {
     /// Where the length field of the message under way stands.
     private var lengthPosition = 0
 
-    public init() {}
+    /// - Parameter capacity: bytes that there will probably be.
+    public init(capacity: Int = 0) { self.bytes.reserveCapacity(capacity) }
 
-    /// The messages that a block writes.
+    /// The messages that a block writes, a few short ones as a rule.
     public static func bytes(_ write: (inout MessageWriter) -> Void) -> [UInt8] {
-        var writer = MessageWriter()
+        var writer = MessageWriter(capacity: 96)
         write(&writer)
         return writer.bytes
     }

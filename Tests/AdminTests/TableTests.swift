@@ -271,10 +271,10 @@ import Testing
         #expect(await Answer.to("SHOW auth_user").rows == [[nil]])
     }
 
-    @Test(arguments: [(false, ["yes", "no", "no", "epoll"]), (true, ["no", "yes", "no", "epoll"])])
+    @Test(arguments: [(false, ["yes", "no", "no", "epoll", "0"]), (true, ["no", "yes", "no", "epoll", "0"])])
     func state(paused: Bool, values: [String]) async {
         let answer = await Answer.to("SHOW STATE", FakeHost { $0.state.isPaused = paused })
-        #expect(answer.rows.map { $0[0] } == ["active", "paused", "suspended", "event_loop"])
+        #expect(answer.rows.map { $0[0] } == ["active", "paused", "suspended", "event_loop", "donations"])
         #expect(answer.rows.map { $0[1] } == values)
     }
 

@@ -27,9 +27,13 @@ struct ClientAdmissionTests {
     private func words(_ admission: ClientAdmission) -> String {
         switch admission {
         case .console(let role): "console as \(role)"
-        case .database(let database): "database \(database.name)"
+        case .database: "database"
         case .refused(let error): "\(error.sqlState): \(error.message)"
         }
+    }
+
+    private func configuration(_ settings: Settings) -> Configuration {
+        Configuration(settings: settings, secrets: [:])
     }
 
     @Test(
@@ -43,7 +47,7 @@ struct ClientAdmissionTests {
         ])
     func console(user: String, authType: AuthType, isTrusted: Bool, expected: String) throws {
         let message = try self.startup(user: user, database: "pgbouncer")
-        let admission = ClientAdmission(message, settings: self.settings(authType), isTrustedPeer: isTrusted)
+        let admission = ClientAdmission(message, self.configuration(self.settings(authType)), isTrustedPeer: isTrusted)
         #expect(self.words(admission) == expected)
     }
 
@@ -52,12 +56,12 @@ struct ClientAdmissionTests {
         var settings = self.settings()
         let known = try self.startup()
         let unknown = try self.startup(database: "nosuch")
-        #expect(self.words(ClientAdmission(known, settings: settings, isTrustedPeer: false)) == "database shop")
+        #expect(self.words(ClientAdmission(known, self.configuration(settings), isTrustedPeer: false)) == "database")
         #expect(
-            self.words(ClientAdmission(unknown, settings: settings, isTrustedPeer: false))
+            self.words(ClientAdmission(unknown, self.configuration(settings), isTrustedPeer: false))
                 == "3D000: no such database: nosuch")
         settings.fallbackDatabase = DatabaseSettings(name: "*")
-        #expect(self.words(ClientAdmission(unknown, settings: settings, isTrustedPeer: false)) == "database nosuch")
+        #expect(self.words(ClientAdmission(unknown, self.configuration(settings), isTrustedPeer: false)) == "database")
     }
 
     @Test(

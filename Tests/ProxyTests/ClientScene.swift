@@ -143,7 +143,7 @@ final class ClientScene {
         switch self.said.last {
         case "cleartext": self.receive(message("p", bytes(password) + [0]))
         case "md5":
-            let salt = self.account.md5Salt
+            let salt = self.account.md5Salt ?? []
             let answer = try MD5Password.response(
                 salt: salt.span, user: bytes(user).span, secret: .plain(SecretBytes(bytes(password))))
             self.receive(message("p", answer.span.copy(0..<answer.count) + [0]))
