@@ -44,6 +44,7 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "CURing", linkerSettings: [.linkedLibrary("uring")]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
         .systemLibrary(name: "CPAM", providers: [.apt(["libpam0g-dev"])]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev", "libprotobuf-c-dev"])]),
@@ -55,7 +56,7 @@ let package = Package(
         .target(
             name: "Reactor",
             dependencies: [
-                "CLinux", "COpenSSL", "CPAM", "CURing", "Threads",
+                "CLDAP", "CLinux", "COpenSSL", "CPAM", "CURing", "Threads",
                 .product(name: "HeapModule", package: "swift-collections"),
             ],
             swiftSettings: common),

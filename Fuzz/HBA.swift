@@ -68,8 +68,35 @@ extension FuzzTarget {
             try expect(rule.connection != .hostgssenc, "GSS, which there is none of")
             try expect(rule.method != .peer || client.isUnix, "peer by TCP")
             try expect(rule.method != .cert || client.isEncrypted, "cert without TLS")
+            try expect((rule.ldap != nil) == (rule.method == .ldap), "a directory without its method")
+            if let options = rule.ldap { try checkDirectory(options) }
             try expect(rule.map == nil || rule.method == .peer || rule.method == .cert, "a map without names")
             try expect(!client.isReplication || rule.databases.contains(.replication), "replication without leave")
         }
     }
+
+    /// Whatever the options, names add nothing to what a directory is asked.
+    private static func checkDirectory(_ options: LDAPOptions) throws {
+        try expect(!options.servers.isEmpty, "a directory without a server")
+        for server in options.servers {
+            try expect(!server.utf8.contains { $0 <= 0x20 || $0 >= 0x7f }, "a server that is several: \(server)")
+        }
+        guard let plain = options.question(about: "u") else { return }
+        for name in ["*", "u)(uid=*", "u,dc=x", "u+cn=x", "#75", "u\\2c", " u", "u\n", "u/x", "uid=u"] {
+            switch (plain, options.question(about: name)) {
+            case (_, nil): continue
+            case (.bind(let plain), .bind(let other)?):
+                for byte in ",+;\\\"<>".utf8 {
+                    try expect(count(byte, plain) == count(byte, other), "\(name) adds to a name")
+                }
+            case (.find(_, let plain), .find(_, let other)?):
+                for byte in "()*\\".utf8 {
+                    try expect(count(byte, plain) == count(byte, other), "\(name) adds to a filter")
+                }
+            default: try expect(false, "asked in another way")
+            }
+        }
+    }
+
+    private static func count(_ byte: UInt8, _ text: String) -> Int { text.utf8.count { $0 == byte } }
 }

@@ -152,7 +152,7 @@ def test_reload(with_rules: Callable[..., Proxy]) -> None:
 @pytest.mark.martlet("PgBouncer leaves wrong lines out")
 @pytest.mark.parametrize("rules,problem", [
     ("host all +staff all trust\n", ":2: +staff: membership in a role is not known here"),
-    ("host all all all ldap\n", ":2: method ldap is not supported"),
+    ("host all all all pam\n", ":2: method pam is not supported"),
     (None, "auth_hba_file: cannot read"),
 ])
 def test_wrong_rules_at_reload_keep_the_old_ones(

@@ -11,7 +11,8 @@ extension HBARule {
         self.users = try Self.users(try Self.field(&fields, "user"))
         self.address = connection == .local ? nil : try Self.address(&fields)
         self.method = try Self.method(try Self.word(&fields, "method"), connection)
-        self.map = try Self.map(fields, self.method)
+        self.ldap = self.method == .ldap ? try LDAPOptions(fields.joined()) : nil
+        self.map = self.method == .ldap ? nil : try Self.map(fields, self.method)
         self.place = "\(file):\(line.number)"
     }
 
@@ -122,7 +123,7 @@ extension HBARule {
         case "plain": method = .password
         // On Unix sockets PostgreSQL takes the one for the other.
         case "ident" where connection == .local: method = .peer
-        case "ldap", "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth":
+        case "pam", "gss", "sspi", "ident", "radius", "bsd", "oauth":
             throw RuleError("method \(word) is not supported")
         default:
             guard let known = Method(rawValue: word) else { throw RuleError("unknown method: \(word)") }

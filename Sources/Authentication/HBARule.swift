@@ -26,6 +26,8 @@ public struct HBARule: Sendable, Equatable {
         case peer
         /// A TLS client certificate.
         case cert
+        /// The password in clear text, which a directory knows.
+        case ldap
     }
 
     /// A word of the column of databases or users.
@@ -58,6 +60,8 @@ public struct HBARule: Sendable, Equatable {
     public let method: Method
     /// The ident map, for `peer` and `cert`.
     public let map: String?
+    /// How to ask the directory, for `ldap`.
+    public let ldap: LDAPOptions?
     /// `file:line`.
     public let place: String
 }

@@ -119,11 +119,12 @@ struct RuleFile {
         return lines
     }
 
-    private static func fields(_ line: [UInt8]) throws(RuleError) -> [[RuleToken]] {
+    /// Cuts a line into fields; without remarks `#` is a character like any other.
+    static func fields(_ line: [UInt8], hasRemarks: Bool = true) throws(RuleError) -> [[RuleToken]] {
         var fields: [[RuleToken]] = []
         var goesOn = false
         var cursor = 0
-        while let (bytes, isQuoted) = try Self.word(line, &cursor) {
+        while let (bytes, isQuoted) = try Self.word(line, &cursor, hasRemarks) {
             guard !bytes.contains(0), let text = String(validating: bytes, as: UTF8.self) else {
                 throw RuleError("is not valid UTF-8")
             }
@@ -136,17 +137,18 @@ struct RuleFile {
 
     /// The next word; nil at the end of the line.
     private static func word(
-        _ line: [UInt8], _ cursor: inout Int
+        _ line: [UInt8], _ cursor: inout Int, _ hasRemarks: Bool
     ) throws(RuleError) -> (bytes: [UInt8], isQuoted: Bool)? {
         while cursor < line.count, Self.isBlank(line[cursor]) || line[cursor] == UInt8(ascii: ",") { cursor += 1 }
-        guard cursor < line.count, line[cursor] != UInt8(ascii: "#") else { return nil }
+        func isRemark(_ byte: UInt8) -> Bool { hasRemarks && byte == UInt8(ascii: "#") }
+        guard cursor < line.count, !isRemark(line[cursor]) else { return nil }
         let isQuoted = line[cursor] == UInt8(ascii: "\"")
         var bytes: [UInt8] = []
         var isInside = false
         var wasQuote = false
         while cursor < line.count {
             let byte = line[cursor]
-            if !isInside, Self.isBlank(byte) || byte == UInt8(ascii: ",") || byte == UInt8(ascii: "#") { break }
+            if !isInside, Self.isBlank(byte) || byte == UInt8(ascii: ",") || isRemark(byte) { break }
             if byte == UInt8(ascii: "\"") {
                 isInside.toggle()
                 // The second of two stands for one.

@@ -24,6 +24,7 @@ extension ClientLogin {
             allowsMD5: configuration.settings.general.authAllowMd5,
             scramIterations: configuration.settings.general.scramIterations,
             processSecret: self.worker.proxy.processSecret)
+        account.ldap = configuration.ldap
         let isConsole = message.database == Settings.consoleDatabase
         guard account.authType == .hba, !(isConsole && account.isTrustedPeer) else {
             return self.findSecret(message, account, configuration)
@@ -55,7 +56,8 @@ extension ClientLogin {
             var account = account
             account.rule = rule
             switch rule.method {
-            case .reject: self.identified(account)
+            // The directory alone judges, too.
+            case .reject, .ldap: self.identified(account)
             case .peer: self.findSystemUser(message, account, configuration)
             case .trust, .md5, .password, .scramSHA256, .cert: self.findSecret(message, account, configuration)
             }
@@ -89,8 +91,8 @@ extension ClientLogin {
         _ message: StartupMessage, _ account: ClientAuthentication.Account, _ configuration: Configuration
     ) {
         var account = account
-        // PAM alone judges: neither file nor server are asked.
-        guard account.authType != .pam else { return self.identified(account) }
+        // PAM or the directory alone judge: neither file nor server are asked.
+        guard account.authType != .pam, account.authType != .ldap else { return self.identified(account) }
         account.secret = configuration.secrets[message.user]
         let isConsole = message.database == Settings.consoleDatabase
         guard account.secret == nil, account.authType != .any, !(isConsole && account.isTrustedPeer),
@@ -176,26 +178,46 @@ extension ClientLogin {
         self.worker.reactors[0].mailbox.post { $0.passwordTrials.add(request) }
     }
 
-    /// The password is right if PAM says so; then it also opens the server, if that has the same one.
+    /// Asks PAM about the password.
     func askPAM(_ password: SecretBytes) {
         guard let user = self.user else { return }
-        let completion = self.later { (login: ClientLogin, verdict: PAM.Verdict) in
+        let service = self.worker.configuration.settings.general.authPamService
+        let host = self.client.isUnix ? nil : Socket.peerAddress(self.client.descriptor).host
+        self.askSlowly("PAM", service, password) { _ in
+            PAM.check(service: service, user: user, password: password.span, host: host)
+        }
+    }
+
+    /// Asks a directory about the password.
+    func askDirectory(_ options: LDAPOptions, _ password: SecretBytes) {
+        guard let user = self.user else { return }
+        let directories = self.worker.proxy.directories
+        self.askSlowly("LDAP", options.servers.joined(separator: " "), password) { expires in
+            directories.check(user: user, password: password, options, until: expires)
+        }
+    }
+
+    /// The password is right if `ask` says so; then it also opens the server, if that has the same one.
+    private func askSlowly(
+        _ method: String, _ judge: String, _ password: SecretBytes,
+        _ ask: @escaping @Sendable (_ until: MonotonicTime) -> PasswordVerdict
+    ) {
+        let completion = self.later { (login: ClientLogin, verdict: PasswordVerdict?) in
             switch verdict {
             case .right: login.queriedSecret = .plain(password)
-            case .refused(let reason): login.worker.log(.warning, login.client.prefix, "PAM: \(reason)")
+            case .refused(let reason): login.worker.log(.warning, login.client.prefix, "\(method): \(reason)")
+            case nil:
+                login.worker.log(.warning, login.client.prefix, "\(method): too many logins wait for it")
+                return login.client.fail(PasswordTrials.unavailable)
             }
             login.carryOut(login.authentication.judged(verdict == .right))
         }
-        let general = self.worker.configuration.settings.general
-        let patience = general.clientLoginTimeout
-        let request = PAMLogins.Request(
-            service: general.authPamService, user: user, password: password,
-            host: self.client.isUnix ? nil : Socket.peerAddress(self.client.descriptor).host,
-            expires: patience > 0 ? self.worker.now + patience : .max, completion: completion)
-        if !self.worker.proxy.pamLogins.add(request) {
-            self.worker.log(.warning, self.client.prefix, "PAM: too many logins wait for it")
-            self.client.fail(PasswordTrials.unavailable)
-        }
+        let patience = self.worker.configuration.settings.general.clientLoginTimeout
+        let expires = patience > 0 ? self.worker.now + patience : .max
+        self.worker.proxy.slowLogins.add(
+            SlowLogins.Request(
+                judge: "\(method) \(judge)", expires: expires, client: self.presence, ask: { ask(expires) },
+                completion: completion))
     }
 
     /// The login has failed: the user may have a new password.

@@ -10,54 +10,13 @@ import Wire
 ///        ▼
 ///     identifying ──trust, any, cert────────────────────────────────────► authenticated
 ///        ├──► password ──► (checking: keys, on another thread) ─────────────►│
-///        ├──► passing ──► (trying: at the server, or by PAM) ───────────────►│
+///        ├──► passing ──► (trying: at the server, by PAM, by LDAP) ─────────►│
 ///        ├──► md5 ──────────────────────────────────────────────────────────►│
 ///        └──► sasl ──► (preparing: verifier, on another thread) ──► scram ──►│
 ///
 /// Everything else ends in `refused`. Whether the user exists is not told: an unknown one goes through the same exchange
 /// as a known one, and fails at its end with the same words.
 struct ClientAuthentication: ~Copyable {
-    /// What is known of who logs in; looked up once the startup packet is there.
-    struct Account: Sendable {
-        var authType: AuthType
-        /// The user's secret, nil if there is none.
-        var secret: Secret?
-        /// The HBA file's rule for this client, under `auth_type=hba`; nil if no rule is about it.
-        var rule: HBARule?
-        var identMaps = IdentMaps()
-        /// Who is at the other end of the Unix socket, if the rule asks for it.
-        var systemUser: String?
-        /// The database has a user of its own for its server connections.
-        var hasForcedUser = false
-        /// There is an `auth_file`.
-        var hasAuthFile = true
-        /// The server has told of the user, though perhaps of no password.
-        var isKnownToServer = false
-        /// What users are asked for that the `auth_file` lacks, under `auth_type=md5`: the same as most of the others.
-        var prefersSCRAM = false
-        /// User `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
-        var isTrustedPeer = false
-        var isShuttingDown = false
-        /// `auth_allow_md5`.
-        var allowsMD5 = true
-        /// The password of a user without a secret is tried at the server (`auth_passthrough`).
-        var isPassedThrough = false
-        var scramIterations = SCRAMVerifier.defaultIterations
-        /// What a client hashes its password with for MD5, 4 bytes; nil draws them.
-        var md5Salt: [UInt8]?
-        /// Random, and the same for the life of the process.
-        var processSecret: SecretBytes
-
-        /// Whether the name in a certificate may log in as the user, by the rule's map if it has one.
-        func allows(_ name: String?, as user: String) -> Bool {
-            guard let name else { return false }
-            return self.identMaps.allow(name, as: user, map: self.rule?.map)
-        }
-
-        /// As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
-        var isKnown: Bool { self.secret != nil || self.isKnownToServer || !self.hasAuthFile || self.hasForcedUser }
-    }
-
     /// What TLS there is between the client and us.
     enum Encryption: Equatable {
         /// None, and none to be had: it is switched off, or this is a Unix socket.
@@ -92,10 +51,8 @@ struct ClientAuthentication: ~Copyable {
         case cancel(key: [UInt8])
         /// Run the derivation on another thread and call `derived`.
         case derive(SCRAMDerivation)
-        /// Try the password at the server and call `tried`.
-        case tryAtServer(SecretBytes)
-        /// Ask PAM about the password and call `judged`.
-        case askPAM(SecretBytes)
+        /// Ask about the password and call `tried`, where it is the server that was asked, or `judged`.
+        case ask(Judge, SecretBytes)
         /// Look up the verifier of the derivation's password, or make it on another thread, and call `prepared`.
         case prepare(SCRAMDerivation)
         /// The client is who it says: send the bytes. The keys log in to a server that has the same SCRAM secret.
@@ -115,7 +72,11 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// Who else may know whether a password is right.
-    private enum Judge { case server, pam }
+    enum Judge: Equatable {
+        case server
+        case pam
+        case directory(LDAPOptions)
+    }
 
     private enum State {
         case startup
@@ -266,7 +227,12 @@ struct ClientAuthentication: ~Copyable {
         case .pam:
             self.state = .passing(.pam)
             return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
-        case .ldap: return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+        case .ldap:
+            guard let options = account.ldap else {
+                return self.refuse("bouncer config error", SQLState.invalidAuthorization)
+            }
+            self.state = .passing(.directory(options))
+            return .send(MessageWriter.bytes { $0.authenticationCleartextPassword() })
         }
     }
 
@@ -308,6 +274,9 @@ struct ClientAuthentication: ~Copyable {
         case .password: account.authType = .plain
         case .scramSHA256: account.authType = .scramSHA256
         case .cert: account.authType = .cert
+        case .ldap:
+            account.authType = .ldap
+            account.ldap = rule.ldap
         case .peer: return self.checkPeer(account, rule)
         case .reject:
             return self.refuse(
@@ -361,13 +330,11 @@ struct ClientAuthentication: ~Copyable {
         case .md5(let secret, let salt): return self.checkMD5(message, secret, salt)
         case .passing(let judge):
             guard let password = PasswordMessage.password(message), !password.isEmpty else {
-                return self.wrongPassword(judge)
+                // A directory would take it for nobody's, and agree.
+                return self.wrongPassword(judge, SQLState.invalidPassword)
             }
             self.state = .trying(judge)
-            switch judge {
-            case .server: return .tryAtServer(SecretBytes(password))
-            case .pam: return .askPAM(SecretBytes(password))
-            }
+            return .ask(judge, SecretBytes(password))
         case .sasl(let account): return self.beginSCRAM(message, account)
         case .scram:
             return self.carryOut(
@@ -411,10 +378,10 @@ struct ClientAuthentication: ~Copyable {
         return self.admit(keys: keys)
     }
 
-    /// PAM has been asked.
+    /// PAM or the directory has been asked.
     mutating func judged(_ isRight: Bool) -> Action {
-        guard case .trying(.pam) = self.state else { return self.badPacket() }
-        return isRight ? self.admit() : self.wrongPassword(.pam)
+        guard case .trying(let judge) = self.state, judge != .server else { return self.badPacket() }
+        return isRight ? self.admit() : self.wrongPassword(judge)
     }
 
     // MARK: SCRAM
@@ -486,10 +453,15 @@ struct ClientAuthentication: ~Copyable {
         return .authenticated(send: bytes, keys: keys)
     }
 
-    private mutating func wrongPassword(_ judge: Judge = .server) -> Action {
-        // PgBouncer's words.
-        if judge == .pam { return self.refuse("PAM authentication failed", SQLState.invalidPassword) }
-        return self.refuse("password authentication failed for user \"\(self.user)\"", SQLState.invalidPassword)
+    private mutating func wrongPassword(_ judge: Judge = .server, _ sqlState: String? = nil) -> Action {
+        // PgBouncer's words, and PostgreSQL's SQLSTATE.
+        let (message, usual) =
+            switch judge {
+            case .server: ("password authentication failed for user \"\(self.user)\"", SQLState.invalidPassword)
+            case .pam: ("PAM authentication failed", SQLState.invalidPassword)
+            case .directory: ("LDAP authentication failed", SQLState.invalidAuthorization)
+            }
+        return self.refuse(message, sqlState ?? usual)
     }
 
     private mutating func badPacket() -> Action { self.refuse("bad packet", SQLState.protocolViolation) }

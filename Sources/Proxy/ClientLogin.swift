@@ -28,6 +28,9 @@ final class ClientLogin {
     var user: String? { self.authentication.message?.user }
     var database: String? { self.authentication.message?.database }
 
+    /// Goes with this login: who is asked about it later need not be asked any more.
+    lazy var presence = SlowLogins.Presence()
+
     /// Counts this login among those of the client's address.
     private var place: LoginPlaces.Place?
 
@@ -83,8 +86,9 @@ final class ClientLogin {
             self.worker.cancel(key)
             self.client.over("cancel request", isOrderly: false, tellsClient: false)
         case .derive(let derivation): self.derive(derivation)
-        case .tryAtServer(let password): self.tryAtServer(password)
-        case .askPAM(let password): self.askPAM(password)
+        case .ask(.server, let password): self.tryAtServer(password)
+        case .ask(.pam, let password): self.askPAM(password)
+        case .ask(.directory(let options), let password): self.askDirectory(options, password)
         case .prepare(let derivation): self.prepare(derivation)
         case .authenticated(let bytes, let keys):
             if !bytes.isEmpty { self.client.send(bytes) }

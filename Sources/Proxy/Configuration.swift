@@ -10,6 +10,8 @@ public final class Configuration: Sendable {
     public let secrets: [String: Secret]
     /// Rules of the `auth_hba_file` with the maps of the `auth_ident_file`; none unless `auth_type=hba`.
     let hba: HBA
+    /// The `auth_ldap_options`; nil unless `auth_type=ldap`.
+    let ldap: LDAPOptions?
     /// Certificates and keys.
     let tls: TLSContexts
     /// Whether most of the secrets are SCRAM verifiers.
@@ -17,10 +19,14 @@ public final class Configuration: Sendable {
     /// Those databases of the file whose server connections have a user of their own.
     private let databasesWithUser: Set<String>
 
-    init(settings: Settings, secrets: [String: Secret], hba: HBA = HBA(), tls: TLSContexts = TLSContexts()) {
+    init(
+        settings: Settings, secrets: [String: Secret], hba: HBA = HBA(), ldap: LDAPOptions? = nil,
+        tls: TLSContexts = TLSContexts()
+    ) {
         self.settings = settings
         self.secrets = secrets
         self.hba = hba
+        self.ldap = ldap
         self.tls = tls
         let verifiers = secrets.values.count { if case .scram = $0 { true } else { false } }
         self.prefersSCRAM = verifiers * 2 > secrets.count
@@ -40,6 +46,11 @@ public final class Configuration: Sendable {
         return self.settings.fallbackDatabase?.user != nil
     }
 
+    /// The same files, with other settings.
+    func with(_ settings: Settings) -> Configuration {
+        Configuration(settings: settings, secrets: self.secrets, hba: self.hba, ldap: self.ldap, tls: self.tls)
+    }
+
     /// The databases of the file that are routed.
     var routedDatabases: [DatabaseSettings] {
         self.settings.databases.keys.compactMap { self.settings.database(named: $0) }
@@ -54,7 +65,7 @@ public final class Configuration: Sendable {
     func needsOtherFiles(for settings: Settings) -> Bool {
         let (old, new) = (self.settings.general, settings.general)
         return old.authType != new.authType || old.authFile != new.authFile || old.authHbaFile != new.authHbaFile
-            || old.authIdentFile != new.authIdentFile
+            || old.authIdentFile != new.authIdentFile || old.authLdapOptions != new.authLdapOptions
     }
 
     /// Reads the files that the settings name.
@@ -78,12 +89,18 @@ public final class Configuration: Sendable {
             case .success(let bytes): (secrets, problems) = PasswordFile.parse(bytes.span, file: path)
             }
         }
-        guard settings.general.authType == .hba else {
+        switch settings.general.authType {
+        case .hba:
+            let (hba, wrong) = Self.rules(settings.general, readFile: readFile)
+            guard let hba else { return (nil, wrong) }
+            return (Configuration(settings: settings, secrets: secrets, hba: hba, tls: tls), problems)
+        case .ldap:
+            let (ldap, wrong) = LDAPOptions.parse(settings.general.authLdapOptions ?? "")
+            guard let ldap else { return (nil, ["auth_ldap_options: \(wrong ?? "wrong")"]) }
+            return (Configuration(settings: settings, secrets: secrets, ldap: ldap, tls: tls), problems)
+        case .any, .trust, .plain, .md5, .cert, .pam, .scramSHA256:
             return (Configuration(settings: settings, secrets: secrets, tls: tls), problems)
         }
-        let (hba, wrong) = Self.rules(settings.general, readFile: readFile)
-        guard let hba else { return (nil, wrong) }
-        return (Configuration(settings: settings, secrets: secrets, hba: hba, tls: tls), problems)
     }
 
     /// Reads the `auth_ident_file` and the `auth_hba_file`.

@@ -135,7 +135,7 @@ extension Proxy: ConsoleHost {
         var lines = changes.map(\.description)
         if new.secrets != old.secrets { lines.append("auth_file: \(Self.difference(old, new))") }
         if new.hba != old.hba { lines.append("auth_hba_file: \(new.hba.rules.count) rules") }
-        self.publish(Configuration(settings: settings, secrets: new.secrets, hba: new.hba, tls: new.tls))
+        self.publish(new.with(settings))
         return lines
     }
 
@@ -159,7 +159,7 @@ extension Proxy: ConsoleHost {
             guard let read else { throw ConsoleError(problems.joined(separator: "; ")) }
             files = read
         }
-        self.publish(Configuration(settings: settings, secrets: files.secrets, hba: files.hba, tls: files.tls))
+        self.publish(files.with(settings))
     }
 
     private func publish(_ configuration: Configuration) {

@@ -40,7 +40,8 @@ public final class Proxy: Sendable {
     let resolver: Resolver
     let logger: Logger
     let derivations = KeyDerivations()
-    let pamLogins = PAMLogins()
+    let slowLogins = SlowLogins()
+    let directories = Directories()
     let statements = StatementRegistry()
     let console: any ConsoleService
     /// Known to this process only; stands in for the secrets of unknown users.

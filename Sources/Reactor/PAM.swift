@@ -3,20 +3,16 @@ import Glibc
 
 /// Asks the operating system's pluggable authentication modules (PAM).
 public enum PAM {
-    /// What the modules have said.
-    public enum Verdict: Sendable, Equatable {
-        case right
-        /// With the words of the module, for the log.
-        case refused(String)
-    }
-
-    /// Whether the password is the user's, and the user may come in. Blocks for as long as the modules take.
+    /// Whether the password is the user's, and the user may come in; else in the words of the module. Blocks for as
+    /// long as the modules take.
     ///
     /// - Parameters:
     ///   - service: names the file in /etc/pam.d.
     ///   - password: without a NUL; it answers every question that is not to be seen while it is typed.
     ///   - host: where the user comes from; nil is this machine.
-    public static func check(service: String, user: String, password: Span<UInt8>, host: String?) -> Verdict {
+    public static func check(service: String, user: String, password: Span<UInt8>, host: String?)
+        -> PasswordVerdict
+    {
         // libpam takes strings of C, and a module may ask several times.
         let secret = UnsafeMutablePointer<CChar>.allocate(capacity: password.count + 1)
         defer {

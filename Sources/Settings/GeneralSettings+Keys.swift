@@ -52,7 +52,7 @@ extension GeneralSettings {
     ]
 
     private static let authentication: [Key] = [
-        .choice("auth_type", \.authType, unavailable: [.ldap]),
+        .choice("auth_type", \.authType),
         .optionalText("auth_file", \.authFile),
         .flag("auth_allow_md5", \.authAllowMd5),
         .flag("auth_passthrough", \.authPassthrough),
@@ -63,7 +63,7 @@ extension GeneralSettings {
         .text("auth_query", \.authQuery),
         .time("auth_query_ttl", \.authQueryTtl),
         .optionalText("auth_dbname", \.authDbname),
-        .optionalText("auth_ldap_options", \.authLdapOptions).withoutEffect,
+        .optionalText("auth_ldap_options", \.authLdapOptions).secret,
         .text("auth_pam_service", \.authPamService),
         .integer("scram_iterations", \.scramIterations, 1...1_000_000),
         .list("admin_users", \.adminUsers),

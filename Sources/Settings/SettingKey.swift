@@ -159,26 +159,26 @@ extension SettingKey {
             print: { $0[keyPath: path]?.joined(separator: ", ") })
     }
 
-    /// One of a few words; those in `unavailable` are known, but refused.
+    /// One of a few words.
     static func choice<Choice: RawRepresentable<String> & CaseIterable & Sendable & Hashable>(
-        _ name: String, _ path: Path<Choice>, unavailable: Set<Choice> = []
+        _ name: String, _ path: Path<Choice>
     ) -> Self {
         Self(
             name: name,
             parse: { (text, root) throws(InvalidValue) in
-                root[keyPath: path] = try ValueText.choice(text, unavailable: unavailable)
+                root[keyPath: path] = try ValueText.choice(text)
             },
             print: { $0[keyPath: path].rawValue })
     }
 
     /// One of a few words, which may be left out.
     static func optionalChoice<Choice: RawRepresentable<String> & CaseIterable & Sendable & Hashable>(
-        _ name: String, _ path: Path<Choice?>, unavailable: Set<Choice> = []
+        _ name: String, _ path: Path<Choice?>
     ) -> Self {
         Self(
             name: name,
             parse: { (text, root) throws(InvalidValue) in
-                root[keyPath: path] = try ValueText.choice(text, unavailable: unavailable)
+                root[keyPath: path] = try ValueText.choice(text)
             },
             print: { $0[keyPath: path]?.rawValue })
     }

@@ -111,7 +111,11 @@ extension SettingsLoader {
             if general.authHbaFile.isEmpty {
                 self.report(.error, self.place(ofKey: "auth_type"), "auth_type = hba needs auth_hba_file")
             }
-        case .any, .cert, .ldap, .pam: break
+        case .ldap:
+            if general.authLdapOptions == nil {
+                self.report(.error, self.place(ofKey: "auth_type"), "auth_type = ldap needs auth_ldap_options")
+            }
+        case .any, .cert, .pam: break
         }
         self.checkAuthDatabase(general.authDbname, self.place(ofKey: "auth_dbname"))
         let databases =

@@ -54,13 +54,11 @@ enum ValueText {
 
     /// The case whose word `text` is, in any mixture of upper and lower case.
     static func choice<Choice: RawRepresentable<String> & CaseIterable & Hashable>(
-        _ text: String, unavailable: Set<Choice>
+        _ text: String
     ) throws(InvalidValue) -> Choice {
         guard let choice = Choice.allCases.first(where: { $0.rawValue == text.lowercased() }) else {
-            let words = Choice.allCases.filter { !unavailable.contains($0) }.map(\.rawValue)
-            throw Self.wrongWord(text, among: words)
+            throw Self.wrongWord(text, among: Choice.allCases.map(\.rawValue))
         }
-        guard !unavailable.contains(choice) else { throw InvalidValue("= \(choice.rawValue) is not available yet") }
         return choice
     }
 

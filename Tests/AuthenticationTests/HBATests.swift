@@ -173,6 +173,14 @@ struct HBATests {
         #expect(rules.hba?.rules.map(\.map) == ["staff", nil, "staff"])
     }
 
+    @Test func directories() {
+        let rules = hba(#"host all all all ldap ldapserver="a b" ldapprefix="cn=" ldapsuffix=", dc=x" # a remark"#)
+        #expect(rules.problems.isEmpty)
+        #expect(rules.hba?.rules.map(\.method) == [.ldap])
+        #expect(rules.hba?.rules.first?.ldap?.question(about: "joe") == .bind("cn=joe, dc=x"))
+        #expect(rules.hba?.rules.first?.ldap?.servers == ["ldap://a:389", "ldap://b:389"])
+    }
+
     @Test func namesFromFiles() {
         let rules = hba(
             "host @dbs @users.txt,joe all trust",
@@ -226,7 +234,11 @@ struct HBATests {
         ("host all all 10.0.0 trust", "is neither an address nor a host name: 10.0.0"),
         ("host all all a/8 trust", "is neither an address nor a host name: a/8"),
         ("host all all all nonsense", "unknown method: nonsense"),
-        ("host all all all ldap", "method ldap is not supported"),
+        ("host all all all ldap", "ldapserver is missing; servers are not looked up in DNS"),
+        (
+            "host all all all ldap ldapserver=a ldapprefix=b map=x",
+            "options of method ldap are name=value; a value with blanks or commas needs double quotes"
+        ),
         ("host all all all pam", "method pam is not supported"),
         ("host all all all ident", "method ident is not supported"),
         ("host all all all peer", "method peer is for Unix sockets (local) only"),

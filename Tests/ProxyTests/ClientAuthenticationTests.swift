@@ -128,8 +128,8 @@ struct ClientAuthenticationTests {
         #expect(scene.keys == nil)
     }
 
-    @Test("LDAP is not served, and refused")
-    func notServed() throws {
+    @Test("LDAP without options is refused")
+    func nobodyToAsk() throws {
         let scene = ClientScene(.ldap, try self.secret("plain"))
         scene.receive(FakeClient.startup())
         #expect(scene.said == [Self.configurationError])
@@ -141,7 +141,7 @@ struct ClientAuthenticationTests {
     func console() throws {
         for (authType, isTrusted, said) in [
             (AuthType.scramSHA256, false, "sasl"), (.md5, false, "md5"), (.any, false, "authenticated"),
-            (.scramSHA256, true, "authenticated"), (.pam, true, "authenticated"),
+            (.scramSHA256, true, "authenticated"), (.pam, true, "authenticated"), (.ldap, true, "authenticated"),
         ] {
             let scene = ClientScene(authType)
             scene.account.isTrustedPeer = isTrusted

@@ -26,7 +26,7 @@ struct ClientHBATests {
         "the rule's method is asked for",
         arguments: [
             ("trust", "authenticated"), ("password", "cleartext"), ("md5", "md5"), ("scram-sha-256", "sasl"),
-            ("reject", "refused 28000: login rejected"),
+            ("ldap ldapserver=a ldapprefix=b", "cleartext"), ("reject", "refused 28000: login rejected"),
         ])
     func methods(method: String, said: String) throws {
         let scene = try self.scene("host all all all \(method)", .plain(SecretBytes(bytes("secret"))))
@@ -50,6 +50,16 @@ struct ClientHBATests {
             try scene.logIn(password: password)
             #expect(scene.isAuthenticated == (isKnown && password == "secret"))
         }
+    }
+
+    @Test("the directory of the rule is asked, not that of auth_ldap_options")
+    func directory() throws {
+        let scene = try self.scene("host all all all ldap ldapserver=a ldapprefix=b", nil)
+        scene.account.ldap = LDAPOptions.parse("ldapserver=x ldapprefix=y").options
+        scene.isRightToJudge = true
+        try scene.logIn(password: "secret")
+        #expect(scene.isAuthenticated)
+        #expect(scene.judge == .directory(try #require(scene.account.rule?.ldap)))
     }
 
     private static let rejected = "refused 28000: unix socket login rejected"

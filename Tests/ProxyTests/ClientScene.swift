@@ -22,9 +22,10 @@ final class ClientScene {
     /// Passwords that were to be tried at the server, and what it gives for them.
     private(set) var tried: [SecretBytes] = []
     var keysAtServer: SCRAMKeys?
-    /// Passwords that PAM was asked about, and what it says.
+    /// Passwords that PAM or a directory was asked about, and what it says.
     private(set) var asked: [SecretBytes] = []
-    var isRightToPAM = false
+    private(set) var judge: ClientAuthentication.Judge?
+    var isRightToJudge = false
     var looksUpAccount = true
 
     init(
@@ -83,12 +84,13 @@ final class ClientScene {
         case .derive(let derivation):
             self.derivations += 1
             if self.runsDerivations { self.derived(try? derivation.run()) }
-        case .tryAtServer(let password):
+        case .ask(.server, let password):
             self.tried.append(password)
             self.note(self.authentication.tried(self.keysAtServer))
-        case .askPAM(let password):
+        case .ask(let judge, let password):
             self.asked.append(password)
-            self.note(self.authentication.judged(self.isRightToPAM))
+            self.judge = judge
+            self.note(self.authentication.judged(self.isRightToJudge))
         case .prepare(let derivation):
             self.derivations += 1
             if self.runsDerivations {

@@ -86,7 +86,7 @@ struct StrangersTests {
     @Test("PAM alone says whether a password is right, whatever the secret", arguments: [true, false])
     func askedByPAM(isRight: Bool) throws {
         let scene = ClientScene(.pam, .plain(SecretBytes(bytes("of the file"))))
-        scene.isRightToPAM = isRight
+        scene.isRightToJudge = isRight
         try scene.logIn(password: "secret")
         #expect(scene.asked == [SecretBytes(bytes("secret"))])
         #expect(scene.isAuthenticated == isRight)
@@ -96,10 +96,64 @@ struct StrangersTests {
     @Test("an empty password is not even asked about")
     func emptyForPAM() throws {
         let scene = ClientScene(.pam)
-        scene.isRightToPAM = true
+        scene.isRightToJudge = true
         try scene.logIn(password: "")
         #expect(scene.asked.isEmpty)
         #expect(!scene.isAuthenticated)
+    }
+
+    // MARK: LDAP
+
+    private func options(_ text: String) throws -> LDAPOptions { try #require(LDAPOptions.parse(text).options) }
+
+    @Test("a directory alone says whether a password is right, whatever the secret", arguments: [true, false])
+    func askedByLDAP(isRight: Bool) throws {
+        let options = try self.options("ldapserver=a ldapprefix=uid=")
+        let scene = ClientScene(.ldap, .plain(SecretBytes(bytes("of the file"))))
+        scene.account.ldap = options
+        scene.isRightToJudge = isRight
+        try scene.logIn(password: "secret")
+        #expect(scene.asked == [SecretBytes(bytes("secret"))])
+        #expect(scene.judge == .directory(options))
+        #expect(scene.isAuthenticated == isRight)
+        #expect(scene.keys == nil)
+        if !isRight { #expect(scene.said.last == "refused 28000: LDAP authentication failed") }
+    }
+
+    @Test("a directory would agree to an empty password, and is not asked")
+    func emptyForLDAP() throws {
+        let scene = ClientScene(.ldap)
+        scene.account.ldap = try self.options("ldapserver=a ldapbasedn=dc=x")
+        scene.isRightToJudge = true
+        try scene.logIn(password: "")
+        #expect(scene.asked.isEmpty)
+        #expect(scene.said.last == "refused 28P01: LDAP authentication failed")
+    }
+
+    @Test("what the directory says of one client counts once, and not where somebody else was asked")
+    func judgedUnasked() throws {
+        for authType in [AuthType.plain, .pam, .ldap, .scramSHA256, .hba] {
+            var authentication = ClientAuthentication()
+            _ = authentication.received(FakeClient.startup().span)
+            var account = ClientScene(authType).account
+            account.ldap = try self.options("ldapserver=a ldapprefix=uid=")
+            account.isPassedThrough = true
+            _ = authentication.identified(account)
+            guard case .refuse = authentication.judged(true) else {
+                Issue.record("\(authType): let in by a verdict that nobody asked for")
+                continue
+            }
+        }
+        var authentication = ClientAuthentication()
+        _ = authentication.received(FakeClient.startup().span)
+        var account = ClientScene(.plain).account
+        account.isPassedThrough = true
+        _ = authentication.identified(account)
+        _ = authentication.received(message("p", bytes("x") + [0]).span)
+        guard case .refuse = authentication.judged(true) else {
+            Issue.record("let in by a verdict on what the server was asked about")
+            return
+        }
     }
 
     // MARK: Passwords tried at the server

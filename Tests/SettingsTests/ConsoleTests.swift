@@ -78,7 +78,6 @@ import Testing
         ("pool_mod", "x", #"unknown key "pool_mod"; did you mean "pool_mode"?"#),
         ("listen_port", "1", "listen_port cannot be changed at run time; change the file and restart"),
         ("default_pool_size", "-1", "default_pool_size must be from 0 to 2147483647, not -1"),
-        ("auth_type", "ldap", "auth_type = ldap is not available yet"),
     ])
     func setRefuses(key: String, value: String, expected: String) {
         var settings = Settings()

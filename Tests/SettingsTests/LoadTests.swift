@@ -137,7 +137,7 @@ import Testing
 
     @Test(arguments: [
         ("auth_type = hba", "auth_type = hba needs auth_hba_file"),
-        ("auth_type = ldap", "auth_type = ldap is not available yet"),
+        ("auth_type = ldap", "auth_type = ldap needs auth_ldap_options"),
     ])
     func whatWouldBeLessSafeThanAskedForIsRefused(line: String, expected: String) {
         #expect(errors("[pgbouncer]\n\(line)") == ["martlet.ini:2: \(expected)"])

@@ -84,16 +84,12 @@ import Testing
     }
 
     @Test func wordsAreFoundInAnyCaseAndGuessedWhenMistyped() throws {
-        let none: Set<PoolMode> = []
-        #expect(try ValueText.choice("Transaction", unavailable: none) == PoolMode.transaction)
+        #expect(try ValueText.choice("Transaction") == PoolMode.transaction)
         #expect(
             throws: InvalidValue(
                 #"must be one of session, transaction, statement, not "sesion"; did you mean "session"?"#)
         ) {
-            let _: PoolMode = try ValueText.choice("sesion", unavailable: none)
-        }
-        #expect(throws: InvalidValue("= hba is not available yet")) {
-            let _: AuthType = try ValueText.choice("hba", unavailable: [.hba])
+            let _: PoolMode = try ValueText.choice("sesion")
         }
     }
 

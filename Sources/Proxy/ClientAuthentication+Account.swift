@@ -1,0 +1,47 @@
+import Authentication
+import Settings
+
+extension ClientAuthentication {
+    /// What is known of who logs in; looked up once the startup packet is there.
+    struct Account: Sendable {
+        var authType: AuthType
+        /// The user's secret, nil if there is none.
+        var secret: Secret?
+        /// The HBA file's rule for this client, under `auth_type=hba`; nil if no rule is about it.
+        var rule: HBARule?
+        /// How to ask the directory, for `ldap`.
+        var ldap: LDAPOptions?
+        var identMaps = IdentMaps()
+        /// Who is at the other end of the Unix socket, if the rule asks for it.
+        var systemUser: String?
+        /// The database has a user of its own for its server connections.
+        var hasForcedUser = false
+        /// There is an `auth_file`.
+        var hasAuthFile = true
+        /// The server has told of the user, though perhaps of no password.
+        var isKnownToServer = false
+        /// What users are asked for that the `auth_file` lacks, under `auth_type=md5`: the same as most of the others.
+        var prefersSCRAM = false
+        /// User `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
+        var isTrustedPeer = false
+        var isShuttingDown = false
+        /// `auth_allow_md5`.
+        var allowsMD5 = true
+        /// The password of a user without a secret is tried at the server (`auth_passthrough`).
+        var isPassedThrough = false
+        var scramIterations = SCRAMVerifier.defaultIterations
+        /// What a client hashes its password with for MD5, 4 bytes; nil draws them.
+        var md5Salt: [UInt8]?
+        /// Random, and the same for the life of the process.
+        var processSecret: SecretBytes
+
+        /// Whether the name in a certificate may log in as the user, by the rule's map if it has one.
+        func allows(_ name: String?, as user: String) -> Bool {
+            guard let name else { return false }
+            return self.identMaps.allow(name, as: user, map: self.rule?.map)
+        }
+
+        /// As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
+        var isKnown: Bool { self.secret != nil || self.isKnownToServer || !self.hasAuthFile || self.hasForcedUser }
+    }
+}
