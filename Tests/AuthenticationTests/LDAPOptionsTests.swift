@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Authentication
@@ -110,7 +111,7 @@ import Testing
     @Test func noNameAddsToWhatIsAsked() throws {
         let simple = try self.options(Self.simple)
         let search = try self.options("ldapserver=a ldapbasedn=x ldapsearchfilter=(|(uid=$username)(cn=$username))")
-        var random = SplitMix(state: 11)
+        var random = SeededGenerator(seed: 11)
         let alphabet = Array("ab ,+;=*()\\/#<>\"&|!~:\u{338}\u{e9}\u{1}".unicodeScalars)
         for _ in 0..<5_000 {
             var name = ""
