@@ -458,7 +458,7 @@ struct ClientAuthentication: ~Copyable {
         let (message, usual) =
             switch judge {
             case .server: ("password authentication failed for user \"\(self.user)\"", SQLState.invalidPassword)
-            case .pam: ("PAM authentication failed", SQLState.invalidPassword)
+            case .pam: ("PAM authentication failed", SQLState.invalidAuthorization)
             case .directory: ("LDAP authentication failed", SQLState.invalidAuthorization)
             }
         return self.refuse(message, sqlState ?? usual)
