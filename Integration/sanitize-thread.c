@@ -51,9 +51,27 @@ SWIFT swift_continuation_resume(void *task) {
     ((SWIFT(*)(void *))dlsym(RTLD_NEXT, "swift_continuation_resume"))(task);
 }
 
-typedef __attribute__((swiftasynccall)) void Await(void *context);
+// If the result has come before, the task goes on at once, on this thread, where its continuation's context says: we are
+// there first. A task that has to wait goes on where it was told to when the continuation was made.
+typedef __attribute__((swiftasynccall)) void Step(__attribute__((swift_async_context)) void *context);
 
-__attribute__((swiftasynccall)) void swift_continuation_await(void *context) {
+struct context {
+    struct context *parent;
+    Step *resume;
+};
+
+static __thread Step *next;
+
+__attribute__((swiftasynccall)) static void resumed(__attribute__((swift_async_context)) void *context) {
+    Step *step = next;
     __tsan_acquire(swift_task_getCurrent());
+    __attribute__((musttail)) return step(context);
+}
+
+typedef __attribute__((swiftasynccall)) void Await(struct context *context);
+
+__attribute__((swiftasynccall)) void swift_continuation_await(struct context *context) {
+    next = context->resume;
+    context->resume = resumed;
     __attribute__((musttail)) return ((Await *)dlsym(RTLD_NEXT, "swift_continuation_await"))(context);
 }

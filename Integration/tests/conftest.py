@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import allocations
 from cluster import Cluster
 from common import remove, service_directory
 from proxy import Program, Proxy
@@ -120,12 +121,15 @@ def start_proxy(request: pytest.FixtureRequest, program: Program, cluster: Clust
     """Starts proxies; at the end each is stopped and checked (proxy.Proxy.stop)."""
     made: list[Proxy] = []
 
-    def start(behind: Cluster | None = None, *, wait: bool = True, run: bool = True, **options: object) -> Proxy:
+    def start(
+        behind: Cluster | None = None, *, wait: bool = True, run: bool = True, env: dict[str, str] | None = None,
+        **options: object,
+    ) -> Proxy:
         options.setdefault("threads", request.config.getoption("--threads"))
         options.setdefault("event_loop", request.config.getoption("--event-loop"))
         proxy = Proxy(program, behind or cluster, **options)  # type: ignore[arg-type]
         made.append(proxy)
-        return proxy.start(wait=wait) if run else proxy
+        return proxy.start(wait=wait, env=env) if run else proxy
 
     yield start
     failures = []
@@ -157,6 +161,18 @@ def scratch(tmp_path: Path) -> Path:
     folder = service_directory("ms-")
     yield folder
     remove(folder)
+
+
+@pytest.fixture(scope="session")
+def counting_library() -> Iterator[Path]:
+    with allocations.library() as made:
+        yield made
+
+
+@pytest.fixture
+def counts(counting_library: Path) -> allocations.Counts:
+    """What a proxy allocates that is started with its environment."""
+    return allocations.Counts(counting_library)
 
 
 @pytest.fixture

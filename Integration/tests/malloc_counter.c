@@ -1,5 +1,5 @@
-// Counts heap allocations of each thread. Preloaded into the proxy by test_allocations.py, which reads the
-// counts out of the file named by MALLOC_COUNTS while the proxy runs: neither signal nor system call disturbs it.
+// Counts what each thread allocates on the heap and gives back. Preloaded into the proxy by allocations.py, which reads
+// the counts out of the file named by MALLOC_COUNTS while the proxy runs: neither signal nor system call disturbs it.
 //
 //     cc -O2 -shared -fPIC -o malloc_counter.so malloc_counter.c
 //     MALLOC_COUNTS=/tmp/counts LD_PRELOAD=./malloc_counter.so martlet martlet.ini
@@ -16,10 +16,11 @@
 
 enum { THREADS = 256 };
 
-// The file: one pair for each thread in the order of its first allocation.
+// The file: one of these for each thread in the order of its first allocation.
 struct counter {
     _Atomic uint64_t thread;
     _Atomic uint64_t allocations;
+    _Atomic uint64_t releases;
 };
 
 static struct counter unread[THREADS];
@@ -32,6 +33,7 @@ extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
+extern void __libc_free(void *);
 
 __attribute__((constructor)) static void open_file(void) {
     const char *path = getenv("MALLOC_COUNTS");
@@ -47,14 +49,18 @@ __attribute__((constructor)) static void open_file(void) {
     own = NULL;
 }
 
-static void count(void) {
+static struct counter *counter(void) {
     if (!own) {
         int index = atomic_fetch_add(&used, 1);
         own = &counters[index < THREADS ? index : THREADS - 1];
         own->thread = (uint64_t)syscall(SYS_gettid);
     }
-    atomic_fetch_add_explicit(&own->allocations, 1, memory_order_relaxed);
+    return own;
 }
+
+static void count(void) { atomic_fetch_add_explicit(&counter()->allocations, 1, memory_order_relaxed); }
+
+static void count_release(void) { atomic_fetch_add_explicit(&counter()->releases, 1, memory_order_relaxed); }
 
 void *malloc(size_t size) {
     count();
@@ -67,8 +73,16 @@ void *calloc(size_t number, size_t size) {
 }
 
 void *realloc(void *block, size_t size) {
-    count();
+    // Another block in place of the old one; none at all for a size of 0.
+    if (!block || size) count();
+    if (block) count_release();
     return __libc_realloc(block, size);
+}
+
+void free(void *block) {
+    if (!block) return;
+    count_release();
+    __libc_free(block);
 }
 
 void *memalign(size_t alignment, size_t size) {

@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import math
-import shutil
-import struct
-import subprocess
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
+from allocations import Counts, without_sanitizer
 from cluster import Cluster
-from common import own, remove, service_directory, wait_until
+from common import wait_until
 from measure import pgbench
 from proxy import Proxy
 from replicated import ReplicatedCluster
 from routing import KNOWN_FUNCTION, REPLICA_READS, Routed
 
-pytestmark = pytest.mark.martlet("it is Martlet's promise")
+pytestmark = [pytest.mark.martlet("it is Martlet's promise"), without_sanitizer]
 
 CLIENTS = 8
 TRANSACTIONS = 250
-
-
-@pytest.fixture(scope="session")
-def counter() -> Iterator[Path]:
-    """The library that counts, where the proxy's user can read it."""
-    folder = service_directory("mc-")
-    compiler = next(found for found in map(shutil.which, ("cc", "gcc", "clang")) if found)
-    subprocess.run(
-        [compiler, "-O2", "-shared", "-fPIC", "-o", str(folder / "malloc_counter.so"),
-         str(Path(__file__).with_name("malloc_counter.c"))], check=True)
-    own(folder)
-    yield folder
-    remove(folder)
-
-
-class Counts:
-    """Reads what the library has counted on the proxy's reactors; all else does not serve queries."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "counts"
-        self.library = folder / "malloc_counter.so"
-        self.path.write_bytes(b"")
-        own(folder)  # Else it would be its who starts the proxy, and changes its user on the way.
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self.library), "MALLOC_COUNTS": str(self.path)}
-
-    def read(self, proxy: Proxy) -> int:
-        total = 0
-        for thread, count in struct.iter_unpack("QQ", self.path.read_bytes()):
-            try:
-                name = Path(f"/proc/{proxy.pid}/task/{thread}/comm").read_text() if thread else ""
-            except FileNotFoundError:
-                continue  # A thread that has ended, or one of the program that started the proxy.
-            total += count if name.startswith("reactor") else 0
-        assert total, "nothing was counted"
-        return total
 
 
 def run(proxy: Proxy, database: str, protocol: str, transactions: int) -> None:
@@ -82,9 +41,9 @@ def per_query(proxy: Proxy, counts: Counts, database: str, protocol: str) -> flo
     for _ in range(4):
         taken = []
         for transactions in (TRANSACTIONS, 3 * TRANSACTIONS):
-            before = counts.read(proxy)
+            before = counts.on_reactors(proxy)
             run(proxy, database, protocol, transactions)
-            taken.append(counts.read(proxy) - before)
+            taken.append(counts.on_reactors(proxy) - before)
         least = min(least, abs(taken[1] - taken[0]) / (2 * TRANSACTIONS * CLIENTS))
         if least < LITTLE:
             break
@@ -102,27 +61,23 @@ LITTLE = 0.05
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
 def test_a_query_allocates_nothing(
-        counter: Path, cluster: Cluster, database: str, start_proxy: Callable[..., Proxy], protocol: str) -> None:
+        counts: Counts, cluster: Cluster, database: str, start_proxy: Callable[..., Proxy], protocol: str) -> None:
     initialise(cluster, database)
-    counts = Counts(counter)
-    proxy = start_proxy(threads=1, run=False)
-    proxy.start(env=counts.environment)
+    proxy = start_proxy(threads=1, env=counts.environment)
     assert per_query(proxy, counts, database, protocol) < LITTLE
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
 def test_nor_does_a_routed_one(
-        counter: Path, replicas: ReplicatedCluster, start_proxy: Callable[..., Proxy], protocol: str) -> None:
+        counts: Counts, replicas: ReplicatedCluster, start_proxy: Callable[..., Proxy], protocol: str) -> None:
     database = replicas.primary.create_database(f"db_{uuid.uuid4().hex[:10]}")
     initialise(replicas.primary, database)
     with replicas.primary.connect(database) as connection:
         connection.execute(KNOWN_FUNCTION)
     replicas.wait_caught_up()
-    counts = Counts(counter)
     proxy = start_proxy(
-        replicas.primary, threads=1, run=False, settings={"check_interval": "200ms"},
+        replicas.primary, threads=1, env=counts.environment, settings={"check_interval": "200ms"},
         databases={"app": replicas.entry(dbname=database, check_dbname="postgres", max_replica_lag="1h")})
-    proxy.start(env=counts.environment)
     routed = Routed(replicas, proxy, database)
     routed.wait_known()
     before = routed.routes()[REPLICA_READS]
@@ -130,12 +85,10 @@ def test_nor_does_a_routed_one(
     assert routed.routes()[REPLICA_READS] - before >= 4 * TRANSACTIONS * CLIENTS
 
 
-def test_a_new_connection_is_counted(counter: Path, cluster: Cluster, start_proxy: Callable[..., Proxy]) -> None:
+def test_a_new_connection_is_counted(counts: Counts, cluster: Cluster, start_proxy: Callable[..., Proxy]) -> None:
     """The count can be other than zero."""
-    counts = Counts(counter)
-    proxy = start_proxy(threads=1, run=False)
-    proxy.start(env=counts.environment)
-    before = counts.read(proxy)
+    proxy = start_proxy(threads=1, env=counts.environment)
+    before = counts.on_reactors(proxy)
     for _ in range(20):
         proxy.connect().close()
-    wait_until(lambda: counts.read(proxy) > before + 20, "logins are counted")
+    wait_until(lambda: counts.on_reactors(proxy) > before + 20, "logins are counted")

@@ -58,17 +58,21 @@ extension EventLoop {
             guard source.inputMode == .accept ? ring.accept(source) : ring.receive(source) else { return false }
             source.armed.insert(.input)
         } else if source.armed.contains(.input) && !source.armed.contains(.inputEnding) {
-            guard ring.cancel(source, source.inputMode == .accept ? .accept : .receive) else { return false }
+            ring.cancel(source, source.inputMode == .accept ? .accept : .receive)
             source.armed.insert(.inputEnding)
         }
         return true
     }
 
     private func armPoll(_ source: EventSource, _ ring: URing) -> Bool {
-        guard let events = self.eventsToPoll(source) else { return self.endPoll(source, ring) }
+        guard let events = self.eventsToPoll(source) else {
+            self.endPoll(source, ring)
+            return true
+        }
         if source.armed.contains(.poll) {
             // One that waits for more does no harm, and a paused connection soon wants it again.
-            return source.polled.isSuperset(of: events) || self.endPoll(source, ring)
+            if !source.polled.isSuperset(of: events) { self.endPoll(source, ring) }
+            return true
         }
         // Input is told again as long as there is some. For the rest the kernel would not be silent any more when the
         // peer sends no more, so it tells of changes only.
@@ -78,11 +82,10 @@ extension EventLoop {
         return true
     }
 
-    private func endPoll(_ source: EventSource, _ ring: URing) -> Bool {
-        guard source.armed.contains(.poll), !source.armed.contains(.pollEnding) else { return true }
-        guard ring.cancel(source, .poll) else { return false }
+    private func endPoll(_ source: EventSource, _ ring: URing) {
+        guard source.armed.contains(.poll), !source.armed.contains(.pollEnding) else { return }
+        ring.cancel(source, .poll)
         source.armed.insert(.pollEnding)
-        return true
     }
 
     /// The events to poll for beside the input operation; nil for none.
@@ -105,7 +108,7 @@ extension EventLoop {
     func disarm(_ source: EventSource, _ ring: URing) -> Bool {
         guard source.armed.contains(.input) else { return true }
         if !source.armed.contains(.inputEnding) {
-            guard ring.cancel(source, .receive) else { return false }
+            ring.cancel(source, .receive)
             source.armed.insert(.inputEnding)
         }
         return ring.awaitEnd(source, .receive)

@@ -49,6 +49,15 @@ final class URing {
     private static let shift: UInt64 = 28
 
     private let ring: OpaquePointer
+    /// Cancellations that the kernel, out of memory, has not taken. The source of one may be gone, and its socket stays
+    /// open for the peer until the operation ends.
+    private var refused: [Cancellation] = []
+
+    /// The token of an operation, and the token of what ends it.
+    private struct Cancellation {
+        var operation: UInt64
+        var own: UInt64
+    }
 
     /// Throws where the kernel does not know or not allow what is needed.
     init() throws(SystemError) {
@@ -67,7 +76,7 @@ final class URing {
         source.token | operation.rawValue << Self.shift
     }
 
-    // Each is false if the kernel takes no operation now.
+    // These are false if the kernel takes no operation now.
 
     /// Begins to receive.
     func receive(_ source: EventSource) -> Bool {
@@ -91,16 +100,24 @@ final class URing {
     }
 
     /// Ends an operation: its last completion follows, unless it has come already. If it is just being carried out it
-    /// goes on, and a completion of the cancellation says so.
-    func cancel(_ source: EventSource, _ operation: Operation) -> Bool {
+    /// goes on, and a completion of the cancellation says so. What the kernel does not take now it is given by `wait`.
+    func cancel(_ source: EventSource, _ operation: Operation) {
         let own = Self.token(source, operation == .poll ? .cancelPoll : .cancelInput)
-        return martlet_ring_cancel(self.ring, Self.token(source, operation), own) == 0
+        let cancellation = Cancellation(operation: Self.token(source, operation), own: own)
+        if !self.queue(cancellation) { self.refused.append(cancellation) }
+    }
+
+    private func queue(_ cancellation: Cancellation) -> Bool {
+        martlet_ring_cancel(self.ring, cancellation.operation, cancellation.own) == 0
     }
 
     // MARK: Completions
 
     /// Hands over what is queued, and waits for a completion, or for so many microseconds; nil is without end.
-    func wait(_ time: Int64?) { _ = martlet_ring_wait(self.ring, time ?? -1) }
+    func wait(_ time: Int64?) {
+        if !self.refused.isEmpty { self.refused.removeAll(where: self.queue) }
+        _ = martlet_ring_wait(self.ring, self.refused.isEmpty ? time ?? -1 : 0)
+    }
 
     /// Takes the next completion.
     @inline(__always)
@@ -132,7 +149,7 @@ final class URing {
         let token = Self.token(source, operation)
         // The first time is enough unless the kernel has much else to do for this thread.
         for _ in 0..<64 {
-            martlet_ring_wait(self.ring, 0)
+            self.wait(0)
             var hasBrought: Int32 = 0
             let hasEnded = martlet_ring_has_ended(self.ring, token, &hasBrought)
             if hasBrought != 0 { return false }

@@ -31,7 +31,12 @@ extension Proxy {
     public func routes() async -> [RouteStatus] {
         var totals: [String: (mode: RoutingMode, counters: RouteCounters)] = [:]
         let parts = await self.gather { worker in
-            worker.routers.mapValues { (mode: $0.settings.routing, counters: $0.counters) }
+            worker.routers.mapValues { router in
+                // A sum of its own: an array that is read elsewhere would be copied when the next query is counted.
+                var counters = RouteCounters()
+                counters += router.counters
+                return (mode: router.settings.routing, counters: counters)
+            }
         }
         for (name, part) in parts.flatMap({ $0 }) {
             totals[name, default: (part.mode, RouteCounters())].counters += part.counters

@@ -79,7 +79,9 @@ extension ServerSession {
     func trialFailed(_ error: ErrorFields?) {
         guard self.isOnTrial, let client = self.client else { return }
         self.isOnTrial = false
+        // The client's alone from here on: this server may soon be another reactor's.
         let request = self.trialRequest
+        self.trialRequest = []
         // Nothing of the request has been answered, so all effects are its own.
         for effect in self.effects.reversed() {
             switch effect {
