@@ -387,7 +387,7 @@ open class Connection: EventSource {
         self.output.clear(&self.loop.buffers)
         self.held.clear(&self.loop.buffers)
         if let tls = self.tls { tls.ciphertext.clear(&self.loop.buffers) }
-        self.loop.detach(self)
+        self.loop.detach(self, closesNext: self.fd >= 0)
         if self.fd >= 0 { Glibc.close(self.fd) }
         self.fd = -1
     }

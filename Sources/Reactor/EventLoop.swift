@@ -105,9 +105,10 @@ public final class EventLoop {
         if source.deadline != .max { self.schedule(source) }
     }
 
-    /// Stops watching a source; its descriptor stays open.
-    func detach(_ source: EventSource) {
+    /// Stops watching a source. Its descriptor stays open, unless the caller closes it next, and epoll forgets it by itself.
+    func detach(_ source: EventSource, closesNext: Bool = false) {
         guard source.token != 0 else { return }
+        if case .epoll = self.backend, closesNext { source.isRegistered = false }
         self.silence(source)
         let index = Int(source.token & Self.slotMask)
         source.token = 0
