@@ -92,7 +92,7 @@ def cases(options: argparse.Namespace, scene: Scene, paper: dict[str, object]) -
                 {"share": "donations/connection given", "us": "CPU/transaction, us", "tps": "transactions/s"},
                 lambda running, clients=clients: measure.donations(running, clients, seconds), "martlet",
                 clients=clients, pool=pool)
-    count = 1_000 if quick else 4_000
+    count = 3_000 if quick else 6_000
     figures = {"us": "CPU/login, us", "per_cpu_second": "logins/CPU second", "per_second": "logins/s"}
     add("logins, trust", figures, lambda running: measure.logins(running, count), "main routed other", clients=8)
     secrets = {"app": measure.scram_verifier("app-secret")}
