@@ -124,7 +124,7 @@ def told(times: list[float]) -> str:
 def test_a_crowd_in_the_handshake(
         start_proxy: Callable[..., Proxy], certificate: Certificate, stage: str, request: pytest.FixtureRequest) -> None:
     isLong = request.config.getoption("--long")
-    count = 9500 if isLong else 500
+    count = 10_000 if isLong else 500
     timeout = 40 if isLong else 4
     proxy = start_proxy(open_files=20000, settings={
         "client_tls_sslmode": "allow", "client_tls_key_file": certificate.key, "client_tls_cert_file": certificate.crt,
