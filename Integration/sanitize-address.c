@@ -18,5 +18,6 @@ void _exit(int status) {
 const char *__lsan_default_suppressions(void) {
     return "leak:martlet_main\n"
            "leak:AuthQueryReply\n"
-           "leak:SQL13RouterCommandO\n";
+           "leak:SQL13RouterCommandO\n"
+           "leak:11LDAPOptionsV\n";
 }

@@ -100,6 +100,8 @@ struct RuleFile {
         var current: [UInt8] = []
         var number = 1
         var first = 1
+        // How much of `current` is of lines before the one that is read: their backslashes go on with nothing more.
+        var continued = 0
         for index in bytes.indices {
             guard bytes[index] == UInt8(ascii: "\n") else {
                 current.append(bytes[index])
@@ -107,12 +109,14 @@ struct RuleFile {
             }
             if current.last == UInt8(ascii: "\r") { current.removeLast() }
             number += 1
-            if current.last == UInt8(ascii: "\\") {
+            if current.count > continued && current.last == UInt8(ascii: "\\") {
                 current.removeLast()
+                continued = current.count
                 continue
             }
             lines.append((first, current))
             current = []
+            continued = 0
             first = number
         }
         if !current.isEmpty { lines.append((first, current)) }

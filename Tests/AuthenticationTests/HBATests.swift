@@ -265,6 +265,18 @@ struct HBATests {
         #expect(hba("x\n\nhost all all all trust\ny").problems.count == 2)
     }
 
+    @Test(
+        "a backslash goes on with the next line only, however many stand before it",
+        arguments: [
+            ("# C:\\\\\n\nhost all all all nonsense\n", ["h:3: unknown method: nonsense"]),
+            ("# C:\\\nhost all all all nonsense\n", []),
+            ("host all all all\\\n\\\n nonsense\n", ["h:1: unknown method: nonsense"]),
+        ])
+    func continuedLines(text: String, problems: [String]) {
+        let found = HBA.parse(Array(text.utf8).span, file: "h", read: { _ in .failure(NoSuchFile()) })
+        #expect(found.problems == problems)
+    }
+
     @Test func bytesThatAreNoTextAreRefused() {
         for bytes: [UInt8] in [[0xff], [0xc3], [0x61, 0, 0x62]] {
             let line = Array("host all ".utf8) + bytes + Array(" all trust".utf8)
