@@ -224,6 +224,16 @@ def test_a_write_in_disguise_counts_as_a_write(routed: Callable[..., Routed]) ->
         assert connection.execute("SELECT n FROM log").fetchall() == [(7,)]
 
 
+def test_after_rows_that_nobody_has_seen(routed: Callable[..., Routed]) -> None:
+    """What a server sends of a small answer before an error comes together with it."""
+    route = routed(schema=HIDDEN)
+    with route.connect() as connection:
+        rows = connection.execute(
+            "SELECT n, CASE WHEN n = 3 THEN liar(n) END, inet_server_port() FROM generate_series(1, 3) n").fetchall()
+        assert [row[0] for row in rows] == [1, 2, 3]
+        assert {route.cluster.name_of(row[2]) for row in rows} == {"primary"}
+
+
 def test_a_refusal_in_a_read_only_transaction_is_an_error(routed: Callable[..., Routed]) -> None:
     """There it is what was asked for, and PostgreSQL's primary says the same."""
     route = routed(schema=HIDDEN)

@@ -39,9 +39,16 @@ extension ServerSession {
 
     func sight(_ bytes: Span<UInt8>, from start: Int) -> Sight {
         var cursor = start
+        // Rows that nobody has seen yet: a server sends those of a small answer together with its end, be it an error.
+        var hasRows = false
         while cursor - start < Self.sightLimit {
             guard let header = MessageFramer.header(bytes, at: cursor) else {
-                return .undecided(needed: cursor - start + MessageFramer.headerLength)
+                return hasRows ? .good : .undecided(needed: cursor - start + MessageFramer.headerLength)
+            }
+            if header.type == Backend.dataRow {
+                hasRows = true
+                cursor += max(header.length + 1, MessageFramer.headerLength)
+                continue
             }
             if Self.preliminary.contains(header.type) {
                 cursor += max(header.length + 1, MessageFramer.headerLength)
