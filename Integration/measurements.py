@@ -137,6 +137,7 @@ def handshakes(running: Running, count: int) -> Figures:
     before = running.cpu_seconds()
     for _ in range(count):
         one()
+    # What the last ones have left to be done belongs to them.
     time.sleep(0.3)
     return {"us": (running.cpu_seconds() - before) / count * 1e6}
 
@@ -144,7 +145,10 @@ def handshakes(running: Running, count: int) -> Figures:
 # Memory
 
 def idle_clients(running: Running, count: int, tls: bool = False, idle_seconds: float = 0) -> Figures:
-    """Growth of memory for each client that has logged in, and that has run a query; CPU time while all are idle."""
+    """Growth of memory for each client that has logged in, and that has run a query; CPU time while all are idle.
+
+    Before each look at the memory there is a moment in which nothing happens: what is given back is given back then.
+    """
     IdleClients(running.host, running.port, 50, tls=tls).close()
     time.sleep(0.5)
     before = running.memory()

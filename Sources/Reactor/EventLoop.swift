@@ -105,7 +105,8 @@ public final class EventLoop {
         if source.deadline != .max { self.schedule(source) }
     }
 
-    /// Stops watching a source. Its descriptor stays open, unless the caller closes it next, and epoll forgets it by itself.
+    /// Stops watching a source. Its descriptor stays open, unless the caller closes it next: epoll forgets it by itself
+    /// then, as there is no other copy of it (they are all closed on exec).
     func detach(_ source: EventSource, closesNext: Bool = false) {
         guard source.token != 0 else { return }
         if case .epoll = self.backend, closesNext { source.isRegistered = false }
