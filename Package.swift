@@ -14,6 +14,9 @@ let common: [SwiftSetting] = [
     // Class properties are confined to one thread, so the dynamic exclusivity check can find nothing the compiler
     // and the tests (debug builds keep it) do not; it costs some 10 ns for each property access on the path of a query.
     .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+    // Layers are modules of their own, and what crosses them is small and called for each message: every ninth
+    // instruction of a query.
+    .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
 ]
 
 /// Settings of the targets that read bytes from the network or decide about them: no pointer without the word `unsafe`.

@@ -88,13 +88,14 @@ extension FuzzTarget {
         }
         let header = first[...commas[1]]
         let channel = header + (first[0] == UInt8(ascii: "p") ? Login.endPoint : [])
-        let nonce = serverFirst.prefix { $0 != comma }
+        let nonce = Array(serverFirst.prefix { $0 != comma }.dropFirst(2))
         var answer = SCRAMText(capacity: 0)
         answer.attribute("c", base64: Array(channel).span)
-        answer.attribute("r", nonce.dropFirst(2))
-        if !extensions.isEmpty { answer.append(([comma] + extensions)[...]) }
+        answer.attribute("r", nonce.span)
+        if !extensions.isEmpty { answer.append(([comma] + extensions).span) }
         let keys = try Login.keys("pencil")
-        let signed = SCRAMText.signed(Array(first[header.endIndex...]), serverFirst, answer.bytes[...])
+        let firstBare = Array(first[header.endIndex...])
+        let signed = SCRAMText.signed(firstBare.span, serverFirst.span, answer.bytes.span)
         let storedKey = try Crypto.sha256(keys.clientKey.span)
         let signature = try Crypto.hmacSHA256(key: storedKey.span, signed.span)
         let proof = Crypto.exclusiveOr(keys.clientKey.span, signature.span)

@@ -56,18 +56,17 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """User and system time so far, that of children that have ended included."""
-        # Of many processes each has done less than a tick.
-        total = sum(self.threads().values()) if self._has_children else 0.0
-        for pid in self._pids():
+        total = sum(self.threads().values())
+        for pid in self._pids() if self._has_children else ():
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            total += sum(map(int, fields[13 if self._has_children else 11:15])) / ProcessFigures.TICKS
+            total += sum(map(int, fields[13:15])) / ProcessFigures.TICKS
         return total
 
     def threads(self) -> dict[int, float]:
-        """CPU seconds of each thread that runs, by the scheduler's own clock: for little work."""
+        """CPU seconds of each thread that runs, by the scheduler's own clock: a turn has some thirty ticks only."""
         found = {}
         for pid in self._pids():
             for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):

@@ -1,4 +1,5 @@
 import COpenSSL
+import Synchronization
 
 /// The few primitives that logins need, over libcrypto.
 enum Crypto {
@@ -18,8 +19,8 @@ enum Crypto {
     }
 
     static func hmacSHA256(key: Span<UInt8>, _ data: Span<UInt8>) throws(AuthenticationError) -> SecretBytes {
-        guard let mac = unsafe Algorithms.shared.copyHMAC() else { throw .cryptography("HMAC-SHA-256") }
-        defer { unsafe EVP_MAC_CTX_free(mac) }
+        guard let mac = unsafe Algorithms.shared.takeHMAC() else { throw .cryptography("HMAC-SHA-256") }
+        defer { unsafe Algorithms.shared.give(mac) }
         var done = false
         let result = SecretBytes(count: Self.sha256Length) { output in
             unsafe output.withUnsafeMutableBufferPointer { output in
@@ -86,17 +87,31 @@ enum Crypto {
 
 /// libcrypto's algorithms, found once: to look one up takes longer than to compute it.
 ///
-/// Sendable, since nothing is changed after it has been made; a context is copied before it is used.
+/// Sendable, since nothing is changed after it has been made, but for the contexts, of which each belongs to whoever has
+/// taken it.
 @safe
 private final class Algorithms: @unchecked Sendable {
     let sha256 = unsafe EVP_MD_fetch(nil, "SHA256", nil)
     private let hmac = unsafe martlet_hmac_sha256()
+    /// Contexts that nobody uses: to make one takes as long as its work. They keep the last key that they had.
+    private let idle = Mutex<[Int]>([])
+    private static let mostIdle = 16
 
     static let shared = Algorithms()
 
-    /// A context of HMAC-SHA-256 that has no key yet; the caller frees it.
-    func copyHMAC() -> OpaquePointer? {
+    /// A context of HMAC-SHA-256, to be given a key and then back.
+    func takeHMAC() -> OpaquePointer? {
+        if let idle = self.idle.withLock({ $0.popLast() }) { return unsafe OpaquePointer(bitPattern: idle) }
         guard let hmac = unsafe self.hmac else { return nil }
         return unsafe EVP_MAC_CTX_dup(hmac)
+    }
+
+    func give(_ mac: OpaquePointer) {
+        let isKept = self.idle.withLock { idle in
+            guard idle.count < Self.mostIdle else { return false }
+            idle.append(Int(bitPattern: mac))
+            return true
+        }
+        if !isKept { unsafe EVP_MAC_CTX_free(mac) }
     }
 }

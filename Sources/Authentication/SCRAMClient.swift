@@ -93,12 +93,12 @@ public struct SCRAMClient: ~Copyable, Sendable {
         guard case .start = self.state else { return self.fail(.unexpectedMessage("second AuthenticationSASL")) }
         let names = [UInt8](copying: mechanisms).split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
         let mechanism: String
-        if self.serverEndPoint != nil && names.contains("SCRAM-SHA-256-PLUS") {
-            mechanism = "SCRAM-SHA-256-PLUS"
+        if self.serverEndPoint != nil && names.contains(SCRAMServer.bindingMechanism) {
+            mechanism = SCRAMServer.bindingMechanism
             self.bindsChannel = true
             self.header = SCRAMServer.bindingFlag + Array(",,".utf8)
-        } else if names.contains("SCRAM-SHA-256") {
-            mechanism = "SCRAM-SHA-256"
+        } else if names.contains(SCRAMServer.mechanism) {
+            mechanism = SCRAMServer.mechanism
             self.header = Array((self.serverEndPoint == nil ? "n,," : "y,,").utf8)
         } else {
             return self.fail(.unsupported("server offers no SASL mechanism that is supported (SCRAM-SHA-256)"))
@@ -165,7 +165,8 @@ public struct SCRAMClient: ~Copyable, Sendable {
     private func exchange(_ bytes: Span<UInt8>) throws(AuthenticationError) -> Exchange {
         var message = try SCRAMMessage(bytes)
         let nonce = try message.nonce()
-        guard nonce.count > self.nonce.count, nonce.starts(with: self.nonce) else {
+        let ours = self.nonce.span
+        guard nonce.count > ours.count, constantTimeEqual(nonce.extracting(first: ours.count), ours) else {
             throw .malformedMessage("server's nonce does not extend ours")
         }
         guard let salt = Base64.decode(try message.value(of: "s")), 1...SCRAMVerifier.saltLimit ~= salt.count else {
@@ -177,7 +178,8 @@ public struct SCRAMClient: ~Copyable, Sendable {
                     + "\(SCRAMVerifier.iterationBounds.upperBound)")
         }
         try message.skipExtensions()
-        return Exchange(nonce: Array(nonce), salt: salt, iterations: iterations, serverFirst: message.bytes)
+        return Exchange(
+            nonce: Array(copying: nonce), salt: salt, iterations: iterations, serverFirst: Array(copying: bytes))
     }
 
     /// Makes the final message and goes on to wait for the server's.
@@ -188,8 +190,9 @@ public struct SCRAMClient: ~Copyable, Sendable {
         let channel = self.header + (self.bindsChannel ? self.serverEndPoint ?? [] : [])
         var answer = SCRAMText(capacity: channel.count + exchange.nonce.count + 96)
         answer.attribute("c", base64: channel.span)
-        answer.attribute("r", exchange.nonce[...])
-        let signed = SCRAMText.signed(self.firstBare, exchange.serverFirst, answer.bytes[...])
+        answer.attribute("r", exchange.nonce.span)
+        let firstBare = self.firstBare
+        let signed = SCRAMText.signed(firstBare.span, exchange.serverFirst.span, answer.bytes.span)
         let storedKey = try Crypto.sha256(keys.clientKey.span)
         let clientSignature = try Crypto.hmacSHA256(key: storedKey.span, signed.span)
         let proof = Crypto.exclusiveOr(keys.clientKey.span, clientSignature.span)
@@ -203,7 +206,8 @@ public struct SCRAMClient: ~Copyable, Sendable {
     private static func verify(_ bytes: Span<UInt8>, _ expected: SecretBytes) throws(AuthenticationError) {
         var message = try SCRAMMessage(bytes)
         if message.nextName == UInt8(ascii: "e") {
-            let reason = try message.value(of: "e").prefix(200).map { 0x20...0x7E ~= $0 ? $0 : UInt8(ascii: "?") }
+            let value = [UInt8](copying: try message.value(of: "e"))
+            let reason = value.prefix(200).map { 0x20...0x7E ~= $0 ? $0 : UInt8(ascii: "?") }
             throw .refusedByServer(String(decoding: reason, as: UTF8.self))
         }
         guard let signature = Base64.decode(try message.value(of: "v")) else {

@@ -1,19 +1,20 @@
 /// Reads one SCRAM message attribute by attribute (RFC 5802, chapter 7): `name=value`, separated by commas.
-struct SCRAMMessage {
+struct SCRAMMessage: ~Escapable {
     /// Longest message that is read, in bytes.
     static let lengthLimit = 2048
     /// Longest nonce, the client's part and the server's together, in bytes; one part of ours has 24.
     static let nonceLimit = 1024
 
-    let bytes: [UInt8]
+    let bytes: Span<UInt8>
     /// Where the next attribute begins; past the end when there is none.
     private(set) var cursor = 0
 
+    @_lifetime(copy bytes)
     init(_ bytes: Span<UInt8>) throws(AuthenticationError) {
         guard bytes.count <= Self.lengthLimit else { throw .malformedMessage("\(bytes.count) bytes are too long") }
         guard !bytes.isEmpty else { throw .malformedMessage("empty message") }
         for index in bytes.indices where bytes[index] == 0 { throw .malformedMessage("zero byte in message") }
-        self.bytes = [UInt8](copying: bytes)
+        self.bytes = bytes
     }
 
     /// Whether all attributes have been read. (A comma at the very end leaves an empty attribute to be read.)
@@ -25,24 +26,29 @@ struct SCRAMMessage {
     }
 
     /// Reads an attribute that must stand here.
-    mutating func value(of name: Unicode.Scalar) throws(AuthenticationError) -> ArraySlice<UInt8> {
+    @_lifetime(copy self)
+    mutating func value(of name: Unicode.Scalar) throws(AuthenticationError) -> Span<UInt8> {
         guard let found = self.nextName, found == UInt8(ascii: name) else {
             throw .malformedMessage("attribute \"\(name)\" expected")
         }
-        return try self.anyValue()
+        return self.bytes.extracting(try self.anyValue())
     }
 
     /// Reads the nonce, which is printable and not empty.
-    mutating func nonce() throws(AuthenticationError) -> ArraySlice<UInt8> {
+    @_lifetime(copy self)
+    mutating func nonce() throws(AuthenticationError) -> Span<UInt8> {
         try self.refuseMandatoryExtension()
         let nonce = try self.value(of: "r")
         guard !nonce.isEmpty else { throw .malformedMessage("empty nonce") }
         guard nonce.count <= Self.nonceLimit else { throw .malformedMessage("nonce of \(nonce.count) bytes") }
-        guard nonce.allSatisfy({ 0x21...0x7E ~= $0 }) else { throw .malformedMessage("non-printable nonce") }
+        for index in nonce.indices where !(0x21...0x7E ~= nonce[index]) {
+            throw .malformedMessage("non-printable nonce")
+        }
         return nonce
     }
 
     /// Skips optional extensions up to the attribute `name`, or up to the end.
+    @_lifetime(self: copy self)
     mutating func skipExtensions(upTo name: Unicode.Scalar? = nil) throws(AuthenticationError) {
         while !self.isAtEnd {
             if let name, self.nextName == UInt8(ascii: name) { return }
@@ -60,14 +66,16 @@ struct SCRAMMessage {
         if self.nextName == UInt8(ascii: "m") { throw .unsupported("SCRAM extension \"m\" is not supported") }
     }
 
-    private mutating func anyValue() throws(AuthenticationError) -> ArraySlice<UInt8> {
+    @_lifetime(self: copy self)
+    private mutating func anyValue() throws(AuthenticationError) -> Range<Int> {
         guard let name = self.nextName, UInt8(ascii: "a")...UInt8(ascii: "z") ~= name | 0x20,
             self.cursor + 1 < self.bytes.count, self.bytes[self.cursor + 1] == UInt8(ascii: "=")
         else { throw .malformedMessage("attribute expected at byte \(self.cursor)") }
-        let rest = self.bytes[(self.cursor + 2)...]
-        let end = rest.firstIndex(of: UInt8(ascii: ",")) ?? rest.endIndex
+        let start = self.cursor + 2
+        var end = start
+        while end < self.bytes.count && self.bytes[end] != UInt8(ascii: ",") { end += 1 }
         self.cursor = end + 1
-        return rest[..<end]
+        return start..<end
     }
 }
 
@@ -78,30 +86,58 @@ struct SCRAMText {
     /// - Parameter capacity: bytes that there will probably be.
     init(capacity: Int) { self.bytes.reserveCapacity(capacity) }
 
-    mutating func append(_ bytes: ArraySlice<UInt8>) { self.bytes.append(contentsOf: bytes) }
+    mutating func append(_ bytes: Span<UInt8>) { self.bytes.append(bytes) }
+
+    /// Adds a part of what both sides sign, and the comma behind it.
+    mutating func part(_ bytes: Span<UInt8>) {
+        self.bytes.append(bytes)
+        self.bytes.append(UInt8(ascii: ","))
+    }
 
     /// Adds `name=value`, behind a comma unless it is the first one.
-    mutating func attribute(_ name: Unicode.Scalar, _ value: ArraySlice<UInt8>) {
-        if !self.bytes.isEmpty { self.bytes.append(UInt8(ascii: ",")) }
-        self.bytes.append(UInt8(ascii: name))
-        self.bytes.append(UInt8(ascii: "="))
-        self.append(value)
+    mutating func attribute(_ name: Unicode.Scalar, _ value: Span<UInt8>) {
+        self.begin(name)
+        self.bytes.append(value)
+    }
+
+    /// Adds an attribute with a number.
+    mutating func attribute(_ name: Unicode.Scalar, _ number: Int) {
+        self.begin(name)
+        self.bytes.append(contentsOf: String(number).utf8)
     }
 
     /// Adds an attribute with the base64 of `value`.
     mutating func attribute(_ name: Unicode.Scalar, base64 value: Span<UInt8>) {
-        self.attribute(name, Base64.encode(value)[...])
+        self.begin(name)
+        Base64.append(value, to: &self.bytes)
+    }
+
+    private mutating func begin(_ name: Unicode.Scalar) {
+        if !self.bytes.isEmpty { self.bytes.append(UInt8(ascii: ",")) }
+        self.bytes.append(UInt8(ascii: name))
+        self.bytes.append(UInt8(ascii: "="))
     }
 
     /// What both sides sign.
     static func signed(
-        _ clientFirstBare: [UInt8], _ serverFirst: [UInt8], _ clientFinalWithoutProof: ArraySlice<UInt8>
+        _ clientFirstBare: Span<UInt8>, _ serverFirst: Span<UInt8>, _ clientFinalWithoutProof: Span<UInt8>
     ) -> [UInt8] {
-        let comma = [UInt8(ascii: ",")]
         var text = SCRAMText(capacity: clientFirstBare.count + serverFirst.count + clientFinalWithoutProof.count + 2)
-        for part in [clientFirstBare[...], comma[...], serverFirst[...], comma[...], clientFinalWithoutProof] {
-            text.append(part)
-        }
+        text.part(clientFirstBare)
+        text.part(serverFirst)
+        text.append(clientFinalWithoutProof)
         return text.bytes
+    }
+}
+
+extension Array where Element == UInt8 {
+    /// The bytes of a span, copied.
+    init(copying bytes: Span<UInt8>) {
+        self = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
+    }
+
+    /// Adds the bytes of a span.
+    mutating func append(_ bytes: Span<UInt8>) {
+        unsafe bytes.withUnsafeBufferPointer { unsafe self.append(contentsOf: $0) }
     }
 }

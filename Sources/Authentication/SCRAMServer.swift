@@ -11,8 +11,11 @@
 public struct SCRAMServer: ~Copyable, Sendable {
     /// The mechanisms to offer in AuthenticationSASL; `bindsChannel` if the exchange will be given a `serverEndPoint`.
     public static func mechanisms(bindsChannel: Bool) -> [String] {
-        bindsChannel ? ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"] : ["SCRAM-SHA-256"]
+        bindsChannel ? [Self.bindingMechanism, Self.mechanism] : [Self.mechanism]
     }
+
+    static let mechanism = "SCRAM-SHA-256"
+    static let bindingMechanism = "SCRAM-SHA-256-PLUS"
 
     /// What the session does next.
     public enum Action: Sendable, Equatable {
@@ -37,8 +40,8 @@ public struct SCRAMServer: ~Copyable, Sendable {
         /// The client's GS2 header, which its final message repeats.
         let header: [UInt8]
         let nonce: [UInt8]
-        let clientFirstBare: [UInt8]
-        let serverFirst: [UInt8]
+        /// What both sides sign, up to the client's final message.
+        let signed: SCRAMText
     }
 
     private let verifier: SCRAMVerifier
@@ -65,11 +68,9 @@ public struct SCRAMServer: ~Copyable, Sendable {
     /// The SASLInitialResponse has arrived; `message` is nil if it carries none (length -1).
     public mutating func initialResponse(mechanism: Span<UInt8>, message: Span<UInt8>?) -> Action {
         guard case .start = self.state else { return self.fail(.unexpectedMessage("second SASLInitialResponse")) }
-        let name = String(decoding: [UInt8](copying: mechanism), as: UTF8.self)
-        guard Self.mechanisms(bindsChannel: self.serverEndPoint != nil).contains(name) else {
-            return self.fail(.unsupported("client selected an invalid SASL authentication mechanism"))
-        }
-        self.bindsChannel = name == "SCRAM-SHA-256-PLUS"
+        self.bindsChannel = constantTimeEqual(mechanism, Self.bindingMechanism.utf8.span)
+        guard self.bindsChannel ? self.serverEndPoint != nil : constantTimeEqual(mechanism, Self.mechanism.utf8.span)
+        else { return self.fail(.unsupported("client selected an invalid SASL authentication mechanism")) }
         guard let message else {
             self.state = .waitingForFirst
             return .send([])
@@ -89,9 +90,9 @@ public struct SCRAMServer: ~Copyable, Sendable {
 
     private mutating func clientFirst(_ bytes: Span<UInt8>) -> Action {
         do {
-            let exchange = try self.exchange(bytes)
+            let (exchange, answer) = try self.exchange(bytes)
             self.state = .waitingForFinal(exchange)
-            return .send(exchange.serverFirst)
+            return .send(answer)
         } catch {
             return self.fail(error)
         }
@@ -113,28 +114,34 @@ public struct SCRAMServer: ~Copyable, Sendable {
     }
 
     /// Reads `<GS2 header>n=<user>,r=<nonce>[,extensions]` and makes the answer.
-    private func exchange(_ bytes: Span<UInt8>) throws(AuthenticationError) -> Exchange {
+    private func exchange(_ bytes: Span<UInt8>) throws(AuthenticationError) -> (Exchange, answer: [UInt8]) {
         guard bytes.count <= SCRAMMessage.lengthLimit else {
             throw .malformedMessage("\(bytes.count) bytes are too long")
         }
         let headerLength = try self.headerLength(bytes)
-        let header = [UInt8](copying: bytes.extracting(first: headerLength))
         var message = try SCRAMMessage(bytes.extracting(droppingFirst: headerLength))
         if message.nextName == UInt8(ascii: "m") {
             throw .unsupported("client requires an unsupported SCRAM extension")
         }
         _ = try message.value(of: "n")
-        var nonce = Array(try message.nonce())
-        nonce += self.serverNonce
+        let clientNonce = try message.nonce()
+        var nonce: [UInt8] = []
+        nonce.reserveCapacity(clientNonce.count + self.serverNonce.count)
+        nonce.append(clientNonce)
+        nonce.append(self.serverNonce.span)
         // The final message brings both parts back, so together they must keep within the limit.
         guard nonce.count <= SCRAMMessage.nonceLimit else { throw .malformedMessage("nonce too long") }
         try message.skipExtensions()
         var answer = SCRAMText(capacity: nonce.count + 64)
-        answer.attribute("r", nonce[...])
+        answer.attribute("r", nonce.span)
         answer.attribute("s", base64: self.verifier.salt.span)
-        answer.attribute("i", Array(String(self.verifier.iterations).utf8)[...])
-        return Exchange(
-            header: header, nonce: nonce, clientFirstBare: message.bytes, serverFirst: answer.bytes)
+        answer.attribute("i", self.verifier.iterations)
+        // The final message has the nonce again, and some more.
+        var signed = SCRAMText(capacity: bytes.count + answer.bytes.count + nonce.count + 64)
+        signed.part(message.bytes)
+        signed.part(answer.bytes.span)
+        let header = [UInt8](copying: bytes.extracting(first: headerLength))
+        return (Exchange(header: header, nonce: nonce, signed: signed), answer.bytes)
     }
 
     /// The length of the GS2 header: `n,,` (the client has no channel binding), `y,,` (it has, and thinks that we have
@@ -178,31 +185,33 @@ public struct SCRAMServer: ~Copyable, Sendable {
     /// Reads `c=<header and channel>,r=<nonce>[,extensions],p=<proof>` and checks the proof.
     private func verify(_ bytes: Span<UInt8>, _ exchange: Exchange) throws(AuthenticationError) -> Action {
         var message = try SCRAMMessage(bytes)
-        let header = try message.value(of: "c")
-        let expected = exchange.header + (self.bindsChannel ? self.serverEndPoint ?? [] : [])
-        guard let header = Base64.decode(header), constantTimeEqual(header.span, expected.span) else {
+        var expected = exchange.header
+        if self.bindsChannel { expected += self.serverEndPoint ?? [] }
+        guard let header = Base64.decode(try message.value(of: "c")), constantTimeEqual(header.span, expected.span)
+        else {
             throw .malformedMessage(
                 self.bindsChannel
                     ? "SCRAM channel binding check failed: the client has seen another certificate"
                     : "unexpected channel-binding attribute in client-final-message")
         }
         let nonce = try message.nonce()
-        guard constantTimeEqual(nonce.span, exchange.nonce.span) else {
+        guard constantTimeEqual(nonce, exchange.nonce.span) else {
             throw .malformedMessage("nonce does not match")
         }
         try message.skipExtensions(upTo: "p")
         // Without its proof, and without the comma in front of that.
-        let withoutProof = message.bytes.prefix(max(0, message.cursor - 1))
+        let withoutProof = bytes.extracting(first: max(0, message.cursor - 1))
         guard let proof = Base64.decode(try message.value(of: "p")), proof.count == Crypto.sha256Length else {
             throw .malformedMessage("malformed proof")
         }
         try message.finish()
 
-        let signed = SCRAMText.signed(exchange.clientFirstBare, exchange.serverFirst, withoutProof)
-        let clientSignature = try Crypto.hmacSHA256(key: self.verifier.storedKey.span, signed.span)
+        var signed = exchange.signed
+        signed.append(withoutProof)
+        let clientSignature = try Crypto.hmacSHA256(key: self.verifier.storedKey.span, signed.bytes.span)
         let clientKey = Crypto.exclusiveOr(proof.span, clientSignature.span)
         guard try Crypto.sha256(clientKey.span) == self.verifier.storedKey else { throw .wrongPassword }
-        let serverSignature = try Crypto.hmacSHA256(key: self.verifier.serverKey.span, signed.span)
+        let serverSignature = try Crypto.hmacSHA256(key: self.verifier.serverKey.span, signed.bytes.span)
         let keys = SCRAMKeys(
             iterations: self.verifier.iterations, salt: self.verifier.salt, clientKey: clientKey,
             serverKey: self.verifier.serverKey)

@@ -75,28 +75,22 @@ public struct SCRAMVerifier: Sendable, Hashable {
     }
 
     /// Reads a count of iterations: decimal digits only, within `iterationBounds`.
-    static func iterations(_ digits: ArraySlice<UInt8>) -> Int? {
+    static func iterations(_ digits: Span<UInt8>) -> Int? {
         guard 1...7 ~= digits.count else { return nil }
         var value = 0
-        for digit in digits {
+        for index in digits.indices {
+            let digit = digits[index]
             guard UInt8(ascii: "0")...UInt8(ascii: "9") ~= digit else { return nil }
             value = value * 10 + Int(digit - UInt8(ascii: "0"))
         }
         return Self.iterationBounds ~= value ? value : nil
     }
+
+    static func iterations(_ digits: ArraySlice<UInt8>) -> Int? { Self.iterations(digits.span) }
 }
 
 extension SCRAMVerifier: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     public var description: String { "SCRAM secret (\(self.iterations) iterations)" }
     public var debugDescription: String { self.description }
     public var customMirror: Mirror { Mirror(self, children: []) }
-}
-
-extension Array where Element == UInt8 {
-    /// The bytes of a span, copied.
-    init(copying bytes: Span<UInt8>) {
-        self = []
-        self.reserveCapacity(bytes.count)
-        for index in bytes.indices { self.append(bytes[index]) }
-    }
 }

@@ -422,11 +422,11 @@ struct ClientAuthentication: ~Copyable {
 
     private mutating func begin(_ verifier: SCRAMVerifier, _ initial: SASLInitialResponse) -> Action {
         self.exchange = SCRAMServer(verifier: verifier, serverEndPoint: self.serverEndPoint)
-        let mechanism = Array(initial.mechanism.utf8)
+        let mechanism = initial.mechanism.utf8.span
         guard let data = initial.data else {
-            return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism.span, message: nil))
+            return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism, message: nil))
         }
-        return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism.span, message: data.span))
+        return self.carryOut(self.exchange?.initialResponse(mechanism: mechanism, message: data.span))
     }
 
     private mutating func carryOut(_ action: SCRAMServer.Action?) -> Action {

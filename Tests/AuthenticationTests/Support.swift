@@ -42,7 +42,7 @@ extension SCRAMClient.Action {
 
 /// The exchange of RFC 7677, chapter 3: user "user", password "pencil".
 enum RFC7677 {
-    static let salt = Base64.decode(bytes("W22ZaJ0SNY7soEsUEjb6gQ==")[...]) ?? []
+    static let salt = Base64.decode(bytes("W22ZaJ0SNY7soEsUEjb6gQ==").span) ?? []
     static let clientNonce = bytes("rOprNGfwEbeRWgbNEkqO")
     static let serverNonce = bytes("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
     static let clientFirst = bytes("n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
