@@ -54,6 +54,8 @@ martlet_ring *martlet_ring_open(unsigned entries, unsigned completions, unsigned
         errno = -result;
         return NULL;
     }
+    // The ring need not be looked up for each call then. Where that is not to be had it is looked up.
+    (void)io_uring_register_ring_fd(&ring->ring);
     io_uring_buf_ring_init(ring->free);
     for (unsigned number = 0; number < buffers; number++) martlet_ring_give(ring, number);
     return ring;

@@ -175,6 +175,7 @@ final class Worker {
         self.socketOptions.keepAliveInterval = general.tcpKeepintvl
         self.socketOptions.userTimeout = general.tcpUserTimeout
         self.socketOptions.bufferSize = general.tcpSocketBuffer
+        for listener in self.listeners { listener.setOptions(self.socketOptions) }
     }
 
     // MARK: Pools
@@ -324,12 +325,13 @@ final class Worker {
         for socket in sockets {
             let isUnix = socket.address.isUnix
             let hasInput = socket.defersAccept
-            self.listeners.append(
-                Listener(loop: self.loop, socket) { [unowned self] accepted in
-                    self.place(accepted, isUnix: isUnix, hasInput: hasInput)
-                } failed: { [unowned self] error in
-                    self.log(.error, "", "accept failed: \(error.reason)")
-                })
+            let listener = Listener(loop: self.loop, socket) { [unowned self] accepted in
+                self.place(accepted, isUnix: isUnix, hasInput: hasInput)
+            } failed: { [unowned self] error in
+                self.log(.error, "", "accept failed: \(error.reason)")
+            }
+            listener.setOptions(self.socketOptions)
+            self.listeners.append(listener)
         }
     }
 
@@ -352,7 +354,7 @@ final class Worker {
     }
 
     private func admit(_ socket: consuming Socket, isUnix: Bool, hasInput: Bool) {
-        if !isUnix { Socket.setOptions(socket.descriptor, self.socketOptions) }
+        if !isUnix { Socket.setOwnOptions(socket.descriptor, self.socketOptions) }
         let client = ClientSession(worker: self, id: self.shared.nextID(), socket: socket, isUnix: isUnix)
         self.clients[client.id] = client
         _ = self.shared.clients.take(limit: 0)

@@ -38,12 +38,10 @@ extension Connection {
         self.updateInterest()
     }
 
-    /// Reads what is there already, without waiting for the loop to tell of it.
+    /// Reads what is there already, without waiting for the loop to tell of it; right behind `start` only, since io_uring
+    /// reads nothing before the loop waits, and after that is the one to read.
     public final func readAtOnce() {
-        // What io_uring reads has one reader.
-        guard self.state == .open, self.interest & UInt32(MARTLET_EPOLLIN) != 0, !self.armed.contains(.input) else {
-            return
-        }
+        guard self.state == .open, self.interest & UInt32(MARTLET_EPOLLIN) != 0 else { return }
         self.readable()
     }
 

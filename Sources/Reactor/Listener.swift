@@ -86,6 +86,7 @@ public struct ListeningSocket: Sendable {
 public final class Listener: EventSource {
     private let accepted: (consuming Socket) -> Void
     private let failed: (SystemError) -> Void
+    private let isUnix: Bool
     /// Accepted by the kernel and not handed on yet.
     private var waiting: [Int32] = []
     private var restsUntil: MonotonicTime = 0
@@ -102,9 +103,15 @@ public final class Listener: EventSource {
     ) {
         self.accepted = accepted
         self.failed = failed
+        self.isUnix = socket.address.isUnix
         super.init(loop: loop, fd: socket.fd)
         self.inputMode = .accept
         loop.attach(self, interest: UInt32(MARTLET_EPOLLIN))
+    }
+
+    /// What is accepted from now on has these options (`Socket.setInheritedOptions`).
+    public func setOptions(_ options: SocketOptions) {
+        if !self.isUnix { Socket.setInheritedOptions(self.fd, options) }
     }
 
     public override func ready(_ events: UInt32) {

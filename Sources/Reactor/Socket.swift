@@ -47,10 +47,21 @@ public struct Socket: ~Copyable, Sendable {
     }
 
     /// Sets `TCP_NODELAY` and what the settings ask for.
-    public static func setOptions(_ fd: Int32, _ options: SocketOptions) {
+    static func setOptions(_ fd: Int32, _ options: SocketOptions) {
+        setInheritedOptions(fd, options)
+        setOwnOptions(fd, options)
+    }
+
+    /// Those that every connection has. What a listening socket accepts has them from it.
+    static func setInheritedOptions(_ fd: Int32, _ options: SocketOptions) {
         set(fd, MARTLET_IPPROTO_TCP, MARTLET_TCP_NODELAY, 1)
+        set(fd, MARTLET_SOL_SOCKET, MARTLET_SO_KEEPALIVE, options.keepAlive ? 1 : 0)
+    }
+
+    /// The others, which a listening socket is not given: without a setting they are the kernel's, and after a reload
+    /// nobody would know any more what that was.
+    public static func setOwnOptions(_ fd: Int32, _ options: SocketOptions) {
         if options.keepAlive {
-            set(fd, MARTLET_SOL_SOCKET, MARTLET_SO_KEEPALIVE, 1)
             if options.keepAliveCount > 0 {
                 set(fd, MARTLET_IPPROTO_TCP, MARTLET_TCP_KEEPCNT, options.keepAliveCount)
             }
