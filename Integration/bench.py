@@ -94,10 +94,13 @@ def cases(options: argparse.Namespace, scene: Scene, paper: dict[str, object]) -
                 clients=clients, pool=pool)
     count = 3_000 if quick else 6_000
     figures = {"us": "CPU/login, us", "per_cpu_second": "logins/CPU second", "per_second": "logins/s"}
-    add("logins, trust", figures, lambda running: measure.logins(running, count), "main routed other", clients=8)
+    add("logins, trust", figures, lambda running: measure.logins(running, count, 2), "main routed other", clients=8)
     secrets = {"app": measure.scram_verifier("app-secret")}
-    add("logins, SCRAM", figures, lambda running: measure.logins(running, count, "app-secret"), "main", clients=8,
-        quick=True, settings={"auth_type": "scram-sha-256"}, secrets=secrets)
+    # Two make a ping-pong; when a connection storm comes there are many.
+    for at_once in (2, 16):
+        add(f"logins, SCRAM, {at_once} at a time", figures,
+            lambda running, at_once=at_once: measure.logins(running, count, at_once, "app-secret"), "main",
+            clients=at_once, quick=True, settings={"auth_type": "scram-sha-256"}, secrets=secrets)
     size = 500_000_000 if quick else 2_000_000_000
     for kind in ("result", "copy out", "copy in"):
         add(f"bytes, {kind}", {"s_per_gb": "CPU s/GB", "gb_per_second": "GB/s"},

@@ -97,18 +97,19 @@ def fairness(running: Running, clients: int, seconds: int) -> Figures:
         return {"ratio": times[-1] / statistics.median(times), "median": statistics.median(times)}
 
 
-def logins(running: Running, count: int, password: str = "") -> Figures:
-    """Clients that log in and go again, without a query."""
+def logins(running: Running, count: int, at_once: int, password: str = "") -> Figures:
+    """Clients that log in and go again, without a query; pgbench has a thread for each of those at once, since a thread of
+    its waits for each login."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write("\\set x 1\n")
         script.flush()
 
         def come_and_go(number: int) -> Run:
-            return load(running, "-C", "-c", "4", "-f", script.name, "-t", str(number // 4), sslmode="disable",
-                        password=password)
+            return load(running, "-C", "-c", str(at_once), "-j", str(at_once), "-f", script.name, "-t",
+                        str(number // at_once), sslmode="disable", password=password)
 
         load(running, "-S", "-c", "4", "-t", "5", sslmode="disable", password=password)
-        come_and_go(40)
+        come_and_go(4 * at_once)
         before = running.cpu_seconds()
         run = come_and_go(count)
     spent = running.cpu_seconds() - before

@@ -47,10 +47,12 @@ extension StartupMessage {
     ///   - peer: the client's address, if it is to be told to servers (`application_name_add_host`).
     func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
         let ignored = ignored.isEmpty ? [] : Set(ignored.map { $0.lowercased() })
-        var settings = (options + self.parameters).filter {
-            let name = $0.name.lowercased()
-            return !ignored.contains(name) && !name.hasPrefix("martlet.")
+        func isLeftOut(_ setting: StartupParameter) -> Bool {
+            let name = setting.name.lowercased()
+            return ignored.contains(name) || name.hasPrefix("martlet.")
         }
+        var settings = options.isEmpty ? self.parameters : options + self.parameters
+        if settings.contains(where: isLeftOut) { settings.removeAll(where: isLeftOut) }
         if let peer {
             let name = settings.last { $0.name.lowercased() == "application_name" }?.text ?? "app"
             settings.append(StartupParameter(name: "application_name", value: "\(name) - \(peer)"))

@@ -75,7 +75,7 @@ struct ClientAuthentication: ~Copyable {
     enum Judge: Equatable {
         case server
         case pam
-        case directory(LDAPOptions)
+        indirect case directory(LDAPOptions)
     }
 
     private enum State {
@@ -87,7 +87,7 @@ struct ClientAuthentication: ~Copyable {
         /// A password that somebody else is to judge.
         case passing(Judge)
         case trying(Judge)
-        case sasl(Account)
+        indirect case sasl(Account)
         case preparing(SASLInitialResponse)
         case scram
         case authenticated

@@ -329,12 +329,7 @@ final class ClientLogin {
             bytes.parameterStatus(
                 name: "in_hot_standby", value: router.settings.routing == .replica ? "on" : "off")
         }
-        let mode = self.client.pool.mode
-        bytes.parameterStatus(name: "pgbouncer.version", value: "1.26.1")
-        bytes.parameterStatus(name: "pgbouncer.pool_mode", value: mode.rawValue)
-        bytes.parameterStatus(
-            name: "pgbouncer.max_prepared_statements",
-            value: String(configuration.settings.general.maxPreparedStatements))
+        bytes.raw(self.worker.ownParameters(self.client.pool.mode))
         bytes.backendKeyData(processID: key.processID, secret: key.secret)
         let notice = configuration.settings.general.loginNotifyMessage
         if !notice.isEmpty {

@@ -18,6 +18,9 @@ public final class Configuration: Sendable {
     let prefersSCRAM: Bool
     /// Those databases of the file whose server connections have a user of their own.
     private let databasesWithUser: Set<String>
+    /// Whether there is `*`, and with a user of its own.
+    private let hasFallback: Bool
+    private let isFallbackWithUser: Bool
 
     init(
         settings: Settings, secrets: [String: Secret], hba: HBA = HBA(), ldap: LDAPOptions? = nil,
@@ -31,19 +34,21 @@ public final class Configuration: Sendable {
         let verifiers = secrets.values.count { if case .scram = $0 { true } else { false } }
         self.prefersSCRAM = verifiers * 2 > secrets.count
         self.databasesWithUser = Set(settings.databases.filter { $0.value.user != nil }.keys)
+        self.hasFallback = settings.fallbackDatabase != nil
+        self.isFallbackWithUser = settings.fallbackDatabase?.user != nil
     }
 
     // Each login asks these: to look at an entry of the settings is to copy it, which takes longer than the rest of a login.
 
     /// Whether there is a database for the name that a client asks for: an entry of its own, or `*`.
     func hasDatabase(named name: String) -> Bool {
-        self.settings.databases.index(forKey: name) != nil || self.settings.fallbackDatabase != nil
+        self.settings.databases.index(forKey: name) != nil || self.hasFallback
     }
 
     /// Whether the server connections of that database have a user of their own.
     func forcesUser(inDatabase name: String) -> Bool {
         if self.settings.databases.index(forKey: name) != nil { return self.databasesWithUser.contains(name) }
-        return self.settings.fallbackDatabase?.user != nil
+        return self.isFallbackWithUser
     }
 
     /// The same files, with other settings.

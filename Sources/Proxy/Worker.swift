@@ -22,6 +22,8 @@ final class Worker {
     unowned let proxy: Proxy
     private(set) var configuration: Configuration
     private(set) var socketOptions = SocketOptions()
+    /// Made by `ownParameters(_:)`, until the next reload.
+    private var ownParameters: [PoolMode: [UInt8]] = [:]
 
     private(set) var pools: [PoolKey: Pool] = [:]
     private var groups: [ClientGroup.Key: ClientGroup] = [:]
@@ -119,6 +121,7 @@ final class Worker {
         let needsOtherTLS = configuration.settings.general.needsOtherServerTLS(
             than: self.configuration.settings.general)
         self.configuration = configuration
+        self.ownParameters = [:]
         self.applySocketOptions()
         if self.index == 0 {
             self.authQueries.settingsChanged()
@@ -165,6 +168,19 @@ final class Worker {
                 client.rejoinCausality(route)
             }
         }
+    }
+
+    /// ParameterStatus messages in the pooler's own name, as PgBouncer has them.
+    func ownParameters(_ mode: PoolMode) -> [UInt8] {
+        if let known = self.ownParameters[mode] { return known }
+        let limit = self.configuration.settings.general.maxPreparedStatements
+        let bytes = MessageWriter.bytes { writer in
+            writer.parameterStatus(name: "pgbouncer.version", value: "1.26.1")
+            writer.parameterStatus(name: "pgbouncer.pool_mode", value: mode.rawValue)
+            writer.parameterStatus(name: "pgbouncer.max_prepared_statements", value: String(limit))
+        }
+        self.ownParameters[mode] = bytes
+        return bytes
     }
 
     private func applySocketOptions() {

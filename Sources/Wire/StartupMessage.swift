@@ -21,7 +21,9 @@ public struct StartupParameter: Sendable, Equatable {
 }
 
 /// A client's StartupMessage. Of a parameter that is given twice the last one holds, as in PostgreSQL.
-public struct StartupMessage: Sendable, Equatable {
+///
+/// A class, because a login hands it on many times and never changes it.
+public final class StartupMessage: Sendable {
     /// The version asked for; 3.0 or newer, also newer than what is served.
     public let version: ProtocolVersion
     public let user: String
@@ -92,5 +94,13 @@ public struct StartupMessage: Sendable, Equatable {
     /// The value of a parameter other than user, database, replication and options; the name's case does not matter.
     public func value(of name: String) -> [UInt8]? {
         self.parameters.last { $0.name.lowercased() == name.lowercased() }?.value
+    }
+}
+
+extension StartupMessage: Equatable {
+    public static func == (left: StartupMessage, right: StartupMessage) -> Bool {
+        left.version == right.version && left.user == right.user && left.database == right.database
+            && left.replication == right.replication && left.options == right.options
+            && left.parameters == right.parameters && left.extensions == right.extensions
     }
 }

@@ -28,6 +28,41 @@ import Testing
         withExtendedLifetime(clients) {}
     }
 
+    /// No system call for each connection.
+    @Test(arguments: [false, true])
+    func acceptedHaveTheListenersOptions(keepAlive: Bool) throws {
+        let scene = try Scene()
+        let address = try #require(SocketAddress(ip: "127.0.0.1", port: 0))
+        let socket = try ListeningSocket(address, ListenOptions())
+        defer { socket.close() }
+        var found: [Bool]?
+        let listener = Listener(loop: scene.loop, socket) { accepted in
+            found = [
+                self.isSet(accepted.descriptor, Int32(IPPROTO_TCP), TCP_NODELAY),
+                self.isSet(accepted.descriptor, SOL_SOCKET, SO_KEEPALIVE),
+            ]
+        } failed: {
+            Issue.record($0)
+        }
+        var options = SocketOptions()
+        // What an earlier setting has left behind goes.
+        options.keepAlive = !keepAlive
+        listener.setOptions(options)
+        options.keepAlive = keepAlive
+        listener.setOptions(options)
+        let client = Peer(self.connectTo(socket.address))
+        scene.when("it is accepted", { found != nil }, then: { listener.stop() })
+        scene.run()
+        #expect(found == [true, keepAlive])
+        withExtendedLifetime(client) {}
+    }
+
+    private func isSet(_ fd: Int32, _ level: Int32, _ option: Int32) -> Bool {
+        var value: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(fd, level, option, &value, &length) == 0 && value != 0
+    }
+
     @Test func stopWithinAccepted() throws {
         let scene = try Scene()
         let address = try #require(SocketAddress(ip: "127.0.0.1", port: 0))
