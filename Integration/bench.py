@@ -15,7 +15,7 @@ from pathlib import Path
 
 import measurements as measure
 from certificates import Authority
-from common import CACHE, own, remove, service_directory
+from common import CACHE, free_port, own, remove, service_directory
 from contestants import Contestant, Running, Scene, Wishes, field_of
 from measure import pgbench, raise_file_limit, table
 from replicated import ReplicatedCluster
@@ -197,6 +197,15 @@ def summary(done: list[tuple[Case, list[Result]]], names: list[str], yardstick: 
     return f"{table(rows)}\n{legend}"
 
 
+def write(options: argparse.Namespace, yardstick: str, done: list[tuple[Case, list[Result]]]) -> None:
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()},
+        "rounds": options.rounds, "seconds": options.seconds, "yardstick": yardstick,
+        "cases": [{"case": case.name, "figures": case.figures, "results": [asdict(result) for result in results]}
+                  for case, results in done]}, indent=2) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -217,6 +226,8 @@ def main() -> int:
     to_clients = {"client_tls_sslmode": "allow", "client_tls_key_file": paper.key, "client_tls_cert_file": paper.crt}
     cluster = ReplicatedCluster(2, max_connections=600, settings={
         "ssl": "on", "ssl_cert_file": f"'{paper.crt}'", "ssl_key_file": f"'{paper.key}'", "max_wal_senders": "10"})
+    # pgagroal 2.1.0 has room for four digits (issue 926 of its project), and dies of a fifth.
+    cluster.primary.port = free_port(2_000, 10_000)
     try:
         cluster.start()
         primary = cluster.primary
@@ -237,16 +248,12 @@ def main() -> int:
             if results:
                 show(case, results, yardstick)
             done.append((case, results))
+            # A run of hours may be ended early.
+            write(options, yardstick, done)
     finally:
         cluster.remove()
         remove(folder)
     print("\n" + summary(done, [each.name for each in field], yardstick))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({
-        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()},
-        "rounds": options.rounds, "seconds": options.seconds, "yardstick": yardstick,
-        "cases": [{"case": case.name, "figures": case.figures, "results": [asdict(result) for result in results]}
-                  for case, results in done]}, indent=2) + "\n")
     print(f"\nwritten to {options.json}, {time.monotonic() - begun:.0f} s")
     return 0
 

@@ -17,7 +17,7 @@ BARS = {
     **{(f"{protocol}, {clients} clients", "us"): f"{clients:,} clients, {protocol}"
        for clients in (16, 400, 2_000) for protocol in ("simple", "extended", "prepared")},
     ("TLS to clients, simple, 400 clients", "us"): "400 clients, simple, TLS",
-    ("logins, SCRAM", "us"): "login by SCRAM",
+    **{(f"logins, SCRAM, {at_once} at a time", "us"): f"login by SCRAM, {at_once} at a time" for at_once in (2, 16)},
     ("bytes, result", "s_per_gb"): "large results",
 }
 CONTESTANTS = {"Martlet epoll": "#7aa6c2", "Martlet io_uring": "#1f5f8b", "Martlet io_uring, routed": "#c2703d"}

@@ -62,14 +62,14 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def free_port() -> int:
-    """A port nobody listens on, from below the range that the kernel takes for outgoing connections.
+def free_port(lowest: int = 10_000, end: int = 32_000) -> int:
+    """A port nobody listens on, unless told otherwise from below the range that the kernel takes for outgoing connections.
 
     Each parallel worker has its own, since a port stays free until the program has started that it is meant for.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     for _ in range(200):
-        port = random.randrange(10_000, 32_000, 8) + worker
+        port = random.randrange(lowest, end, 8) + worker
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
