@@ -268,6 +268,8 @@ class Pgagroal(Foreign):
                 "host": "127.0.0.1", "port": port, "unix_socket_dir": folder, "log_type": "file",
                 "log_path": folder / "pgagroal.log", "log_level": "warn", "max_connections": wishes.clients + 8,
                 "idle_timeout": 600, "validation": "off", "pidfile": folder / "pid", "backlog": 1024,
+                # Each of its processes would lock memory for a ring.
+                "ev_backend": "epoll",
                 # A title is written over the arguments, and those of the loader are too short for it.
                 "update_process_title": "never"},
             "primary": {"host": primary.host, "port": primary.port}}))
