@@ -111,7 +111,8 @@ public final class Listener: EventSource {
 
     /// What is accepted from now on has these options (`Socket.setInheritedOptions`).
     public func setOptions(_ options: SocketOptions) {
-        if !self.isUnix { Socket.setInheritedOptions(self.fd, options) }
+        // After `stop` the descriptor may be somebody else's.
+        if self.token != 0 && !self.isUnix { Socket.setInheritedOptions(self.fd, options) }
     }
 
     public override func ready(_ events: UInt32) {

@@ -54,6 +54,10 @@ import Testing
         scene.when("it is accepted", { found != nil }, then: { listener.stop() })
         scene.run()
         #expect(found == [true, keepAlive])
+        // The descriptor may belong to something else by now.
+        options.keepAlive = !keepAlive
+        listener.setOptions(options)
+        #expect(self.isSet(socket.fd, SOL_SOCKET, SO_KEEPALIVE) == keepAlive)
         withExtendedLifetime(client) {}
     }
 
