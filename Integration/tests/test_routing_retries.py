@@ -29,7 +29,7 @@ def wanted(request: pytest.FixtureRequest) -> int:
 
 
 class Readers:
-    """Clients that read slowly, one round after the other, each round begun together."""
+    """Clients that read slowly, in rounds."""
 
     def __init__(self, route: Routed, seconds: float = 0.5) -> None:
         self.route = route
@@ -44,15 +44,16 @@ class Readers:
             connection.close()
 
     def round(self, let_down: Callable[[], None]) -> None:
-        """All read; `let_down` is called when they are at it; every one of them must get the right answer."""
+        """All read, over and over until `let_down` has been called, which is when most are at it; every answer is right."""
         with Crowd(READERS, self._read) as crowd:
             wait_until(lambda: sum(len(self.running(name)) for name in self.route.cluster.replicas) >= READERS // 2,
                        "most of them are at it")
             let_down()
-            crowd.join()
+            crowd.stop()
 
-    def _read(self, number: int, _: threading.Event) -> None:
-        assert self.connections[number].execute(self.query).fetchone()[0] == 100
+    def _read(self, number: int, ended: threading.Event) -> None:
+        while not ended.is_set():
+            assert self.connections[number].execute(self.query).fetchone()[0] == 100
 
     def running(self, name: str) -> list[int]:
         """The backends of a server that are at it."""
