@@ -110,6 +110,10 @@ let package = Package(
             ],
             swiftSettings: common),
 
+        // For the bench: a server that is never the limit.
+        .executableTarget(
+            name: "standin", dependencies: ["Reactor", "Wire"], path: "Integration/standin", swiftSettings: common),
+
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: common),
         .testTarget(

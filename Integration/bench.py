@@ -9,14 +9,15 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import measurements as measure
 from certificates import Authority
 from common import CACHE, free_port, own, remove, service_directory
-from contestants import Contestant, Running, Scene, Wishes, field_of
+from contestants import Contestant, Running, Scene, StandIn, Wishes, field_of
 from measure import pgbench, raise_file_limit, table
 from replicated import ReplicatedCluster
 
@@ -24,6 +25,7 @@ PROTOCOLS = ("simple", "extended", "prepared")
 CLIENTS = (1, 16, 100, 400, 2_000)
 IDLE_CLIENTS = 8_000
 IDLE_TLS_CLIENTS = 3_000
+THREADS = [count for count in (1, 2, 4, 8, 16) if count <= max(2, os.cpu_count() or 1)]
 # So many transactions in a second, which every contestant can keep on two cores.
 RATE = 3_000
 
@@ -80,6 +82,11 @@ def cases(options: argparse.Namespace, scene: Scene, paper: dict[str, object]) -
                 lambda running, protocol=protocol, clients=clients: measure.cpu_per_transaction(
                     running, protocol, clients, seconds),
                 tags, clients=clients, quick=clients in (16, 400, 2_000))
+    for protocol in PROTOCOLS:
+        add(f"scaling, {protocol}, 400 clients, a server that answers at once",
+            {"tps": "transactions/s", "us": "CPU/transaction, us"},
+            lambda running, protocol=protocol: measure.scaling(running, protocol, 400, seconds), "scaling",
+            clients=400, pool=64, stand_in=True)
     for clients in (16, 400):
         add(f"latency at {RATE}/s, {clients} clients", {"p50": "p50, ms", "p99": "p99, ms", "p999": "p99.9, ms"},
             lambda running, clients=clients: measure.latency(running, clients, RATE, 2 * seconds),
@@ -200,10 +207,37 @@ def summary(done: list[tuple[Case, list[Result]]], names: list[str], yardstick: 
 def write(options: argparse.Namespace, yardstick: str, done: list[tuple[Case, list[Result]]]) -> None:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({
-        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()},
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg(),
+                    "is_grouped": is_grouped()},
         "rounds": options.rounds, "seconds": options.seconds, "yardstick": yardstick,
         "cases": [{"case": case.name, "figures": case.figures, "results": [asdict(result) for result in results]}
                   for case, results in done]}, indent=2) + "\n")
+
+
+GROUPING = Path("/proc/sys/kernel/sched_autogroup_enabled")
+
+
+def is_grouped() -> bool:
+    return GROUPING.exists() and GROUPING.read_text().strip() != "0"
+
+
+@contextmanager
+def ungrouped(wanted: bool) -> Iterator[None]:
+    """Has the kernel give each thread its share of the cores, and not each session (sched(7), "The autogroup feature").
+
+    With groups two processes have twice the share of one with two threads.
+    """
+    if not is_grouped():
+        yield
+    elif not wanted:
+        print("each process has one share of the cores, however many threads it has: see --ungrouped")
+        yield
+    else:
+        GROUPING.write_text("0")
+        try:
+            yield
+        finally:
+            GROUPING.write_text("1")
 
 
 def main() -> int:
@@ -211,13 +245,20 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=int)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
+    parser.add_argument("--ungrouped", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--martlet", nargs="+", default=["martlet"])
     parser.add_argument("--json", type=Path, default=CACHE / "bench.json")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 3)
     options.seconds = options.seconds or (3 if options.quick else 6)
+    with ungrouped(options.ungrouped):
+        return compare(options)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Runs all cases and prints and writes their figures."""
     begun = time.monotonic()
     files = raise_file_limit()
     folder = service_directory("me-")
@@ -228,6 +269,7 @@ def main() -> int:
         "ssl": "on", "ssl_cert_file": f"'{paper.crt}'", "ssl_key_file": f"'{paper.key}'", "max_wal_senders": "10"})
     # pgagroal 2.1.0 has room for four digits (issue 926 of its project), and dies of a fifth.
     cluster.primary.port = free_port(2_000, 10_000)
+    stand_in = StandIn(folder)
     try:
         cluster.start()
         primary = cluster.primary
@@ -235,7 +277,7 @@ def main() -> int:
         with primary.connect("app", user="app") as connection:
             connection.execute(measure.SINK)
         cluster.wait_caught_up()
-        scene = Scene(cluster, files, folder)
+        scene = Scene(cluster, stand_in, files, folder)
         field = field_of(scene, options.martlet, options.threads, print)
         yardstick = next(each.name for each in field if "yardstick" in each.tags)
         chosen = cases(options, scene, to_clients)
@@ -251,6 +293,7 @@ def main() -> int:
             # A run of hours may be ended early.
             write(options, yardstick, done)
     finally:
+        stand_in.stop()
         cluster.remove()
         remove(folder)
     print("\n" + summary(done, [each.name for each in field], yardstick))

@@ -146,6 +146,8 @@ class Cluster:
             "synchronous_commit": "off",
             "full_page_writes": "off",
             "shared_buffers": "'64MB'",
+            # In its own folder, which is removed with what a killed server leaves behind.
+            "dynamic_shared_memory_type": "mmap",
             "max_wal_senders": "10",
             "max_wal_size": "'4GB'",
             "wal_level": "replica",

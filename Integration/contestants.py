@@ -15,7 +15,7 @@ import psycopg
 
 from cluster import Cluster
 from common import (
-    TESTING_SUITE, ProcessFigures, as_service_user, child_processes, environment, free_port, own, remove,
+    REPOSITORY, TESTING_SUITE, ProcessFigures, as_service_user, child_processes, environment, free_port, own, remove,
     service_directory, wait_until)
 from proxy import Program, Proxy, ini
 from replicated import ReplicatedCluster
@@ -24,11 +24,36 @@ from replicated import ReplicatedCluster
 POOL = 20
 
 
+class StandIn:
+    """The server that answers at once (standin/StandIn.swift), with a thread for each core."""
+
+    def __init__(self, folder: Path) -> None:
+        self.host, self.port = "127.0.0.1", free_port()
+        program = folder / "standin"
+        shutil.copy(REPOSITORY / ".build/release/standin", program)
+        own(folder)
+        self._process = subprocess.Popen(
+            as_service_user([str(program), str(self.port), str(os.cpu_count())]), stdin=subprocess.DEVNULL, cwd="/",
+            env=environment(), start_new_session=True)
+
+        def listens() -> bool:
+            assert self._process.poll() is None, "the stand-in ended"
+            with socket.socket() as probe:
+                return probe.connect_ex((self.host, self.port)) == 0
+
+        wait_until(listens, "the stand-in accepts connections")
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
 @dataclass
 class Scene:
     """What all contestants stand in front of, and what they may use."""
 
     cluster: ReplicatedCluster
+    stand_in: StandIn
     files: int
     """Open files that a process may have."""
     folder: Path
@@ -44,6 +69,8 @@ class Wishes:
     settings: dict[str, object] = field(default_factory=dict)
     """Keys of PgBouncer's file; a contestant without them does not fit the case."""
     secrets: dict[str, str] | None = None
+    stand_in: bool = False
+    """In front of the server that answers at once, in the place of PostgreSQL."""
 
 
 class Running:
@@ -112,7 +139,7 @@ class PgBouncerLike(Contestant):
         self.settings = settings or {}
 
     def start(self, scene: Scene, wishes: Wishes) -> Running:
-        primary = scene.cluster.primary
+        server = scene.stand_in if wishes.stand_in else scene.cluster.primary
         databases = {"app": scene.cluster.entry(max_replica_lag="1h")} if self.routed else None
         settings = {
             "default_pool_size": max(1, wishes.pool // self.processes),
@@ -126,7 +153,7 @@ class PgBouncerLike(Contestant):
 
         try:
             for _ in range(self.processes):
-                proxy = Proxy(self.program, primary, threads=self.threads, settings=settings, databases=databases,
+                proxy = Proxy(self.program, server, threads=self.threads, settings=settings, databases=databases,
                               secrets=wishes.secrets)
                 if self.processes > 1:
                     proxy.settings["so_reuseport"] = 1
@@ -308,6 +335,11 @@ def knows_io_uring(program: Program, scene: Scene) -> str:
             pass
 
 
+def kind_of(threads: int) -> tuple[str, ...]:
+    """Which of the cases with PostgreSQL behind them a contestant with so many threads, or processes, takes part in."""
+    return ("main",) if threads == 1 else ("threads",) if threads == 2 else ()
+
+
 def field_of(scene: Scene, martlets: list[str], threads: list[int], say: Callable[[str], None]) -> list[Contestant]:
     """All who take part; the yardstick, one process of PgBouncer, is the one tagged so."""
     found: list[Contestant] = []
@@ -323,7 +355,7 @@ def field_of(scene: Scene, martlets: list[str], threads: list[int], say: Callabl
             say(f"{name}, io_uring: skipped ({why})")
         settings = {"event_loop": "epoll"}
         for count in threads:
-            tags = ("martlet", "main" if count == 1 else "threads")
+            tags = ("martlet", "scaling", *kind_of(count))
             suffix = "" if count == 1 else f", {count} threads"
             found.append(PgBouncerLike(f"{name} epoll{suffix}", program, *tags, threads=count, settings=settings))
             if not why:
@@ -335,8 +367,10 @@ def field_of(scene: Scene, martlets: list[str], threads: list[int], say: Callabl
                                        settings={"event_loop": "io_uring"}))
     bouncer = Program.find("pgbouncer")
     version = bouncer.version().split()[-1]
-    found.append(PgBouncerLike(f"PgBouncer {version}", bouncer, "main", "pgbouncer", "yardstick"))
-    found.append(PgBouncerLike(f"PgBouncer {version}, 2 processes", bouncer, "threads", "pgbouncer", processes=2))
+    for count in sorted({1, *threads}):
+        tags = ("pgbouncer", "scaling", *kind_of(count), *(["yardstick"] if count == 1 else []))
+        suffix = "" if count == 1 else f", {count} processes"
+        found.append(PgBouncerLike(f"PgBouncer {version}{suffix}", bouncer, *tags, processes=count))
     for kind, name in ((Pgpool, "Pgpool-II"), (Pgagroal, "pgagroal")):
         if not kind.exists():
             say(f"{name}: skipped (not in {TESTING_SUITE})")

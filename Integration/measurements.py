@@ -48,10 +48,11 @@ def transactions(clients: int, seconds: int) -> tuple[str, str]:
 
 
 def cpu_per_transaction(
-        running: Running, protocol: str, clients: int, seconds: int, sslmode: str = "disable") -> Figures:
+        running: Running, protocol: str, clients: int, seconds: int, sslmode: str = "disable",
+        work: tuple[str, ...] = ("-S",)) -> Figures:
     """pgbench -S, each statement with a text of its own in simple mode; the pooler's CPU time for each transaction, which
     is what a run takes more than a short one, since clients come and go in both."""
-    select = ("-S", "-M", protocol, "-c", str(clients))
+    select = (*work, "-M", protocol, "-c", str(clients))
 
     def spent(*arguments: str) -> tuple[float, Run]:
         before = running.cpu_seconds()
@@ -63,6 +64,16 @@ def cpu_per_transaction(
     few, short = spent("-t", "1")
     many, run = spent(*transactions(clients, seconds))
     return {"us": (many - few) / (run.transactions - short.transactions) * 1e6, "tps": run.tps}
+
+
+def scaling(running: Running, protocol: str, clients: int, seconds: int) -> Figures:
+    """In front of the server that answers at once, with a thread of pgbench for each core."""
+    cores = os.cpu_count() or 1
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write("SELECT 1;\n")
+        script.flush()
+        return cpu_per_transaction(running, protocol, clients, seconds * max(2, cores // 2),
+                                   work=("-f", script.name, "-j", str(cores)))
 
 
 def donations(running: Running, clients: int, seconds: int) -> Figures:

@@ -44,7 +44,7 @@ class Readers:
             connection.close()
 
     def round(self, let_down: Callable[[], None]) -> None:
-        """All read, over and over until `let_down` has been called, which is when most are at it; every answer is right."""
+        """All read, over and over; when most are at it `let_down` is called; every answer must be right."""
         with Crowd(READERS, self._read) as crowd:
             wait_until(lambda: sum(len(self.running(name)) for name in self.route.cluster.replicas) >= READERS // 2,
                        "most of them are at it")
