@@ -269,7 +269,7 @@ def compare(options: argparse.Namespace) -> int:
         "ssl": "on", "ssl_cert_file": f"'{paper.crt}'", "ssl_key_file": f"'{paper.key}'", "max_wal_senders": "10"})
     # pgagroal 2.1.0 has room for four digits (issue 926 of its project), and dies of a fifth.
     cluster.primary.port = free_port(2_000, 10_000)
-    stand_in = StandIn(folder)
+    stand_in = None
     try:
         cluster.start()
         primary = cluster.primary
@@ -277,10 +277,12 @@ def compare(options: argparse.Namespace) -> int:
         with primary.connect("app", user="app") as connection:
             connection.execute(measure.SINK)
         cluster.wait_caught_up()
-        scene = Scene(cluster, stand_in, files, folder)
+        scene = Scene(cluster, files, folder)
         field = field_of(scene, options.martlet, options.threads, print)
         yardstick = next(each.name for each in field if "yardstick" in each.tags)
         chosen = cases(options, scene, to_clients)
+        if any(case.wishes.stand_in for case in chosen):
+            scene.stand_in = stand_in = StandIn(folder)
         print(f"{len(chosen)} cases, {options.rounds} rounds by turns, {options.seconds} s each; load of the machine "
               f"{os.getloadavg()[0]:.1f}\nmedian (lowest-highest)  ratio to {yardstick}\n", flush=True)
         done: list[tuple[Case, list[Result]]] = []
@@ -293,7 +295,8 @@ def compare(options: argparse.Namespace) -> int:
             # A run of hours may be ended early.
             write(options, yardstick, done)
     finally:
-        stand_in.stop()
+        if stand_in:
+            stand_in.stop()
         cluster.remove()
         remove(folder)
     print("\n" + summary(done, [each.name for each in field], yardstick))

@@ -23,6 +23,8 @@ from replicated import ReplicatedCluster
 # Server connections that every pooler may have, unless a case says otherwise.
 POOL = 20
 
+STAND_IN = REPOSITORY / ".build/release/standin"
+
 
 class StandIn:
     """The server that answers at once (standin/StandIn.swift), with a thread for each core."""
@@ -30,7 +32,7 @@ class StandIn:
     def __init__(self, folder: Path) -> None:
         self.host, self.port = "127.0.0.1", free_port()
         program = folder / "standin"
-        shutil.copy(REPOSITORY / ".build/release/standin", program)
+        shutil.copy(STAND_IN, program)
         own(folder)
         self._process = subprocess.Popen(
             as_service_user([str(program), str(self.port), str(os.cpu_count())]), stdin=subprocess.DEVNULL, cwd="/",
@@ -53,11 +55,12 @@ class Scene:
     """What all contestants stand in front of, and what they may use."""
 
     cluster: ReplicatedCluster
-    stand_in: StandIn
     files: int
     """Open files that a process may have."""
     folder: Path
     """Copies of the programs, where the service user can read them."""
+    stand_in: StandIn | None = None
+    """Where a case wishes for it."""
 
 
 @dataclass
@@ -139,7 +142,7 @@ class PgBouncerLike(Contestant):
         self.settings = settings or {}
 
     def start(self, scene: Scene, wishes: Wishes) -> Running:
-        server = scene.stand_in if wishes.stand_in else scene.cluster.primary
+        server = scene.stand_in if wishes.stand_in and scene.stand_in else scene.cluster.primary
         databases = {"app": scene.cluster.entry(max_replica_lag="1h")} if self.routed else None
         settings = {
             "default_pool_size": max(1, wishes.pool // self.processes),

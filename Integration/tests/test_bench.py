@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from common import INTEGRATION, TESTING_SUITE
+from contestants import STAND_IN
 from proxy import Program
 
 pytestmark = [pytest.mark.martlet("it is about Martlet"), pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("case", ["prepared, 16 clients", "logins, trust"])
+@pytest.mark.parametrize("case", ["prepared, 16 clients", "logins, trust", "scaling, extended"])
 def test_the_bench_works(program: Program, tmp_path: Path, case: str) -> None:
     if not (Program.find("pgbouncer").exists() or TESTING_SUITE.exists()):
         pytest.skip("there is no PgBouncer to compare with")
+    if "scaling" in case and not STAND_IN.exists():
+        pytest.skip("the stand-in is not built: swift build -c release")
     written = tmp_path / "bench.json"
     result = subprocess.run(
         [sys.executable, str(INTEGRATION / "bench.py"), "--quick", "--rounds", "1", "--seconds", "1", "--threads", "1",

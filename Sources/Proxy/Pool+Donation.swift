@@ -11,7 +11,7 @@ extension Pool {
             guard server.state == .leaving, server.pool === self else { return }
             if self.isPaused { return server.end("pause mode") }
             if let reason = server.retireReason { return server.end(reason) }
-            if self.donate(server) { return }
+            if self.queued == 0 || self.isSomebodyElseFirst, self.donate(server) { return }
             if let client = self.dequeue() {
                 server.link(client)
                 client.proceed()
@@ -21,21 +21,25 @@ extension Pool {
         }
     }
 
-    /// Gives a connection to the reactor whose client has been waiting for longest. False when there is none, or the
-    /// connection cannot leave.
+    /// Gives a connection to the reactor whose client has been waiting for longest. False when there is none to whom no
+    /// other is on its way, or the connection cannot leave.
     func donate(_ server: ServerSession) -> Bool {
         let mask = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
         guard mask != 0 else { return false }
         var target: Int?
         var earliest = Int64.max
-        for index in 0..<self.shared.oldest.count where mask & SharedPool.bit(index) != 0 {
-            let since = self.shared.oldest[index].since.load(ordering: .relaxed)
+        for index in 0..<self.shared.queues.count where mask & SharedPool.bit(index) != 0 {
+            let notice = self.shared.queues[index]
+            guard notice.clients.load(ordering: .sequentiallyConsistent) > 0 else { continue }
+            let since = notice.since.load(ordering: .relaxed)
             if target == nil || since < earliest {
                 target = index
                 earliest = since
             }
         }
         guard let target, server.leave() else { return false }
+        self.shared.queues[target].clients.subtract(1, ordering: .relaxed)
+        self.shared.queues[target].since.store(self.worker.now, ordering: .relaxed)
         self.remove(server)
         self.worker.donate(server, to: target, pool: self.shared.key)
         return true
@@ -52,9 +56,11 @@ extension Pool {
 
     /// Asks reactors that have an idle connection for one.
     func askOthers() {
+        // Either this sees that a connection is idle, or whoever has just made it so sees that a client waits.
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
         let mask = self.shared.idle.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
         guard mask != 0 else { return }
-        for index in 0..<self.shared.oldest.count where mask & SharedPool.bit(index) != 0 {
+        for index in 0..<self.shared.queues.count where mask & SharedPool.bit(index) != 0 {
             self.worker.ask(index, forIdleOf: self.shared.key)
         }
     }
@@ -63,6 +69,8 @@ extension Pool {
     func accept(_ server: ServerSession) {
         server.joined(self)
         self.add(server)
+        // Whoever sent it took it for granted that it would serve a client.
+        self.announceWaiting()
         if server.generation != self.shared.generation.load(ordering: .relaxed) {
             return server.end("obsolete connection")
         }
@@ -74,8 +82,8 @@ extension Pool {
         let mask = self.shared.waiting.load(ordering: .relaxed) & ~SharedPool.bit(self.worker.index)
         guard mask != 0, let own = self.queue.first?.waitingSince else { return false }
         let now = self.worker.now
-        for index in 0..<self.shared.oldest.count where mask & SharedPool.bit(index) != 0 {
-            let since = self.shared.oldest[index].since.load(ordering: .relaxed)
+        for index in 0..<self.shared.queues.count where mask & SharedPool.bit(index) != 0 {
+            let since = self.shared.queues[index].since.load(ordering: .relaxed)
             // Some slack, so that shards with equal queues do not pass connections back and forth.
             if since != .max && now - since > 2 * (now - own) + 1_000 { return true }
         }

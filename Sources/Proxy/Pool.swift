@@ -62,6 +62,8 @@ final class Pool {
     var knownGood: Set<UInt64> = []
     /// Which host is next.
     var hostIndex = 0
+    /// What the other reactors see of `queue`.
+    private let notice: QueueNotice
     /// Looks at the queue again when a back-off ends or the reserve opens.
     var retry: Timer?
     private var givingDepth = 0
@@ -75,6 +77,7 @@ final class Pool {
     init(worker: Worker, shared: SharedPool, database: DatabaseSettings, load: NodeLoad? = nil) {
         self.worker = worker
         self.shared = shared
+        self.notice = shared.queues[worker.index]
         self.load = load
         self.wasPrimary = load?.node.role == .primary
         self.database = database
@@ -156,7 +159,11 @@ final class Pool {
         client.beginWaiting(in: self)
         self.queue.append(client)
         self.queued += 1
-        if self.queued == 1 { self.announceWaiting() }
+        if self.queued == 1 {
+            self.announceWaiting()
+        } else {
+            self.notice.clients.store(self.queued, ordering: .relaxed)
+        }
     }
 
     /// A client leaves the queue without having been served.
@@ -187,10 +194,9 @@ final class Pool {
     }
 
     func announceWaiting() {
-        let index = self.worker.index
-        let since = self.queue.first?.waitingSince ?? .max
-        self.shared.oldest[index].since.store(since, ordering: .relaxed)
-        let bit = SharedPool.bit(index)
+        self.notice.since.store(self.queue.first?.waitingSince ?? .max, ordering: .relaxed)
+        self.notice.clients.store(self.queued, ordering: .relaxed)
+        let bit = SharedPool.bit(self.worker.index)
         let isMarked = self.shared.waiting.load(ordering: .relaxed) & bit != 0
         if (self.queued > 0) != isMarked {
             if self.queued > 0 {

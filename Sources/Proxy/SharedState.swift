@@ -71,8 +71,8 @@ final class SharedPool: Sendable {
     let welcome = Mutex<ParameterSet?>(nil)
     /// What clients' logins have brought for logins at the server; the same for all nodes of a routed database.
     let credentials: PassedCredentials
-    /// For each reactor, since when the client at the head of its queue has been waiting.
-    let oldest: [OldestWaiter]
+    /// For each reactor, what the others see of its queue.
+    let queues: [QueueNotice]
 
     /// A reactor's bit in `waiting` and `idle`.
     static func bit(_ reactor: Int) -> UInt64 { 1 << UInt64(reactor) }
@@ -84,7 +84,7 @@ final class SharedPool: Sendable {
         self.credentials = credentials
         self.database = database
         self.user = user
-        self.oldest = (0..<reactors).map { _ in OldestWaiter() }
+        self.queues = (0..<reactors).map { _ in QueueNotice() }
     }
 }
 
@@ -99,11 +99,15 @@ final class PassedCredentials: Sendable {
     let state = Mutex(State())
 }
 
-/// Since when a reactor's longest-waiting client waits; `.max` without one. An object of its own, so that a reactor
-/// writes to its own cache line.
-final class OldestWaiter: Sendable {
+/// What the other reactors see of one reactor's waiting clients. It says how things are whenever they change; whoever sends
+/// it a connection takes one client away until then, so that not everything goes to one who is slow to say thanks.
+/// An object of its own, so that a reactor writes to its own cache line.
+final class QueueNotice: Sendable {
+    /// Since when the one waits who has waited for longest; `.max` without one. Now, once a connection is on its way to it.
     let since = Atomic<Int64>(.max)
-    private let padding = InlineArray<6, Int64>(repeating: 0)
+    /// Clients to whom no connection is on its way. Below 0 when two have sent one to the same client.
+    let clients = Atomic<Int>(0)
+    private let padding = InlineArray<5, Int64>(repeating: 0)
 }
 
 /// The process's shared state: pools, databases and users by name, and the counts that belong to none of them.
