@@ -11,7 +11,7 @@ import pytest
 
 from common import wait_until
 from rawpg import (
-    FLUSH, SYNC, Connection, Message, bind, close, copy_data, describe, execute, parse, query)
+    FLUSH, SYNC, Connection, Message, bind, cancel, close, copy_data, describe, execute, parse, query)
 from routing import WHERE, Crowd, Routed
 
 pytestmark = pytest.mark.martlet("routing")
@@ -303,3 +303,35 @@ def test_begin_with_other_messages_in_its_batch(routed: Callable[..., Routed]) -
         assert types(client.ask(query("INSERT INTO log VALUES (1)"))) == "CZ"
         assert types(client.ask(query("COMMIT"))) == "CZ"
     assert logged(route) == [1]
+
+
+# Queues
+
+def test_a_client_that_has_left_one_queue_for_another(routed: Callable[..., Routed]) -> None:
+    """What is left of it in the first one is not taken for it: it would be served there, and the last one never."""
+    route = routed(schema=SCHEMA, settings={"default_pool_size": 1, "threads": 1})
+
+    def wait_waiting(count: int) -> None:
+        wait_until(lambda: sum(row["cl_waiting"] for row in route.proxy.show("POOLS")) == count, f"{count} wait")
+
+    clients = [login(route) for _ in range(6)]
+    writer, first, leaver, last, *readers = clients
+    writer.simple("BEGIN; INSERT INTO log VALUES (1)")
+    for reader in readers:
+        reader.simple("BEGIN READ ONLY")
+        reader.simple("SELECT 1")
+    for number, client in enumerate((first, leaver, last)):
+        client.send(query(f"INSERT INTO log VALUES ({10 + number})"))
+        wait_waiting(number + 1)
+    cancel(route.proxy.host, route.proxy.port, leaver.key)
+    assert errors(leaver.read_until()) == ["57014 canceling statement due to user request"]
+    leaver.send(query(WHERE))
+    wait_waiting(3)
+    writer.simple("COMMIT")
+    for client in (first, last):
+        assert types(client.read_until(timeout=5)) == "CZ"
+    wait_waiting(1)
+    for reader in readers:
+        reader.simple("COMMIT")
+    assert values(leaver.read_until(timeout=5))[0] != str(route.cluster.primary.port).encode()
+    assert logged(route) == [1, 10, 12]

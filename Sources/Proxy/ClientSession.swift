@@ -55,6 +55,8 @@ final class ClientSession: Connection {
     var isReplication = false
 
     private(set) var isWaiting = false
+    /// Counts how often it has begun to wait or has ended it: a place in a queue is its own only as long as it has this number.
+    private(set) var wait: UInt32 = 0
     /// The pool in whose queue this is; a reload may have given its group another one meanwhile.
     var waitsIn: Pool?
     /// Too many requests are outstanding for more to be read.
@@ -175,6 +177,7 @@ final class ClientSession: Connection {
         self.waitsIn = pool
         pool?.load?.inFlight += 1
         self.isWaiting = true
+        self.wait &+= 1
         self.isNotified = false
         self.waitingSince = self.now
         if self.route?.waitingSince == nil { self.route?.waitingSince = self.now }
@@ -187,6 +190,7 @@ final class ClientSession: Connection {
 
     func endWaiting() {
         self.isWaiting = false
+        self.wait &+= 1
         self.waitsIn?.load?.inFlight -= 1
         self.waitsIn = nil
         self.group.statistics.counters.waitTime &+= UInt64(self.now - self.waitingSince)

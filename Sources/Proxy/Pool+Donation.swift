@@ -11,7 +11,12 @@ extension Pool {
             guard server.state == .leaving, server.pool === self else { return }
             if self.isPaused { return server.end("pause mode") }
             if let reason = server.retireReason { return server.end(reason) }
-            if self.queued == 0 || self.isSomebodyElseFirst, self.donate(server) { return }
+            if self.queued == 0 || self.isSomebodyElseFirst, let target = self.neediest, self.donate(server, to: target)
+            {
+                // What has become idle elsewhere meanwhile may have found no client here that waits for it.
+                if self.queued > 0 { self.askOthers() }
+                return
+            }
             if let client = self.dequeue() {
                 server.link(client)
                 client.proceed()
@@ -21,23 +26,27 @@ extension Pool {
         }
     }
 
-    /// Gives a connection to the reactor whose client has been waiting for longest. False when there is none to whom no
-    /// other is on its way, or the connection cannot leave.
-    func donate(_ server: ServerSession) -> Bool {
+    /// The reactor whose client has been waiting for longest, of those that have one to whom no connection is on its way.
+    private var neediest: Int? {
         let mask = self.shared.waiting.load(ordering: .sequentiallyConsistent) & ~SharedPool.bit(self.worker.index)
-        guard mask != 0 else { return false }
-        var target: Int?
+        guard mask != 0 else { return nil }
+        var found: Int?
         var earliest = Int64.max
         for index in 0..<self.shared.queues.count where mask & SharedPool.bit(index) != 0 {
             let notice = self.shared.queues[index]
             guard notice.clients.load(ordering: .sequentiallyConsistent) > 0 else { continue }
             let since = notice.since.load(ordering: .relaxed)
-            if target == nil || since < earliest {
-                target = index
+            if found == nil || since < earliest {
+                found = index
                 earliest = since
             }
         }
-        guard let target, server.leave() else { return false }
+        return found
+    }
+
+    /// Gives a connection to another reactor. False when it cannot leave.
+    private func donate(_ server: ServerSession, to target: Int) -> Bool {
+        guard server.leave() else { return false }
         self.shared.queues[target].clients.subtract(1, ordering: .relaxed)
         self.shared.queues[target].since.store(self.worker.now, ordering: .relaxed)
         self.remove(server)
@@ -47,8 +56,9 @@ extension Pool {
 
     /// Gives an idle connection away because another reactor asks for one.
     func donateIdle() {
-        guard self.queued == 0, let server = self.takeIdle() else { return }
-        if !self.donate(server) {
+        // Taken only for somebody: as long as it is marked as idle whoever begins to wait asks for it.
+        guard self.queued == 0, let target = self.neediest, let server = self.takeIdle() else { return }
+        if !self.donate(server, to: target) {
             self.idle.append(server)
             self.announceIdle()
         }
@@ -80,10 +90,12 @@ extension Pool {
     /// Another reactor's client has been waiting for much longer than the first one here.
     var isSomebodyElseFirst: Bool {
         let mask = self.shared.waiting.load(ordering: .relaxed) & ~SharedPool.bit(self.worker.index)
-        guard mask != 0, let own = self.queue.first?.waitingSince else { return false }
+        guard mask != 0, let own = self.queue.first?.client.waitingSince else { return false }
         let now = self.worker.now
         for index in 0..<self.shared.queues.count where mask & SharedPool.bit(index) != 0 {
-            let since = self.shared.queues[index].since.load(ordering: .relaxed)
+            let notice = self.shared.queues[index]
+            guard notice.clients.load(ordering: .relaxed) > 0 else { continue }
+            let since = notice.since.load(ordering: .relaxed)
             // Some slack, so that shards with equal queues do not pass connections back and forth.
             if since != .max && now - since > 2 * (now - own) + 1_000 { return true }
         }

@@ -39,7 +39,7 @@ extension Pool {
     var limit: Int {
         let rules = self.rules
         guard rules.size > 0 else { return 0 }
-        guard rules.reserve > 0, rules.reserveTimeout < .max, let oldest = self.queue.first?.waitingSince else {
+        guard rules.reserve > 0, rules.reserveTimeout < .max, let oldest = self.queue.first?.client.waitingSince else {
             return rules.size
         }
         let due = oldest + rules.reserveTimeout

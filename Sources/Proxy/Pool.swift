@@ -45,9 +45,18 @@ final class Pool {
     private(set) var servers: [ServerSession] = []
     /// Connections ready to be used; the last one was used last.
     var idle = Deque<ServerSession>()
-    /// Clients in the order of their arrival. One that left the queue early is still in here, marked.
-    var queue = Deque<ClientSession>()
+    /// Clients in the order of their arrival. The place of one that left the queue early is still in here, and given up.
+    var queue = Deque<Place>()
     var queued = 0
+
+    /// A client's place in the queue.
+    struct Place {
+        let client: ClientSession
+        /// The number of the client's wait: it may wait again, here or elsewhere, while this place has not been swept.
+        let wait: UInt32
+
+        var isGivenUp: Bool { self.client.wait != self.wait }
+    }
     /// Connections whose login is under way.
     var loggingIn = 0
     var backoff = LoginBackoff()
@@ -157,7 +166,7 @@ final class Pool {
 
     func enqueue(_ client: ClientSession) {
         client.beginWaiting(in: self)
-        self.queue.append(client)
+        self.queue.append(Place(client: client, wait: client.wait))
         self.queued += 1
         if self.queued == 1 {
             self.announceWaiting()
@@ -171,30 +180,35 @@ final class Pool {
         guard client.isWaiting else { return }
         client.endWaiting()
         self.queued -= 1
-        if self.queue.first === client || self.queued == 0 { self.dropLeavers() }
-        // Those who left from the middle stay behind as marks; a queue that is mostly marks is swept.
-        if self.queue.count > 2 * self.queued + 64 { self.queue = Deque(self.queue.filter { $0.isWaiting }) }
+        if self.queue.first?.client === client || self.queued == 0 { self.dropLeavers() }
+        // Places in the middle stay; a queue that is mostly given up is swept.
+        if self.queue.count > 2 * self.queued + 64 { self.queue = Deque(self.queue.filter { !$0.isGivenUp }) }
     }
 
     func dropLeavers() {
-        while let first = self.queue.first, !first.isWaiting { self.queue.removeFirst() }
+        self.skipGivenUp()
         self.announceWaiting()
     }
 
+    /// The first place in the queue, if there is one, is that of a client that waits.
+    private func skipGivenUp() {
+        while let first = self.queue.first, first.isGivenUp { self.queue.removeFirst() }
+    }
+
     func dequeue() -> ClientSession? {
-        while let client = self.queue.popFirst() {
-            guard client.isWaiting else { continue }
+        while let place = self.queue.popFirst() {
+            guard !place.isGivenUp else { continue }
             self.queued -= 1
-            client.endWaiting()
-            while let first = self.queue.first, !first.isWaiting { self.queue.removeFirst() }
+            place.client.endWaiting()
+            self.skipGivenUp()
             self.announceWaiting()
-            return client
+            return place.client
         }
         return nil
     }
 
     func announceWaiting() {
-        self.notice.since.store(self.queue.first?.waitingSince ?? .max, ordering: .relaxed)
+        self.notice.since.store(self.queue.first?.client.waitingSince ?? .max, ordering: .relaxed)
         self.notice.clients.store(self.queued, ordering: .relaxed)
         let bit = SharedPool.bit(self.worker.index)
         let isMarked = self.shared.waiting.load(ordering: .relaxed) & bit != 0
@@ -208,7 +222,7 @@ final class Pool {
     }
 
     var waitingClients: Int { self.queued }
-    var oldestWaiting: MonotonicTime? { self.queue.first { $0.isWaiting }?.waitingSince }
+    var oldestWaiting: MonotonicTime? { self.queue.first { !$0.isGivenUp }?.client.waitingSince }
 
     /// A client that has authenticated needs `welcome`. True if it is known; else the client is told later.
     func awaitWelcome(_ client: ClientSession) -> Bool {
@@ -302,6 +316,7 @@ final class Pool {
             guard let server = self.takeIdle() else { break }
             guard let client = self.dequeue() else {
                 self.idle.append(server)
+                self.announceIdle()
                 break
             }
             server.link(client)
