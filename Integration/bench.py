@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -253,6 +254,8 @@ def main() -> int:
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 3)
     options.seconds = options.seconds or (3 if options.quick else 6)
+    # Ends as after Control-C: servers and the kernel's setting are put back.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ungrouped(options.ungrouped):
         return compare(options)
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -62,19 +63,26 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+_ports_given: deque[int] = deque(maxlen=400)
+
+
 def free_port(lowest: int = 10_000, end: int = 32_000) -> int:
     """A port nobody listens on, unless told otherwise from below the range that the kernel takes for outgoing connections.
 
-    Each parallel worker has its own, since a port stays free until the program has started that it is meant for.
+    Each parallel worker has its own, and none is given out again soon, since a port stays free until the program has
+    started that it is meant for.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     for _ in range(200):
         port = random.randrange(lowest, end, 8) + worker
+        if port in _ports_given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _ports_given.append(port)
             return port
     raise RuntimeError("no free port found")
 
