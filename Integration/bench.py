@@ -249,6 +249,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--ungrouped", action="store_true")
     parser.add_argument("--only", default="")
+    parser.add_argument("--field", nargs="+", default=[])
     parser.add_argument("--martlet", nargs="+", default=["martlet"])
     parser.add_argument("--json", type=Path, default=CACHE / "bench.json")
     options = parser.parse_args()
@@ -281,7 +282,8 @@ def compare(options: argparse.Namespace) -> int:
             connection.execute(measure.SINK)
         cluster.wait_caught_up()
         scene = Scene(cluster, files, folder)
-        field = field_of(scene, options.martlet, options.threads, print)
+        field = [each for each in field_of(scene, options.martlet, options.threads, print)
+                 if not options.field or each.tags & {"yardstick", *options.field}]
         yardstick = next(each.name for each in field if "yardstick" in each.tags)
         chosen = cases(options, scene, to_clients)
         if any(case.wishes.stand_in for case in chosen):
