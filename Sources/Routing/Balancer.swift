@@ -13,7 +13,7 @@ public final class NodeLoad {
     public private(set) var latency: Double = 0
     /// A connection to it has failed: until then others are preferred.
     public var suspectUntil: Int64 = 0
-    /// For `round_robin`: what it is owed.
+    /// Requests that it is owed by its share of them: below 0 when it has had more. For `round_robin` in shares.
     var credit: Double = 0
 
     init(node: Node, position: Int, weight: Int) {
@@ -34,10 +34,14 @@ public struct Balancer {
     /// How long the share of a node that has come back grows, microseconds.
     static let slowStart = 20_000_000.0
 
+    /// The most that a node is owed, or owes, with `least_connections`, requests.
+    static let mostCredit = 2.0
+
     public private(set) var loads: [NodeLoad] = []
-    public var method: LoadBalance
+    public var method: LoadBalance {
+        didSet { if self.method != oldValue { for load in self.loads { load.credit = 0 } } }
+    }
     private var random: UInt64
-    private var turn = 0
     /// Reads that could not go to every node because of what their client has read before.
     var confinements = 0
 
@@ -73,10 +77,7 @@ public struct Balancer {
         guard let only = candidates.first else { return nil }
         guard candidates.count > 1 else { return self.loads[only] }
         switch self.method {
-        case .leastConnections:
-            // Among equals everybody's turn comes.
-            self.turn = (self.turn + 1) % self.loads.count
-            return self.leastConnections(candidates, now)
+        case .leastConnections: return self.leastConnections(candidates, now)
         case .roundRobin: return self.roundRobin(candidates, now)
         case .random: return self.weighted(candidates, now)
         case .latency:
@@ -126,18 +127,26 @@ public struct Balancer {
         return share > 0 ? share : 1
     }
 
+    /// Takes the node with the least in flight for its share. What each is owed counts with it, so that the shares also
+    /// hold while there is little or nothing in flight. It counts for a request or two only: a slow node must not be made
+    /// to take its share.
     private func leastConnections(_ candidates: Candidates, _ now: Int64) -> NodeLoad {
         let loads = self.loads.span
         var best = candidates.first ?? 0
         var least = Double.infinity
-        for offset in loads.indices {
-            let index = self.turn + offset < loads.count ? self.turn + offset : self.turn + offset - loads.count
-            guard candidates.contains(index) else { continue }
-            let value = Double(loads[index].inFlight + 1) / Self.positiveShare(loads[index], now: now)
+        var total = 0.0
+        for index in loads.indices where candidates.contains(index) {
+            let share = Self.positiveShare(loads[index], now: now)
+            total += share
+            let value = (Double(loads[index].inFlight) - loads[index].credit) / share
             if value < least {
                 least = value
                 best = index
             }
+        }
+        for index in loads.indices where candidates.contains(index) {
+            let credit = loads[index].credit + Self.positiveShare(loads[index], now: now) / total
+            loads[index].credit = max(-Self.mostCredit, min(Self.mostCredit, index == best ? credit - 1 : credit))
         }
         return self.loads[best]
     }

@@ -52,6 +52,66 @@ import Testing
         #expect(longest <= 3)
     }
 
+    /// Weights of two and more nodes, with one that is left out.
+    static let weights = [[1, 3], [3, 1], [1, 1], [1, 2, 5], [10, 1, 1, 4], [0, 2, 1], [1, 100]]
+
+    /// Requests that take `time` each, `concurrency` of them at a time: how many each node gets.
+    private static func simulated(
+        _ method: LoadBalance, _ weights: [Int], concurrency: Int, requests: Int, time: (Int) -> Int = { _ in 1000 }
+    ) -> [Int] {
+        var balancer = balancer(
+            weights.indices.map { node("\($0)", index: $0) }, method, weights: weights, seed: 99)
+        var shares = weights.map { _ in 0 }
+        // Those under way: the node, and when it ends.
+        var running: [(load: NodeLoad, end: Int)] = []
+        for _ in 0..<requests {
+            if running.count == concurrency, let first = running.indices.min(by: { running[$0].end < running[$1].end })
+            {
+                let (load, end) = running.remove(at: first)
+                load.inFlight -= 1
+                load.answered(after: Int64(time(load.position)))
+                running = running.map { ($0.load, $0.end - end) }
+            }
+            guard let load = balancer.choose(now: 0, where: { _ in true }) else { break }
+            load.inFlight += 1
+            shares[load.position] += 1
+            running.append((load, time(load.position) + running.count))
+        }
+        return shares
+    }
+
+    /// With nobody else about, with as many at once as there are nodes, and with many.
+    @Test(arguments: LoadBalance.allCases, weights)
+    func sharesFollowTheWeightsIdleAndBusy(_ method: LoadBalance, _ weights: [Int]) {
+        for concurrency in [1, 2, weights.count, 7, 40] {
+            let requests = 6000
+            let shares = Self.simulated(method, weights, concurrency: concurrency, requests: requests)
+            let total = weights.reduce(0, +)
+            for (share, weight) in zip(shares, weights) {
+                let expected = requests * weight / total
+                #expect(
+                    weight == 0 ? share == 0 : abs(share - expected) <= 200,
+                    "\(concurrency) at once: \(shares) for \(weights)")
+            }
+        }
+    }
+
+    /// Not even its share is forced on a node that takes ten times as long: what is in flight is what counts then.
+    @Test func leastConnectionsSparesASlowNode() {
+        let shares = Self.simulated(.leastConnections, [1, 1], concurrency: 20, requests: 4000) {
+            $0 == 0 ? 10_000 : 1000
+        }
+        #expect((300...600).contains(shares[0]), "\(shares)")
+    }
+
+    /// A node that could take nothing for a while is not flooded when it can.
+    @Test func leastConnectionsOwesNobodyALot() {
+        var balancer = balancer([node("a"), node("b"), node("c")], .leastConnections)
+        _ = Self.shares(&balancer, times: 1000) { $0.host != "c" }
+        let shares = Self.shares(&balancer, times: 30)
+        #expect(shares.values.allSatisfy { (8...13).contains($0) }, "\(shares)")
+    }
+
     @Test func randomFollowsTheWeights() {
         let nodes = ["a", "b"].enumerated().map { node($0.element, index: $0.offset) }
         for seed in 1...5 as ClosedRange<UInt64> {
