@@ -33,9 +33,10 @@ public final class Node: Sendable {
     public let caughtUp = Atomic<UInt64>(0)
     /// A primary's insert position or a replica's replay position, bytes of write-ahead log.
     public let position = Atomic<UInt64>(0)
-    /// How far a replica is behind, microseconds: the age of the newest sample it has caught up to. `.max`: unknown.
+    /// How far a replica is behind, microseconds: the age of the newest sample of which it has replayed all that was
+    /// flushed, and so could be sent. `.max`: unknown.
     public let lag = Atomic<Int64>(.max)
-    /// Bytes of write-ahead log behind the newest sample.
+    /// Bytes of write-ahead log behind what was flushed at the newest sample.
     public let lagBytes = Atomic<UInt64>(0)
     /// Since when it has been up after it was down (monotonic microseconds); 0 if it never was down. Its share of
     /// the reads grows from then on.

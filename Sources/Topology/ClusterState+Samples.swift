@@ -10,7 +10,11 @@ extension ClusterState {
             answer.timeline == self.history.timeline, let position = answer.position
         else { return }
         let previous = self.history.newest
-        guard self.history.completed(generation: generation, position: position, time: work.begun) else {
+        guard
+            self.history.completed(
+                generation: generation, position: position, flushed: answer.flushed ?? position,
+                endsRecord: answer.flushedEndsRecord, time: work.begun)
+        else {
             self.log(.warning, "the primary's position went back: it has lost unflushed log in a crash")
             self.startEpoch(now)
             return

@@ -20,6 +20,10 @@ final class ServerProbe {
         /// Out of recovery the insert position without a page header, in recovery the replay position; nil if there is
         /// none.
         var position: UInt64?
+        /// Out of recovery how much of it is flushed, and so can have been sent to a replica; nil if it is not known.
+        var flushed: UInt64?
+        /// False if what is flushed ends with a page, which may be in the middle of a record.
+        var flushedEndsRecord = true
         /// 0 is unknown.
         var timeline: UInt32
     }
@@ -93,15 +97,17 @@ final class ServerProbe {
             (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()))
         """
 
-    // Whether the server is in recovery is found out once and first, so that the position belongs to that answer: the
-    // volatile functions and OFFSET 0 keep the planner from merging the levels.
+    // Whether the server is in recovery is found out once and first, so that the positions belong to that answer: the
+    // volatile functions and OFFSET 0 keep the planner from merging the levels. What is flushed is asked before what is
+    // inserted, and so is never more.
     private static func question(timelineInRecovery: String) -> String {
         """
         SELECT p.r, p.position, CASE WHEN p.r THEN NULL ELSE pg_catalog.pg_walfile_name(p.position) END,
-            CASE WHEN p.r THEN \(timelineInRecovery) END
-        FROM (SELECT s.r, CASE WHEN s.r THEN pg_catalog.pg_last_wal_replay_lsn()
+            CASE WHEN p.r THEN \(timelineInRecovery) END, p.flushed
+        FROM (SELECT f.r, f.flushed, CASE WHEN f.r THEN pg_catalog.pg_last_wal_replay_lsn()
                 ELSE pg_catalog.pg_current_wal_insert_lsn() END AS position
-            FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS s OFFSET 0) AS p
+            FROM (SELECT s.r, CASE WHEN NOT s.r THEN pg_catalog.pg_current_wal_flush_lsn() END AS flushed
+                FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS s OFFSET 0) AS f OFFSET 0) AS p
         """
     }
 
@@ -109,20 +115,26 @@ final class ServerProbe {
     func ask(isFull: Bool, deadline: Int64) throws(MonitorConnection.Failure) -> Answer {
         let rows = try self.connection.query(
             isFull ? "EXECUTE martlet_check" : "EXECUTE martlet_poll", deadline: deadline)
-        guard let row = rows.first, row.count == 4, let isInRecovery = row[0] else {
+        guard let row = rows.first, row.count == 5, let isInRecovery = row[0] else {
             throw .lost("an answer of unexpected form")
         }
-        var position = row[1].flatMap { WALPosition.parse($0) }
-        if isInRecovery == "t" {
+        let position = row[1].flatMap { WALPosition.parse($0) }
+        guard isInRecovery != "t" else {
             self.timeline = max(self.timeline, row[3].flatMap { UInt32($0) } ?? 0)
-        } else {
-            self.timeline = row[2].flatMap { WALPosition.timeline(ofSegment: $0) } ?? 0
-            position = position.map {
-                WALPosition.withoutPageHeader(
-                    $0, blockSize: self.identity.blockSize, segmentSize: self.identity.segmentSize)
-            }
+            return Answer(isInRecovery: true, position: position, flushed: nil, timeline: self.timeline)
         }
-        return Answer(isInRecovery: isInRecovery == "t", position: position, timeline: self.timeline)
+        self.timeline = row[2].flatMap { WALPosition.timeline(ofSegment: $0) } ?? 0
+        let flushed = self.withoutPageHeader(row[4].flatMap { WALPosition.parse($0) })
+        return Answer(
+            isInRecovery: false, position: self.withoutPageHeader(position), flushed: flushed,
+            flushedEndsRecord: (flushed ?? 0) % max(1, self.identity.blockSize) != 0, timeline: self.timeline)
+    }
+
+    private func withoutPageHeader(_ position: UInt64?) -> UInt64? {
+        position.map {
+            WALPosition.withoutPageHeader(
+                $0, blockSize: self.identity.blockSize, segmentSize: self.identity.segmentSize)
+        }
     }
 
     /// Waits until the thread is woken or the time has come.

@@ -41,21 +41,25 @@ private final class Scene {
     /// The server is asked, if its time has come, and answers at once. Returns whether it was.
     @discardableResult
     func ask(
-        _ id: Int, primary position: UInt64? = nil, replica replayed: UInt64? = nil, timeline: UInt32 = 1,
-        identifier: UInt64 = 42
+        _ id: Int, primary position: UInt64? = nil, flushed: UInt64? = nil, replica replayed: UInt64? = nil,
+        timeline: UInt32 = 1, identifier: UInt64 = 42
     ) -> Bool {
         guard case .ask(let work) = self.next(id) else { return false }
-        self.answer(id, work, primary: position, replica: replayed, timeline: timeline, identifier: identifier)
+        self.answer(
+            id, work, primary: position, flushed: flushed, replica: replayed, timeline: timeline, identifier: identifier
+        )
         return true
     }
 
     func answer(
-        _ id: Int, _ work: ClusterState.Work, primary position: UInt64? = nil, replica replayed: UInt64? = nil,
-        timeline: UInt32 = 1, identifier: UInt64 = 42
+        _ id: Int, _ work: ClusterState.Work, primary position: UInt64? = nil, flushed: UInt64? = nil,
+        replica replayed: UInt64? = nil, timeline: UInt32 = 1, identifier: UInt64 = 42
     ) {
         self.state.answered(
             id, work,
-            ServerProbe.Answer(isInRecovery: position == nil, position: position ?? replayed, timeline: timeline),
+            ServerProbe.Answer(
+                isInRecovery: position == nil, position: position ?? replayed, flushed: flushed ?? position,
+                timeline: timeline),
             ServerProbe.Identity(
                 systemIdentifier: identifier, startTime: "\(id)", blockSize: 8192, segmentSize: 16 << 20,
                 seesReceiver: true, timeline: 0),
@@ -312,6 +316,21 @@ private final class Scene {
         #expect(lines.count == 2)
         #expect(lines.first?.contains("is over max_replica_lag 2.00 s: takes no reads") == true)
         #expect(lines.last?.hasSuffix("takes reads again") == true)
+    }
+
+    /// What an open transaction writes on a quiet primary is not flushed, so no replica can have it.
+    @Test func logThatIsNotFlushedTakesNoReadsAway() {
+        let scene = Scene.healthy { $0.maxReplicaLag = 2_000_000 }
+        for position in 2...40 as ClosedRange<UInt64> {
+            scene.pass(500)
+            scene.ask(1, primary: position * 1000, flushed: 1000)
+            scene.ask(2, replica: 1000)
+        }
+        #expect(scene.takesReads(2))
+        #expect(scene.node(2).lag.load(ordering: .relaxed) == 0 && scene.lagBytes(2) == 0)
+        // As for writes, it has caught up to nothing since.
+        #expect(scene.caughtUp(2) == 1)
+        #expect(scene.lines().isEmpty)
     }
 
     @Test func replicaThatIsAheadOfThePrimaryTakesNoReads() {
