@@ -40,14 +40,17 @@ def test_scope(routed: Callable[..., Routed], scope: str, same_user: bool, other
 
 
 def test_scope_of_another_database(routed: Callable[..., Routed]) -> None:
-    """Databases of the proxy have nothing in common, even if they are one on the server."""
-    route = routed(schema=SCHEMA, read_after_write_scope="database", others={"app2": {
-        "read_after_write_scope": "database"}})
-    with route.connect() as writer, route.connect("app2") as other:
-        route.wait_replica(other)
+    """Entries that lead to one database of the servers have it in common, others have not."""
+    route = routed(schema=SCHEMA, read_after_write_scope="database", others={
+        "app2": {"read_after_write_scope": "database"},
+        "app3": {"read_after_write_scope": "database", "dbname": "postgres"}})
+    with route.connect() as writer, route.connect("app2") as same, route.connect("app3") as other:
+        for connection in (same, other):
+            route.wait_replica(connection)
         with route.standing_still():
             writer.execute("INSERT INTO notes VALUES (1)")
-            assert sees(route, writer) and not sees(route, other)
+            assert sees(route, writer) and sees(route, same)
+            assert route.is_replica(other)
 
 
 @pytest.mark.parametrize("how", ["SET", "option"])

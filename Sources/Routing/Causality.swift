@@ -16,10 +16,33 @@ public struct Causality: Sendable {
     private var readNode: ObjectIdentifier?
     /// The position that the client has asked for (`SET martlet.min_lsn`); 0 is none.
     public var minimumPosition: UInt64 = 0
-    /// What it has in common with others: of its user, database or session key.
-    public var shared: SharedCausality?
+    /// What all connections with its session key have in common: they are one client.
+    public private(set) var key: SharedCausality?
+    /// What all clients of its user, and all of its database have in common. They are told of its writes in any case: who
+    /// reads decides whether they count for it.
+    public private(set) var user: SharedCausality?
+    public private(set) var database: SharedCausality?
+    /// The one of the two whose writes count for it beside its own.
+    private var circle: SharedCausality?
 
     public init() {}
+
+    /// What the client has in common with others from now on.
+    ///
+    /// - Parameter scope: whose writes count for it.
+    public mutating func join(
+        key: SharedCausality?, user: SharedCausality?, database: SharedCausality?, scope: ReadAfterWriteScope
+    ) {
+        self.key = key
+        self.user = user
+        self.database = database
+        self.circle =
+            switch scope {
+            case .client: nil
+            case .user: user
+            case .database: database
+            }
+    }
 
     /// A write is over: its reply is on its way to the client.
     ///
@@ -27,14 +50,16 @@ public struct Causality: Sendable {
     public mutating func wrote(generation: UInt64, now: Int64) {
         self.needed = generation + 1
         self.writtenAt = now
-        self.shared?.wrote(needed: generation + 1, now: now)
+        self.key?.wrote(needed: generation + 1, now: now)
+        self.user?.wrote(needed: generation + 1, now: now)
+        self.database?.wrote(needed: generation + 1, now: now)
     }
 
     /// A read from a node is over.
     public mutating func read(from node: Node, generation: UInt64) {
         self.neededElsewhere = generation + 1
         self.readNode = ObjectIdentifier(node)
-        if let shared = self.shared, shared.sharesReads { shared.read(from: node, needed: generation + 1) }
+        self.key?.read(from: node, needed: generation + 1)
     }
 
     /// Why a node may not serve the client.
@@ -43,8 +68,18 @@ public struct Causality: Sendable {
     /// Whether a write lies so short a time back that reads stay on the primary.
     public func isWithinWindow(_ window: Microseconds, now: Int64) -> Bool {
         guard window > 0 else { return false }
-        let last = max(self.writtenAt, self.shared?.writtenAt.load(ordering: .relaxed) ?? .min)
+        let key = self.key?.writtenAt.load(ordering: .relaxed) ?? .min
+        let circle = self.circle?.writtenAt.load(ordering: .relaxed) ?? .min
+        let last = max(self.writtenAt, key, circle)
         return last != .min && now - last < window
+    }
+
+    /// Whether a replica that was chosen for the client before may serve it still: meanwhile others may have written whose
+    /// writes count for it.
+    ///
+    /// - Parameter window: what holds with the mode (`RoutingSettings.window`).
+    public func mayStay(on node: Node, mode: ReadAfterWrite, window: Microseconds, now: Int64) -> Bool {
+        !self.isWithinWindow(window, now: now) && self.obstacle(node, mode: mode) == nil
     }
 
     /// Why a replica may not serve the client now; nil if it may.
@@ -53,9 +88,10 @@ public struct Causality: Sendable {
         guard mode == .lsn else { return nil }
         let caughtUp = node.caughtUp.load(ordering: .acquiring)
         if caughtUp < self.needed { return .write }
-        if let shared = self.shared {
-            if caughtUp < shared.needed.load(ordering: .acquiring) { return .write }
-            if shared.sharesReads && !shared.mayRead(from: node, caughtUp: caughtUp) { return .read }
+        if let circle = self.circle, caughtUp < circle.needed.load(ordering: .acquiring) { return .write }
+        if let key = self.key {
+            if caughtUp < key.needed.load(ordering: .acquiring) { return .write }
+            if !key.mayRead(from: node, caughtUp: caughtUp) { return .read }
         }
         guard caughtUp < self.neededElsewhere else { return nil }
         let isSame = self.readNode == ObjectIdentifier(node)
@@ -63,39 +99,29 @@ public struct Causality: Sendable {
     }
 }
 
-/// Writes that several connections have in common, perhaps on several reactors.
+/// What several connections have in common, perhaps on several reactors: their writes, and under a session key what they
+/// have read.
 public final class SharedCausality: Sendable {
-    /// The oldest sample that a replica must have caught up to; 0 is any state.
-    public let needed = Atomic<UInt64>(0)
-    /// When the last write was over (monotonic microseconds); `.min` is never.
+    /// The oldest sample that a replica must have caught up to because of writes; 0 is any state.
+    public let needed: Atomic<UInt64>
+    /// When the last write was over (monotonic microseconds, up to a millisecond later than it was); `.min` is never.
     public let writtenAt = Atomic<Int64>(.min)
-    /// Connections with one session key are one client: their reads count as well.
-    let sharesReads: Bool
 
     private struct Read {
         var needed: UInt64 = 0
         var node: ObjectIdentifier?
     }
     private let lastRead = Mutex(Read())
+    /// `lastRead.needed`, for those that have caught up to it: no lock for them.
+    private let neededElsewhere = Atomic<UInt64>(0)
 
     /// - Parameter needed: what the first read needs, when nobody knows whether there were writes before.
-    public init(sharesReads: Bool, needed: UInt64 = 0) {
-        self.sharesReads = sharesReads
-        self.needed.store(needed, ordering: .relaxed)
-    }
-
-    /// Needs all that another one needs.
-    public func take(over other: SharedCausality) {
-        self.wrote(
-            needed: other.needed.load(ordering: .acquiring), now: other.writtenAt.load(ordering: .relaxed))
-        // What was read was read from one of its nodes, or is known to none of the new ones.
-        let read = other.lastRead.withLock { $0.needed }
-        if read > 0 { self.lastRead.withLock { $0 = Read(needed: max($0.needed, read), node: nil) } }
-    }
+    public init(needed: UInt64 = 0) { self.needed = Atomic(needed) }
 
     func wrote(needed: UInt64, now: Int64) {
-        self.needed.max(needed, ordering: .acquiringAndReleasing)
-        self.writtenAt.max(now, ordering: .relaxed)
+        // Everybody writes here: what says nothing new is not written, so that the threads do not wait for each other.
+        if self.needed.load(ordering: .relaxed) < needed { self.needed.max(needed, ordering: .acquiringAndReleasing) }
+        if self.writtenAt.load(ordering: .relaxed) < now { self.writtenAt.max(now + 1_000, ordering: .relaxed) }
     }
 
     func read(from node: Node, needed: UInt64) {
@@ -104,11 +130,13 @@ public final class SharedCausality: Sendable {
             let isSame = read.needed == 0 || read.node == ObjectIdentifier(node)
             read.node = isSame || needed > read.needed ? ObjectIdentifier(node) : nil
             read.needed = Swift.max(read.needed, needed)
+            self.neededElsewhere.store(read.needed, ordering: .releasing)
         }
     }
 
     func mayRead(from node: Node, caughtUp: UInt64) -> Bool {
-        self.lastRead.withLock { read in
+        if caughtUp >= self.neededElsewhere.load(ordering: .acquiring) { return true }
+        return self.lastRead.withLock { read in
             if caughtUp >= read.needed { return true }
             return read.node == ObjectIdentifier(node) && read.needed > node.knownSince.load(ordering: .acquiring)
         }

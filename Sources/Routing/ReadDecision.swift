@@ -54,7 +54,7 @@ extension Balancer {
         _ causality: borrowing Causality, _ mode: ReadAfterWrite, _ settings: RoutingSettings, _ insists: Bool,
         _ avoided: Node?, _ now: Int64, _ obstacle: inout Causality.Obstacle?
     ) -> ReadDecision {
-        if !insists && mode != .off && causality.isWithinWindow(settings.window, now: now) {
+        if !insists && causality.isWithinWindow(settings.window(mode), now: now) {
             return .primary(.ownWrite)
         }
         let alwaysPrimary = settings.primaryReads == .always && !insists

@@ -5,8 +5,8 @@ public import Settings
 public struct RoutingSettings: Sendable, Equatable {
     public let routing: RoutingMode
     public let readAfterWrite: ReadAfterWrite
-    /// Microseconds.
-    public let window: Microseconds
+    /// `read_after_write_window`; 0 when there is none.
+    private let leastWindow: Microseconds
     public let scope: ReadAfterWriteScope
     public let replicaWait: Microseconds
     public let loadBalance: LoadBalance
@@ -23,8 +23,7 @@ public struct RoutingSettings: Sendable, Equatable {
     public init(database: DatabaseSettings, general: GeneralSettings) {
         self.routing = database.routing ?? general.routing
         self.readAfterWrite = database.readAfterWrite ?? general.readAfterWrite
-        let window = database.readAfterWriteWindow ?? general.readAfterWriteWindow
-        self.window = window == 0 && self.readAfterWrite == .window ? 1_000_000 : window
+        self.leastWindow = database.readAfterWriteWindow ?? general.readAfterWriteWindow
         self.scope = database.readAfterWriteScope ?? general.readAfterWriteScope
         self.replicaWait = database.replicaWait ?? general.replicaWait
         self.loadBalance = database.loadBalance ?? general.loadBalance
@@ -34,5 +33,14 @@ public struct RoutingSettings: Sendable, Equatable {
         self.classifyLimit = general.classifyLimit
         self.rerunsRefused = general.rerunRefused
         self.retriesReads = general.retryReads
+    }
+    /// How long after a write a client's reads stay on the primary at least, by the mode that holds for the client: the
+    /// database's own, or one that it has asked for.
+    public func window(_ mode: ReadAfterWrite) -> Microseconds {
+        switch mode {
+        case .off: 0
+        case .lsn: self.leastWindow
+        case .window: self.leastWindow == 0 ? 1_000_000 : self.leastWindow
+        }
     }
 }

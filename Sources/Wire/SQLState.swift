@@ -20,6 +20,7 @@ public enum SQLState {
     public static let invalidCursorName = "34000"
     public static let invalidCatalogName = "3D000"
     public static let insufficientPrivilege = "42501"
+    public static let serializationFailure = "40001"
     public static let syntaxError = "42601"
     public static let invalidName = "42602"
     public static let undefinedObject = "42704"

@@ -7,24 +7,33 @@ import Topology
 
 @testable import Proxy
 
+extension SharedCausalities {
+    /// What a client has in common with others.
+    fileprivate func causality(_ user: String, key: String? = nil, _ scope: ReadAfterWriteScope = .client) -> Causality
+    {
+        var causality = Causality()
+        self.join(&causality, scope, user: user, key: key)
+        return causality
+    }
+}
+
 @Suite struct SharedCausalitiesTests {
-    @Test func aKeyInUseIsNotForgotten() throws {
+    @Test func whoIsInUseIsNotForgotten() throws {
         let causalities = SharedCausalities(samples: SampleNumbers())
-        let mine = try #require(causalities.causality(.client, user: "app", key: "mine"))
-        for number in 0..<250_000 { _ = causalities.causality(.client, user: "app", key: "key \(number)") }
-        #expect(causalities.causality(.client, user: "app", key: "mine") === mine)
+        let mine = causalities.causality("my user", key: "mine")
+        for number in 0..<250_000 { _ = causalities.causality("user \(number)", key: "key \(number)") }
+        #expect(causalities.causality("app", key: "mine").key === mine.key)
+        #expect(causalities.causality("my user").user === mine.user)
     }
 
     @Test func aForgottenKeyNeedsWhatIsNewest() throws {
         let samples = SampleNumbers()
         let causalities = SharedCausalities(samples: samples)
-        func needed() -> UInt64? {
-            causalities.causality(.client, user: "app", key: "old")?.needed.load(ordering: .relaxed)
-        }
+        func needed() -> UInt64? { causalities.causality("app", key: "old").key?.needed.load(ordering: .relaxed) }
         #expect(needed() == 1)
         for _ in 0..<7 { _ = samples.next() }
         #expect(needed() == 1)
-        for number in 0..<150_000 { _ = causalities.causality(.client, user: "app", key: "key \(number)") }
+        for number in 0..<150_000 { _ = causalities.causality("app", key: "key \(number)") }
         #expect(needed() == 8)
     }
 }
@@ -73,12 +82,7 @@ import Topology
         routers.apply(try self.configuration(check: "2s"))
         let after = routers.router(try self.database(old), old)
         #expect(after !== before)
-        for scope in [ReadAfterWriteScope.user, .database] {
-            let shared = before.causalities.causality(scope, user: "app", key: nil)
-            #expect(shared != nil && after.causalities.causality(scope, user: "app", key: nil) === shared)
-        }
-        let shared = before.causalities.causality(.client, user: "app", key: "k")
-        #expect(after.causalities.causality(.client, user: "app", key: "k") === shared)
+        #expect(after.causalities === before.causalities)
         // A number of one is comparable to one of the other, whichever monitor is older.
         #expect(before.cluster.samples === after.cluster.samples)
         routers.retain(try self.configuration(check: "2s", routing: "off"))
@@ -91,6 +95,32 @@ import Topology
         let before = routers.router(try self.database(configuration), configuration)
         routers.apply(try self.configuration(check: "1s"))
         #expect(routers.router(try self.database(configuration), configuration) === before)
+        routers.retain(try self.configuration(check: "1s", routing: "off"))
+    }
+
+    /// Write through one entry, read through another: what leads to one database of one cluster is one.
+    @Test func entriesOfOneDatabaseHaveTheirClientsInCommon() throws {
+        func entry(_ name: String, _ ports: [Int], dbname: String, _ routing: RoutingMode) -> DatabaseSettings {
+            var entry = DatabaseSettings(name: name)
+            entry.hosts = ports.map { HostAddress(host: "127.0.0.1", port: $0) }
+            entry.dbname = dbname
+            entry.routing = routing
+            return entry
+        }
+        var settings = Settings()
+        for entry in [
+            entry("rw", [1, 2], dbname: "shop", .primary), entry("ro", [2, 1, 3], dbname: "shop", .split),
+            entry("other", [1, 2], dbname: "crm", .split), entry("elsewhere", [4], dbname: "shop", .split),
+        ] {
+            settings.databases[entry.name] = entry
+        }
+        let configuration = Configuration(settings: settings, secrets: [:])
+        let routers = self.routers()
+        routers.apply(configuration)
+        func causalities(_ name: String) throws -> SharedCausalities { try #require(routers.known(name)).causalities }
+        #expect(try causalities("rw") === causalities("ro"))
+        #expect(try causalities("rw") !== causalities("other"))
+        #expect(try causalities("rw") !== causalities("elsewhere"))
         routers.retain(try self.configuration(check: "1s", routing: "off"))
     }
 }

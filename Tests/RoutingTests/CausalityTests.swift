@@ -106,39 +106,87 @@ import Testing
 
     // MARK: Shared
 
-    private static func pair(sharesReads: Bool) -> (Causality, Causality) {
-        let shared = SharedCausality(sharesReads: sharesReads)
+    /// What two clients have in common.
+    enum Bond: CaseIterable { case key, user, database }
+
+    private static func pair(_ bond: Bond) -> (Causality, Causality) {
+        let shared = SharedCausality()
         var (one, other) = (Causality(), Causality())
-        one.shared = shared
-        other.shared = shared
+        switch bond {
+        case .key:
+            one.join(key: shared, user: nil, database: nil, scope: .client)
+            other.join(key: shared, user: nil, database: nil, scope: .client)
+        case .user:
+            // Who writes need not read so.
+            one.join(key: nil, user: shared, database: SharedCausality(), scope: .client)
+            other.join(key: nil, user: shared, database: SharedCausality(), scope: .user)
+        case .database:
+            one.join(key: SharedCausality(), user: SharedCausality(), database: shared, scope: .user)
+            other.join(key: SharedCausality(), user: SharedCausality(), database: shared, scope: .database)
+        }
         return (one, other)
     }
 
-    @Test(arguments: [true, false])
-    func writesAreEverybodys(sharesReads: Bool) {
-        var (one, other) = Self.pair(sharesReads: sharesReads)
-        one.wrote(generation: 7, now: 100)
+    @Test(arguments: Bond.allCases)
+    func writesAreEverybodys(bond: Bond) {
+        var (one, other) = Self.pair(bond)
+        one.wrote(generation: 7, now: 10_000)
         #expect(other.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
         #expect(other.obstacle(node("a", caughtUp: 8), mode: .lsn) == nil)
-        #expect(other.isWithinWindow(50, now: 149) && !other.isWithinWindow(50, now: 150))
+        #expect(other.isWithinWindow(5_000, now: 14_999) && !other.isWithinWindow(5_000, now: 16_000))
         // A late note of an older write takes nothing back.
-        other.wrote(generation: 4, now: 90)
+        other.wrote(generation: 4, now: 9_000)
         #expect(one.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
-        #expect(one.isWithinWindow(50, now: 149))
+        #expect(one.isWithinWindow(5_000, now: 14_999))
     }
 
-    @Test func readsAreSharedUnderAKeyOnly() {
-        for sharesReads in [true, false] {
-            var (one, other) = Self.pair(sharesReads: sharesReads)
-            let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
-            one.read(from: a, generation: 5)
-            #expect(other.obstacle(a, mode: .lsn) == nil)
-            #expect(other.obstacle(b, mode: .lsn) == (sharesReads ? .read : nil))
-        }
+    @Test func othersCountOnlyWhereTheyAreAskedFor() {
+        let (user, database) = (SharedCausality(), SharedCausality())
+        var (writer, reader) = (Causality(), Causality())
+        writer.join(key: nil, user: user, database: database, scope: .client)
+        reader.join(key: nil, user: user, database: database, scope: .client)
+        writer.wrote(generation: 7, now: 0)
+        #expect(reader.obstacle(node("a", caughtUp: 7), mode: .lsn) == nil)
+        #expect(!reader.isWithinWindow(50, now: 1))
+        reader.join(key: nil, user: user, database: database, scope: .user)
+        #expect(reader.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
+    }
+
+    /// A key makes a client of several connections; it does not take away what counts beside.
+    @Test(arguments: [ReadAfterWriteScope.user, .database])
+    func aKeyIsNoEndOfTheScope(scope: ReadAfterWriteScope) {
+        let (user, database) = (SharedCausality(), SharedCausality())
+        var (writer, reader) = (Causality(), Causality())
+        writer.join(key: nil, user: user, database: database, scope: .client)
+        reader.join(key: SharedCausality(), user: user, database: database, scope: scope)
+        writer.wrote(generation: 7, now: 0)
+        #expect(reader.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
+    }
+
+    /// What was chosen is looked at again: in each mode by what holds in it.
+    @Test(arguments: [(ReadAfterWrite.off, true), (.lsn, false), (.window, false)])
+    func whatWasChosenMayBeOutdated(mode: ReadAfterWrite, stays: Bool) {
+        var (writer, reader) = Self.pair(.key)
+        let replica = node("a", caughtUp: 7)
+        let window = settings().window(mode)
+        #expect(reader.mayStay(on: replica, mode: mode, window: window, now: 10_000))
+        writer.wrote(generation: 7, now: 10_000)
+        #expect(reader.mayStay(on: replica, mode: mode, window: window, now: 10_000) == stays)
+        replica.caughtUp.store(8, ordering: .relaxed)
+        #expect(reader.mayStay(on: replica, mode: mode, window: window, now: 3_000_000))
+    }
+
+    @Test(arguments: Bond.allCases)
+    func readsAreSharedUnderAKeyOnly(bond: Bond) {
+        var (one, other) = Self.pair(bond)
+        let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
+        one.read(from: a, generation: 5)
+        #expect(other.obstacle(a, mode: .lsn) == nil)
+        #expect(other.obstacle(b, mode: .lsn) == (bond == .key ? .read : nil))
     }
 
     @Test func aNodeThatIsNewDoesNotStandForWhatItShowedOthersBefore() {
-        var (one, other) = Self.pair(sharesReads: true)
+        var (one, other) = Self.pair(.key)
         let a = node("a", caughtUp: 5)
         one.read(from: a, generation: 5)
         a.knownSince.store(6, ordering: .relaxed)
@@ -152,7 +200,7 @@ import Testing
 
     /// Each of the two has shown what the other may not have yet.
     @Test func readsFromTwoNodesAtOnceExemptNeither() {
-        var (one, other) = Self.pair(sharesReads: true)
+        var (one, other) = Self.pair(.key)
         let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
         one.read(from: a, generation: 5)
         other.read(from: b, generation: 5)
@@ -170,7 +218,7 @@ import Testing
     /// A key that was forgotten may have been written under.
     @Test func aKeyOfUnknownHistoryNeedsANewSample() {
         var causality = Causality()
-        causality.shared = SharedCausality(sharesReads: true, needed: 5)
+        causality.join(key: SharedCausality(needed: 5), user: nil, database: nil, scope: .client)
         #expect(causality.obstacle(node("a", caughtUp: 4), mode: .lsn) == .write)
         #expect(causality.obstacle(node("a", caughtUp: 5), mode: .lsn) == nil)
     }

@@ -7,11 +7,12 @@ import Testing
     /// What is decided, in a word: a node's name or the reason for the primary.
     private static func decide(
         _ nodes: [Node], _ causality: Causality = Causality(), _ settings: RoutingSettings = settings(),
-        insists: Bool = false, avoided: Node? = nil, now: Int64 = 0
+        mode: ReadAfterWrite? = nil, insists: Bool = false, avoided: Node? = nil, now: Int64 = 0
     ) -> String {
         var balancer = balancer(nodes, settings.loadBalance)
         let (decision, _) = balancer.decide(
-            causality, mode: settings.readAfterWrite, settings: settings, insists: insists, avoided: avoided, now: now)
+            causality, mode: mode ?? settings.readAfterWrite, settings: settings, insists: insists, avoided: avoided,
+            now: now)
         switch decision {
         case .node(let load): return load.node.host
         case .primary(let reason): return "\(reason)"
@@ -78,9 +79,26 @@ import Testing
         #expect(Self.decide(nodes, Self.wrote(5, now: 1000), off, now: 1001) == "a")
     }
 
-    @Test func modeWindowHasASecondByDefault() {
-        #expect(settings { $0.readAfterWrite = .window }.window == 1_000_000)
-        #expect(settings().window == 0)
+    /// The mode may be the client's own, another one than its database has.
+    @Test(arguments: [nil, .off, .lsn, .window] as [ReadAfterWrite?], [nil, 0, 300] as [Int64?])
+    func theWindowIsThatOfTheModeThatHolds(mode: ReadAfterWrite?, window: Int64?) {
+        let settings = settings {
+            $0.readAfterWrite = mode
+            $0.readAfterWriteWindow = window
+        }
+        let least = window ?? 0
+        #expect(settings.window(.off) == 0)
+        #expect(settings.window(.lsn) == least)
+        #expect(settings.window(.window) == (least == 0 ? 1_000_000 : least))
+        let replica = [node("a", caughtUp: 99)]
+        for own in [ReadAfterWrite.off, .lsn, .window] {
+            func decide(after time: Int64) -> String {
+                Self.decide(replica, Self.wrote(5, now: 1), settings, mode: own, now: 1 + time)
+            }
+            let holds = settings.window(own)
+            if holds > 0 { #expect(decide(after: holds - 1) == "ownWrite") }
+            #expect(decide(after: holds) == "a")
+        }
     }
 
     /// The client asked for a replica: one that has not caught up is better than the primary, a late one is not.

@@ -115,15 +115,18 @@ extension ClientSession {
 
     /// Which writes count for this client beside its own.
     func joinCausality(_ route: ClientRoute) {
-        route.causality.shared = route.router.shared.causalities.causality(
-            route.router.settings.scope, user: self.group.key.user, key: route.sessionKey)
+        route.router.shared.causalities.join(
+            &route.causality, route.router.settings.scope, user: self.group.key.user, key: route.sessionKey)
     }
 
-    /// The same when the scope is another: what was needed before holds for all that it is shared with now.
+    /// The same when the configuration is another.
     func rejoinCausality(_ route: ClientRoute) {
-        let before = route.causality.shared
+        let before = route.causality.database
         self.joinCausality(route)
-        if let before, let now = route.causality.shared, now !== before { now.take(over: before) }
+        // Its servers are those of another entry, too: what it has written and read until now is known to nobody there.
+        if route.causality.database !== before {
+            route.causality.wrote(generation: route.router.generation, now: self.now)
+        }
     }
 
     private func show(_ name: String, _ route: ClientRoute) throws(ServerError) -> String {

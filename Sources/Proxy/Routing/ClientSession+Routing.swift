@@ -61,11 +61,9 @@ extension ClientSession {
         }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
         if summary.asksForPosition { return self.askForPosition(type, bytes, whole, route) }
-        if let server = self.server, route.isChosen, route.isOnReplica, let node = server.pool.load?.node,
-            route.router.settings.routing == .split, (summary.override ?? route.override) != .replica,
-            route.causality.obstacle(node, mode: route.mode) != nil
-        {
-            // While it waited for the connection, the replica was started again and knows less than before.
+        if let server = self.server, route.isChosen, route.isOnReplica, self.isOutdated(server, summary, route) {
+            // While it waited for the connection, another one of its client has written, or the replica was started
+            // again and knows less than before.
             route.isChosen = false
             server.releaseIfFree()
         }
@@ -123,19 +121,17 @@ extension ClientSession {
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
         route.open(summary.openBatch)
-        let mayStay =
+        let stay: Stay =
             switch route.transaction {
             case .replica(let modes, let isPromotable):
-                self.stay(summary, modes, isPromotable: isPromotable, server, route) != .leaves
-            case .none, .held, .failed: summary.isRead && summary.transaction == nil && summary.begin == nil
+                self.stay(summary, modes, isPromotable: isPromotable, server, route)
+            case .none, .held, .failed:
+                summary.isRead && summary.transaction == nil && summary.begin == nil
+                    && !self.isOutdated(server, summary, route) ? .stays : .leaves
             }
-        if mayStay || server.requests.isSkipping {
+        if case .stays = stay { return self.goOn(summary, isQuery: isQuery, bytes, range, server, route) }
+        if server.requests.isSkipping {
             if isQuery { route.isInBatch = false }
-            if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
-            if !server.requests.isSkipping {
-                let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
-                self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
-            }
             return nil
         }
         // It goes on on the primary: only the replica's Sync is owed, and what is prepared is prepared anew.
@@ -145,8 +141,23 @@ extension ClientSession {
         route.closeBatch()
         if case .replica(let modes, _) = route.transaction { route.transaction = .held(modes) }
         server.leaveClient()
+        if case .cannotLeave(let error) = stay { return self.refuse(error, type) }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
         return self.routeUnlinked(summary, type, bytes, whole, route)
+    }
+
+    /// The rest of a batch stays on the replica that has its beginning.
+    private func goOn(
+        _ summary: RequestSummary, isQuery: Bool, _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
+        _ route: ClientRoute
+    ) -> Verdict? {
+        if isQuery { route.isInBatch = false }
+        if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
+        if !server.requests.isSkipping {
+            let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+            self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
+        }
+        return nil
     }
 
     // MARK: Looking
@@ -256,16 +267,10 @@ extension ClientSession {
             route.transaction = .held(modes)
             server.leaveClient()
             return nil
-        case .cannotLeave:
+        case .cannotLeave(let error):
             route.transaction = .held(modes)
             server.leaveClient()
-            return self.refuse(
-                ServerError(
-                    message:
-                        "an advisory lock counts on the primary only, and this transaction runs on a replica, which "
-                        + "it cannot leave (it is not READ COMMITTED, or has a savepoint, cursor or SET); take the lock "
-                        + "first, or SET martlet.route = 'primary'",
-                    sqlState: SQLState.featureNotSupported), type)
+            return self.refuse(error, type)
         }
     }
 

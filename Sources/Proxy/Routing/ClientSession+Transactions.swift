@@ -1,4 +1,5 @@
 import Pooling
+import Reactor
 import Routing
 import SQL
 import Settings
@@ -49,7 +50,22 @@ extension ClientSession {
 
     // MARK: On a replica
 
-    enum Stay { case stays, leaves, cannotLeave }
+    enum Stay {
+        case stays, leaves
+        /// It would have to, and is bound to the replica.
+        case cannotLeave(ServerError)
+    }
+
+    /// Whether the replica that a request has already may not show it what is there: another connection whose writes count
+    /// for this one has written since it was chosen, or has seen more. Whoever wants a replica takes it as it is.
+    func isOutdated(_ server: ServerSession, _ summary: RequestSummary, _ route: ClientRoute) -> Bool {
+        let settings = route.router.settings
+        guard summary.isRead, settings.routing == .split, (summary.override ?? route.override) != .replica,
+            let node = server.pool.load?.node
+        else { return false }
+        let mode = route.mode
+        return !route.causality.mayStay(on: node, mode: mode, window: settings.window(mode), now: self.now)
+    }
 
     /// Whether a transaction on a replica may go on there.
     func stay(
@@ -63,11 +79,30 @@ extension ClientSession {
         if server.transaction == .failed { return .stays }
         if isPromotable {
             let isPlain = summary.isRead && !summary.bindsTransaction && summary.begin == nil
-            return isPlain && summary.transaction == nil ? .stays : .leaves
+            let stays = isPlain && summary.transaction == nil && !self.isOutdated(server, summary, route)
+            return stays ? .stays : .leaves
+        }
+        // Each of its statements shows what is newest, as it would on one server; under another isolation level what is
+        // shown was settled by the first one.
+        if self.takesNewSnapshots(modes, route) && self.isOutdated(server, summary, route) {
+            return route.isBound ? .cannotLeave(Self.outdated) : .leaves
         }
         // READ ONLY. Most of what needs the primary does no harm; but a lock taken here would lock nothing.
         guard summary.mustLeaveReplica, (summary.override ?? route.override) != .replica else { return .stays }
         if !route.isBound && self.takesNewSnapshots(modes, route) { return .leaves }
-        return summary.takesAdvisoryLock ? .cannotLeave : .stays
+        return summary.takesAdvisoryLock ? .cannotLeave(Self.advisoryLock) : .stays
     }
+
+    private static let advisoryLock = ServerError(
+        message:
+            "an advisory lock counts on the primary only, and this transaction runs on a replica, which it cannot leave "
+            + "(it is not READ COMMITTED, or has a savepoint, cursor or SET); take the lock first, or "
+            + "SET martlet.route = 'primary'",
+        sqlState: SQLState.featureNotSupported)
+
+    private static let outdated = ServerError(
+        message:
+            "another connection has written what this transaction has to see, its replica has not replayed it yet, and "
+            + "a savepoint, cursor or SET binds the transaction to that replica; run it again",
+        sqlState: SQLState.serializationFailure)
 }

@@ -2,61 +2,63 @@ import Routing
 import Settings
 import Synchronization
 
-/// What clients of one database have in common that must see each other's writes, over all reactors.
+/// What clients have in common that must see each other's writes, over all reactors. One for each database of a cluster,
+/// whichever entries of `[databases]` lead to it.
 final class SharedCausalities: Sendable {
     private struct State {
-        let database: SharedCausality
-        var users: [String: SharedCausality] = [:]
-        var keys: [String: SharedCausality] = [:]
-        /// Keys in the order of their first use, oldest first.
-        var order: [String] = []
+        var users = Members()
+        var keys = Members()
     }
 
-    private let state: Mutex<State>
+    /// Of the database as a whole.
+    private let database: SharedCausality
+    private let state = Mutex(State())
     private let samples: SampleNumbers
-
-    /// Keys that are remembered beside those in use; of the oldest ones half is forgotten when there are more.
-    private static let mostKeys = 100_000
 
     init(samples: SampleNumbers) {
         self.samples = samples
-        self.state = Mutex(State(database: SharedCausality(sharesReads: false, needed: samples.last + 1)))
+        self.database = SharedCausality(needed: samples.last + 1)
     }
 
-    /// What a client has in common with others; nil when its writes are its own.
-    func causality(_ scope: ReadAfterWriteScope, user: String, key: String?) -> SharedCausality? {
-        self.state.withLock { state in
-            if let key { return self.causality(key: key, &state) }
-            switch scope {
-            case .client: return nil
-            case .database: return state.database
-            case .user:
-                if let known = state.users[user] { return known }
-                let causality = self.make(sharesReads: false)
-                state.users[user] = causality
-                return causality
-            }
+    /// Tells a client's causality what it has in common with others.
+    ///
+    /// - Parameters:
+    ///   - scope: whose writes count for it.
+    ///   - key: its session key.
+    func join(_ causality: inout Causality, _ scope: ReadAfterWriteScope, user: String, key: String?) {
+        // Writes may have gone before that are not known here: every sample up to now may be too old.
+        let needed = self.samples.last + 1
+        let (own, users) = self.state.withLock { state in
+            (key.map { state.keys.find($0, needed: needed) }, state.users.find(user, needed: needed))
         }
+        causality.join(key: own, user: users, database: self.database, scope: scope)
     }
 
-    private func causality(key: String, _ state: inout State) -> SharedCausality {
-        if let known = state.keys[key] { return known }
-        if state.order.count >= Self.mostKeys {
-            // A key that somebody has goes on to be his and that of the next one who comes with it.
-            let old = state.order.prefix(Self.mostKeys / 2)
-            let unused = Set(old.filter { isKnownUniquelyReferenced(&state.keys[$0]) })
-            for key in unused { state.keys[key] = nil }
-            state.order = Array(state.order[old.endIndex...]) + old.filter { !unused.contains($0) }
+    /// Session keys or users, by name.
+    private struct Members {
+        /// Names that are remembered beside those in use; of the oldest ones half is forgotten when there are more.
+        private static let most = 100_000
+
+        private var known: [String: SharedCausality] = [:]
+        /// In the order of their first use, oldest first.
+        private var order: [String] = []
+
+        mutating func find(_ name: String, needed: UInt64) -> SharedCausality {
+            if let known = self.known[name] { return known }
+            if self.order.count >= Self.most { self.forgetUnused() }
+            // It may have been forgotten together with its writes.
+            let causality = SharedCausality(needed: needed)
+            self.known[name] = causality
+            self.order.append(name)
+            return causality
         }
-        // The key may have been forgotten together with its writes.
-        let causality = self.make(sharesReads: true)
-        state.keys[key] = causality
-        state.order.append(key)
-        return causality
-    }
 
-    /// Writes may have gone before that are not known here: every sample up to now may be too old.
-    private func make(sharesReads: Bool) -> SharedCausality {
-        SharedCausality(sharesReads: sharesReads, needed: self.samples.last + 1)
+        private mutating func forgetUnused() {
+            // One that somebody has goes on to be his and that of the next one who comes with that name.
+            let old = self.order.prefix(Self.most / 2)
+            let unused = Set(old.filter { isKnownUniquelyReferenced(&self.known[$0]) })
+            for name in unused { self.known[name] = nil }
+            self.order = Array(self.order[old.endIndex...]) + old.filter { !unused.contains($0) }
+        }
     }
 }

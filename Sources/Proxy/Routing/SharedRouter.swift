@@ -20,13 +20,21 @@ final class SharedRouter: Sendable {
 
     var cluster: Cluster { self.monitor.cluster }
 
-    /// - Parameter old: the one whose place it takes: what its clients have in common they go on to have in common, since
-    ///   some of them come over before others.
-    init(database: DatabaseSettings, monitor: ClusterMonitor, inPlaceOf old: SharedRouter? = nil) {
+    init(database: DatabaseSettings, monitor: ClusterMonitor, causalities: SharedCausalities) {
         self.database = database.name
         self.serverDatabase = database.serverDatabase
         self.monitor = monitor
-        self.causalities = old?.causalities ?? SharedCausalities(samples: monitor.cluster.samples)
+        self.causalities = causalities
+    }
+
+    /// Where its data are, once for each server: entries that have one of these places in common lead to one database.
+    var places: [Place] {
+        self.monitor.settings.hosts.map { Place(host: $0, database: self.serverDatabase) }
+    }
+
+    struct Place: Hashable {
+        let host: HostAddress
+        let database: String
     }
 }
 
@@ -35,6 +43,7 @@ final class SharedRouters: Sendable {
     private struct State {
         var routers: [String: SharedRouter] = [:]
         var monitors: [ClusterSettings: ClusterMonitor] = [:]
+        var causalities: [SharedRouter.Place: SharedCausalities] = [:]
     }
 
     private let state = Mutex(State())
@@ -78,9 +87,15 @@ final class SharedRouters: Sendable {
         let wanted = ClusterSettings(database, configuration)
         let monitor = state.monitors[wanted] ?? self.monitor(wanted)
         state.monitors[wanted] = monitor
-        let router = SharedRouter(database: database, monitor: monitor, inPlaceOf: state.routers[database.name])
-        state.routers[database.name] = router
         let name = database.serverDatabase
+        // With others that lead there; else what its clients have in common they go on to have in common, since some of
+        // them come over to another server before others.
+        let causalities =
+            wanted.hosts.compactMap { state.causalities[SharedRouter.Place(host: $0, database: name)] }.first
+            ?? state.routers[database.name]?.causalities ?? SharedCausalities(samples: monitor.cluster.samples)
+        let router = SharedRouter(database: database, monitor: monitor, causalities: causalities)
+        state.routers[database.name] = router
+        for place in router.places { state.causalities[place] = causalities }
         monitor.watchCatalogue(of: name) { [weak self] in self?.catalogueRead($0, of: name, by: wanted) }
         return router
     }
@@ -117,6 +132,10 @@ final class SharedRouters: Sendable {
         let stopped = self.state.withLock { state in
             state.routers = state.routers.filter { name, _ in
                 configuration.settings.database(named: name).map { configuration.isRouted($0) } ?? false
+            }
+            state.causalities = [:]
+            for router in state.routers.values {
+                for place in router.places { state.causalities[place] = router.causalities }
             }
             let used = Set(state.routers.values.map(\.monitor.settings))
             let stopped = state.monitors.filter { !used.contains($0.key) }
