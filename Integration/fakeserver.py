@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 from certificates import Certificate
@@ -22,14 +23,17 @@ CANCELLED = message("E", text("SERROR") + text("C57014") + text("Mcancelled") + 
 class FakeServer:
     """Lets everybody in and answers every query with 1, one that says "wait" only when it is cancelled.
 
-    `answer` is what it says to SSLRequest; `direct` expects TLS at once; `reply` answers a query in the place of 1, and then
+    `behind` makes what it says behind a ReadyForQuery without being asked, from the query (nothing for the login): one part
+    in the same packet, the other one a moment later. `answer` is what it says to SSLRequest; `direct` expects TLS at once; `reply` answers a query in the place of 1, and then
     it leaves. What it sees is noted.
     """
 
     def __init__(self, certificate: Certificate | None, *, answer: bytes = b"S", direct: bool = False,
                  alpn: list[str] | None = None, configure: Callable[[ssl.SSLContext], None] | None = None,
-                 ask_for_scram: bytes = b"", reply: bytes = b"") -> None:
+                 ask_for_scram: bytes = b"", reply: bytes = b"",
+                 behind: Callable[[bytes], tuple[bytes, bytes]] | None = None) -> None:
         self.answer, self.direct, self.ask_for_scram, self.reply = answer, direct, ask_for_scram, reply
+        self.behind = behind
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if certificate:
             self.context.load_cert_chain(certificate.crt, certificate.key)
@@ -120,7 +124,7 @@ class FakeServer:
             self._take(client, 1)
             self.sasl.append(self._packet(client))
             return
-        client.sendall(READY)
+        self._say(client, READY, b"")
         while True:
             kind = self._take(client, 1)
             body = self._packet(client)
@@ -131,9 +135,16 @@ class FakeServer:
                 client.sendall(self.reply)
                 return
             elif kind == b"Q":
-                client.sendall(ONE)
+                self._say(client, ONE, body)
             elif kind == b"X":
                 return
+
+    def _say(self, client: socket.socket, said: bytes, query: bytes) -> None:
+        at_once, later = self.behind(query) if self.behind else (b"", b"")
+        client.sendall(said + at_once)
+        if later:
+            time.sleep(0.002)
+            client.sendall(later)
 
     def _secure(self, client: socket.socket) -> ssl.SSLSocket:
         return self.context.wrap_socket(client, server_side=True)

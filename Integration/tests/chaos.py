@@ -543,12 +543,14 @@ class Client:
         wants = [of("T"), row(token, ""), tag("SELECT 1"), ready("I")]
         failed = [error("57014"), ready("I")]
         if not is_idle:
-            answer = self.exchange([], [wants, failed, [of("T"), *failed]])
+            # It may end before its row or behind it.
+            answer = self.exchange([], [wants, failed, [of("T"), *failed], [*wants[:2], *failed]])
             if answer[-2].type == "E":
                 self.world.counts["cancelled, and it was"] += 1
         for _ in range(2):
             # It is one of its own next requests that it may hit.
-            self.exchange([query(f"SELECT '{token}', ''")], [wants, failed, [of("T"), *failed]])
+            self.exchange(
+                [query(f"SELECT '{token}', ''")], [wants, failed, [of("T"), *failed], [*wants[:2], *failed]])
 
     def changing(self) -> None:
         """A statement whose result has other columns now and then: an error is all right, a wrong answer is not."""
@@ -588,7 +590,7 @@ class Pipeline:
     def run(self, commits: bool) -> None:
         units = [
             (self.run_named, 30), (self.prepare, 20), (self.run_unnamed, 15), (self.run_again, 6), (self.close, 5),
-            (self.describe, 5), (self.fail, 6), (self.portal, 4), (self.empty, 2), (self.flush, 2), (self.big, 1)]
+            (self.describe, 5), (self.fail, 6), (self.portal, 4), (self.empty, 2), (self.flush, 2), (self.big, 3)]
         if commits:
             units += [(self.begin, 2)]
         for _ in range(self.chance.choice([1, 1, 1, 2, 3, 6, 12])):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ import pytest
 from chaos import Client, World
 from cluster import Cluster
 from common import Background, wait_until
+from cutting import cut_on_both_sides
 from proxy import Proxy
 from rawpg import Closed, Connection
 
@@ -250,7 +252,7 @@ def run_round(proxy: Proxy, cluster: Cluster, database: str, seed: str, seconds:
 
 def run_chaos(
         start_proxy: Callable[..., Proxy], cluster: Cluster, seed: str, seconds: float, rounds: int,
-        chaos: str) -> Counter[str]:
+        chaos: str, cut: bool = False) -> Counter[str]:
     database = "chaos"
     with cluster.connect("postgres") as direct:
         direct.execute("DROP DATABASE IF EXISTS chaos WITH (FORCE)")
@@ -262,8 +264,16 @@ def run_chaos(
     proxy = start_proxy(behind=cluster, run=False, threads=4, settings={
         "default_pool_size": POOL_SIZE, "max_db_connections": MOST_CONNECTIONS, "max_prepared_statements": 3,
         "cancel_wait_timeout": 5})
-    proxy.databases = {database: proxy.server()}
-    proxy.start()
+    with cut_on_both_sides(proxy, cluster, seed, database) if cut else nullcontext(proxy):
+        if not cut:
+            proxy.databases = {database: proxy.server()}
+            proxy.start()
+        return run_rounds(proxy, cluster, database, seed, seconds, rounds, chaos)
+
+
+def run_rounds(
+        proxy: Proxy, cluster: Cluster, database: str, seed: str, seconds: float, rounds: int,
+        chaos: str) -> Counter[str]:
     counts: Counter[str] = Counter()
     memory, files = [], []
     for number in range(rounds):
@@ -279,12 +289,12 @@ def run_chaos(
 
 
 @pytest.mark.martlet("settings and statements that PgBouncer does not follow")
-@pytest.mark.parametrize("chaos", ["none"])
-def test_chaos(start_proxy: Callable[..., Proxy], own_cluster: Callable[..., Cluster], chaos: str) -> None:
+@pytest.mark.parametrize("stream", ["whole", "cut"])
+def test_chaos(start_proxy: Callable[..., Proxy], own_cluster: Callable[..., Cluster], stream: str) -> None:
     seed = os.environ.get("CHAOS_SEED") or f"{random.randrange(10**6)}"
     # What is answered must have been written down, for a server that is killed.
     cluster = own_cluster(settings={"synchronous_commit": "on"})
-    run_chaos(start_proxy, cluster, seed, 3.0, 2, chaos)
+    run_chaos(start_proxy, cluster, seed, 3.0, 2, "none", cut=stream == "cut")
 
 
 @pytest.mark.long

@@ -4,11 +4,13 @@ but for what cannot be (process ids, oids of temporary tables) and what tells no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import pytest
 
 from cluster import Cluster
+from cutting import cut_on_both_sides
 from proxy import Program, Proxy
 from rawpg import (
     COPY_DONE, FLUSH, SYNC, Connection, Message, bind, close, copy_data, copy_fail, describe, execute, function_call,
@@ -282,11 +284,13 @@ def play(host: str, port: int, script: list[Round]) -> list[str]:
     return heard
 
 
-@pytest.fixture(scope="module", params=["session", "transaction"])
+@pytest.fixture(scope="module", params=["session", "transaction", "transaction, cut"])
 def pooler(request: pytest.FixtureRequest, program: Program, cluster: Cluster) -> Iterator[Proxy]:
     """One proxy serves all scripts of a mode: one that spoils a server connection is noticed by those behind it."""
-    proxy = Proxy(program, cluster, settings={"pool_mode": request.param, "default_pool_size": 3}).start()
-    yield proxy
+    mode, *cut = request.param.split(", ")
+    proxy = Proxy(program, cluster, settings={"pool_mode": mode, "default_pool_size": 3})
+    with cut_on_both_sides(proxy, cluster) if cut else nullcontext(proxy.start()):
+        yield proxy
     proxy.stop()
 
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import psycopg
 import pytest
 
+from cluster import Cluster
 from common import environment
+from cutting import cut_on_both_sides
 from proxy import Proxy
 
 JDBC = Path("/usr/share/java/postgresql.jar")
+
+
+@pytest.fixture(params=["whole", "cut"])
+def proxy(request: pytest.FixtureRequest, start_proxy: Callable[..., Proxy], cluster: Cluster) -> Iterator[Proxy]:
+    """A proxy with the suite's defaults, and once more behind a network that cuts messages anywhere."""
+    if request.param == "whole":
+        yield start_proxy()
+    else:
+        with cut_on_both_sides(start_proxy(run=False), cluster) as proxy:
+            yield proxy
 
 
 def psql(proxy: Proxy, script: str, *options: str, dbname: str = "app", user: str = "app", host: str = "") -> str:
@@ -40,7 +52,8 @@ def test_psql_script(proxy: Proxy, database: str) -> None:
     assert "id|integer||not null|" in answer
 
 
-def test_psql_over_the_unix_socket(proxy: Proxy) -> None:
+def test_psql_over_the_unix_socket(start_proxy: Callable[..., Proxy]) -> None:
+    proxy = start_proxy()
     assert psql(proxy, "SELECT 'here'", host=str(proxy.directory)) == "here\n"
 
 

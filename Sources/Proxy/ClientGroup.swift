@@ -40,6 +40,7 @@ final class ClientGroup {
         var idleTransaction: Microseconds = 0
         var transaction: Microseconds = 0
         var clientIdle: Microseconds = 0
+        var message: Microseconds = 0
         /// Whether anything has to be timed while a client has a server connection.
         var whileLinked: Bool { self.query > 0 || self.idleTransaction > 0 || self.transaction > 0 }
     }
@@ -101,7 +102,8 @@ final class ClientGroup {
             query: settings.effectiveQueryTimeout(user: user),
             idleTransaction: settings.effectiveIdleTransactionTimeout(user: user),
             transaction: settings.effectiveTransactionTimeout(user: user),
-            clientIdle: settings.effectiveClientIdleTimeout(user: user))
+            clientIdle: settings.effectiveClientIdleTimeout(user: user),
+            message: settings.general.clientMessageTimeout)
     }
 }
 

@@ -80,8 +80,14 @@ extension ClientSession {
                 (type, range, length) = (messageType, messageRange, messageRange.count)
             case .start(let messageType, let messageLength, let firstRange):
                 (type, range, length) = (messageType, firstRange, messageLength)
+                if let needed = self.neededBeginning(type, length, of: range.count) {
+                    self.framer = before
+                    self.holdLimit = needed
+                    break loop
+                }
             case .middle(let piece, let last):
                 cursor = piece.upperBound
+                if self.lastPiece != nil { self.lastPiece = last ? nil : self.now }
                 if self.dropsMessage {
                     self.pass(bytes, run..<piece.lowerBound)
                     run = cursor
@@ -128,11 +134,29 @@ extension ClientSession {
                 break loop
             case .end: return bytes.count
             }
-            if isWhole { self.dropsMessage = false }
+            if isWhole {
+                self.dropsMessage = false
+            } else if self.isInMessage && type != Frontend.copyData {
+                self.messageBegins()
+            }
         }
         self.pass(bytes, run..<cursor)
         self.group.statistics.counters.received &+= UInt64(cursor)
         return cursor
+    }
+
+    /// So much of a message has to be here before it gets a server connection, or all of it.
+    private static let beginning = 64 * 1024
+
+    /// How many bytes have to be here before a message may begin: one that never ends must not hold a server connection
+    /// that others wait for. Nil if it may begin now, also because the connection is this client's anyway.
+    private func neededBeginning(_ type: UInt8, _ length: Int, of available: Int) -> Int? {
+        let needed = min(length, Self.beginning)
+        guard available < needed, Self.isSkipped(type), self.cancelled == .none else { return nil }
+        if let server = self.server, self.pool.mode == .session || server.isDedicated || server.transaction != .idle {
+            return nil
+        }
+        return needed
     }
 
     /// What a client may send ahead while it waits, before its socket is no longer read.

@@ -53,6 +53,7 @@ extension ClientSession {
 
     /// Replies have come: what has waited for them is looked at again.
     func repliesCame() {
+        self.batchPaused()
         guard self.isAwaitingReplies else { return }
         self.isAwaitingReplies = false
         self.proceed()

@@ -35,6 +35,8 @@ final class ClientSession: Connection {
     var framer: MessageFramer
     /// The message that streams now goes nowhere.
     var dropsMessage = false
+    /// When the last piece came of a message that streams to the server connection; nil when none does.
+    var lastPiece: MonotonicTime?
     /// The session's settings; nil before login is over.
     var parameters: ParameterSet?
     /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
@@ -265,16 +267,41 @@ final class ClientSession: Connection {
         if self.group.timeouts.whileLinked { self.armLinked(isRunning: true) }
     }
 
+    /// A message begins to stream to the server connection, which it holds up to its end.
+    func messageBegins() {
+        guard self.group.timeouts.message > 0 else { return }
+        self.lastPiece = self.now
+        self.armLinked(isRunning: true)
+    }
+
     private func armLinked(isRunning: Bool) {
         let timeouts = self.group.timeouts
         var due = MonotonicTime.max
-        if isRunning && timeouts.query > 0 { due = self.requestTime + timeouts.query }
-        let isInTransaction = isRunning || self.server?.transaction != .idle
+        if let lastPiece = self.lastPiece, timeouts.message > 0 {
+            // A client that is not read from cannot go on.
+            due = (self.isReadingPaused ? self.now : lastPiece) + timeouts.message
+        }
+        if isRunning && timeouts.query > 0 { due = min(due, self.requestTime + timeouts.query) }
+        let isInTransaction = isRunning || self.isInTransaction
         if isInTransaction && timeouts.transaction > 0 { due = min(due, self.transactionTime + timeouts.transaction) }
         if !isRunning && isInTransaction && timeouts.idleTransaction > 0 {
             due = min(due, self.requestTime + timeouts.idleTransaction)
         }
         self.setDeadline(due)
+    }
+
+    /// All that was asked for has been answered: a batch without its Sync holds the server connection from now on.
+    func batchPaused() {
+        guard self.group.timeouts.idleTransaction > 0, let server = self.server, server.requests.isEmpty,
+            server.requests.isUnsynced
+        else { return }
+        self.requestTime = self.now
+        self.armLinked(isRunning: false)
+    }
+
+    /// The server connection is in a transaction, be it the implicit one of a batch that has no Sync yet.
+    private var isInTransaction: Bool {
+        self.server.map { $0.transaction != .idle || $0.requests.isUnsynced } ?? false
     }
 
     /// ReadyForQuery has been passed on.
@@ -361,7 +388,7 @@ final class ClientSession: Connection {
             self.worker.log(.warning, self.prefix, "pooler error: \(error.message)")
         }
         // In the middle of a message from the server nothing can be said, and behind its last words nothing more.
-        if self.server?.framer.remaining ?? 0 == 0 && self.server?.lastWords == nil {
+        if self.server.map({ !$0.pieces.isPassed && $0.lastWords == nil }) ?? true {
             self.send(
                 MessageWriter.bytes {
                     $0.errorResponse(severity: "FATAL", sqlState: error.sqlState, message: error.message)
@@ -428,21 +455,27 @@ final class ClientSession: Connection {
         let now = self.now
         guard let server = self.server else { return self.idleTimedOut(now) }
         let isRunning = !server.requests.isEmpty
+        if let lastPiece = self.lastPiece, timeouts.message > 0, !self.isReadingPaused,
+            now >= lastPiece + timeouts.message
+        {
+            return self.fail(
+                ServerError(message: "client_message_timeout", sqlState: SQLState.protocolViolation))
+        }
         if timeouts.transaction > 0 && now >= self.transactionTime + timeouts.transaction
-            && (isRunning || server.transaction != .idle)
+            && (isRunning || self.isInTransaction)
         {
             return self.failRunning("transaction_timeout", SQLState.transactionTimeout)
         }
         if isRunning && timeouts.query > 0 && now >= self.requestTime + timeouts.query {
             return self.failRunning("query_timeout", SQLState.queryCanceled)
         }
-        if !isRunning && server.transaction != .idle && timeouts.idleTransaction > 0
+        if !isRunning && self.isInTransaction && timeouts.idleTransaction > 0
             && now >= self.requestTime + timeouts.idleTransaction
         {
             return self.fail(
                 ServerError(message: "idle_transaction_timeout", sqlState: SQLState.idleInTransactionTimeout))
         }
-        if !isRunning && server.transaction == .idle { return self.idleTimedOut(now) }
+        if !isRunning && !self.isInTransaction && self.lastPiece == nil { return self.idleTimedOut(now) }
         // Settings have changed since the deadline was set.
         self.armLinked(isRunning: isRunning)
     }

@@ -25,6 +25,7 @@ extension ServerSession {
     func detachClient() {
         guard self.client != nil else { return }
         self.client = nil
+        if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
         self.isOnTrial = false
         self.pool.load?.inFlight -= 1
     }
@@ -130,11 +131,17 @@ extension ServerSession {
         self.end("client disconnect while server was not ready")
     }
 
-    /// No client, nothing outstanding: an open transaction is rolled back, then all is as at a release.
+    /// No client, nothing outstanding. A client that has left in the middle of a transaction may have left more than
+    /// the transaction: session-level locks, settings and objects outlive ROLLBACK. The next client gets none of it.
     func tidy() {
         if self.transaction == .idle { return self.settle() }
+        // DISCARD ALL takes what connect_query has made as well.
+        if self.pool.database.connectQuery?.isEmpty == false {
+            return self.end("client disconnect in the middle of a transaction")
+        }
         self.armPreparing()
         self.run(.rollback, "ROLLBACK")
+        self.run(.reset, "DISCARD ALL")
     }
 
     /// ReadyForQuery has come.
@@ -168,7 +175,7 @@ extension ServerSession {
         }
         if case .connectQuery = own {
             if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
-            if self.state == .preparing && self.client == nil { self.pool.loginSucceeded(self) }
+            if self.state == .preparing && self.client == nil { self.due = .loggedIn }
             return false
         }
         if let error, let reason = own.failure {

@@ -82,9 +82,9 @@ extension ServerSession {
             self.carryOut(step.action)
             if step.used == 0 { return cursor }
         }
-        // What stands behind the server's ReadyForQuery is looked at now: `relay` knows what an idle server may say.
-        self.redeliver()
-        return cursor
+        guard self.state != .closed else { return bytes.count }
+        // What stands behind the server's ReadyForQuery belongs to nobody.
+        return cursor + self.relay(bytes.extracting(cursor..<bytes.count))
     }
 
     private func carryOut(_ action: ServerLogin.Action) {

@@ -7,6 +7,9 @@ import Wire
 
 // From the server to the client: each message belongs to the oldest outstanding request, whose disposition says what
 // becomes of it. Runs of messages that go to the client are passed on as one range.
+//
+// A message that arrives in pieces has its lot decided when it begins, and keeps it to its last byte (`pieces`). It
+// answers its request when it ends: until then the request is outstanding, so nothing else gets in between.
 extension ServerSession {
     /// Messages that end a request, change state, or are the server's own; all others share the fate of the request
     /// they belong to, unseen.
@@ -43,18 +46,18 @@ extension ServerSession {
                 }
             }
             let passes = self.passes
-            // The end of a message in pieces is looked for by itself: an answer may be due behind it.
-            let skipped =
-                self.framer.remaining > 0 ? cursor : self.framer.skip(bytes, at: cursor, until: Self.looked)
-            if !passes {
-                if self.isFree && skipped > cursor && !self.isHarmless(bytes, from: cursor, to: skipped) {
-                    self.end("idle server got dirty")
+            if self.framer.remaining == 0 {
+                let skipped = self.framer.skip(bytes, at: cursor, until: Self.looked)
+                if skipped > cursor && self.isUnasked && !self.isHarmless(bytes, from: cursor, to: skipped) {
+                    self.endDirty()
                     return bytes.count
                 }
-                self.pass(bytes, run..<cursor)
-                run = skipped
+                if !passes {
+                    self.pass(bytes, run..<cursor)
+                    run = skipped
+                }
+                cursor = skipped
             }
-            cursor = skipped
             switch self.framer.next(bytes, at: cursor, gather: Self.read, gatherLimit: Self.readLimit) {
             case .message(let type, let range):
                 if Self.looked.contains(type) {
@@ -65,24 +68,20 @@ extension ServerSession {
                 }
                 cursor = range.upperBound
             case .start(let type, _, let range):
-                // Too long to be looked at whole, or nothing to look at: what its type alone says is said now.
-                if Self.looked.contains(type) {
-                    self.streamed(type, bytes, range, &run)
-                } else if self.isFree && type != Backend.noticeResponse && type != Backend.notificationResponse {
-                    self.end("idle server got dirty")
-                    return bytes.count
-                } else if !passes {
+                // Too long to be looked at whole, or nothing to look at.
+                guard self.begins(type) else { return bytes.count }
+                if !self.pieces.isPassed {
+                    self.pass(bytes, run..<cursor)
                     run = range.upperBound
                 }
                 cursor = range.upperBound
             case .middle(let range, let last):
-                if !passes { run = range.upperBound }
-                cursor = range.upperBound
-                if last && self.requests.head?.disposition == .answer {
+                if !self.pieces.isPassed {
                     self.pass(bytes, run..<cursor)
-                    run = cursor
-                    self.answerHere()
+                    run = range.upperBound
                 }
+                cursor = range.upperBound
+                if last { self.ended(bytes, &run, cursor) }
             case .incomplete(let needed):
                 self.pass(bytes, run..<cursor)
                 self.holdLimit = max(needed, 512)
@@ -97,7 +96,23 @@ extension ServerSession {
         self.pass(bytes, run..<cursor)
         self.checkCongestion()
         self.client?.repliesCame()
+        self.readEnded()
         return cursor
+    }
+
+    /// All that has come was looked at, so the connection may change hands. Not in the middle of a message: its rest
+    /// belongs to nobody who comes now.
+    private func readEnded() {
+        guard self.framer.remaining == 0 else { return }
+        switch self.due {
+        case .nothing: return
+        case .ready:
+            self.due = .nothing
+            self.ready()
+        case .loggedIn:
+            self.due = .nothing
+            self.pool.loginSucceeded(self)
+        }
     }
 
     /// Whether messages that complete nothing go to the client now.
@@ -123,7 +138,15 @@ extension ServerSession {
         if client.isThrottled { client.readOn() }
     }
 
-    /// Unasked for, an idle server may send notices and notifications only.
+    /// No request waits for what the server says now. Behind a failed COPY that is not known for sure.
+    private var isUnasked: Bool { self.requests.isEmpty && !self.requests.isUncertain }
+
+    /// The server has said something that nobody has asked for: what else it is about to say, nobody can tell.
+    private func endDirty() {
+        self.end(self.client == nil ? "idle server got dirty" : "unexpected message from server")
+    }
+
+    /// Unasked for, a server may send notices and notifications only.
     private func isHarmless(_ bytes: Span<UInt8>, from: Int, to: Int) -> Bool {
         var cursor = from
         var framer = MessageFramer(maximumLength: Int(Int32.max))
@@ -144,8 +167,8 @@ extension ServerSession {
         case Backend.commandComplete: self.noteCommand(bytes.extracting(range))
         default: break
         }
+        if self.isUnasked { return self.endDirty() }
         let reply = self.requests.reply(type)
-        if reply.isUnsolicited && self.isFree { return self.end("idle server got dirty") }
         if type == Backend.readyForQuery {
             guard let status = TransactionStatus(readyForQuery: bytes.extracting(range)) else {
                 return self.end("bad packet from server")
@@ -156,26 +179,64 @@ extension ServerSession {
         if type == Backend.readyForQuery { self.readyForQuery(reply, bytes, range, &run) }
     }
 
-    /// The same for a message that passes in pieces, by its type alone.
-    private func streamed(_ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
+    // MARK: Messages in pieces
+
+    /// A message begins whose rest is still to come: decides what becomes of it, by its type alone. False if the
+    /// connection has to be closed.
+    private func begins(_ type: UInt8) -> Bool {
         switch type {
         case Backend.parameterStatus, Backend.readyForQuery, Backend.authentication, Backend.backendKeyData:
-            return self.end("bad packet from server")
+            self.end("bad packet from server")
+            return false
+        case Backend.noticeResponse, Backend.notificationResponse, Backend.errorResponse: break
         default:
-            // No answer may come between the pieces; replies answered here wait for the next completed request.
-            let finished = self.requests.finished
-            let reply = self.requests.reply(type)
-            if type == Backend.errorResponse && reply.completed != nil { self.requestsFailed(after: finished) }
-            self.undo(reply.failedEffects)
-            if reply.succeeded { self.effectHolds() }
-            // The failure of a Parse that was sent ahead is the failure of the client's Bind.
-            let isFailure = type == Backend.errorResponse && reply.disposition == .swallow && self.client != nil
-            if !self.isPassed(reply) && !isFailure {
-                self.pass(bytes, run..<range.lowerBound)
-                run = range.upperBound
+            if self.isUnasked {
+                self.endDirty()
+                return false
             }
         }
+        // The failure of a Parse that was sent ahead is the failure of the client's Bind.
+        let isPassed =
+            switch self.requests.head?.disposition {
+            case nil, .forward?, .answer?: true
+            case .swallow?: type == Backend.errorResponse
+            case .substitute?: type != Backend.errorResponse
+            case .own?: false
+            }
+        self.pieces = isPassed && self.client != nil ? .passed(type) : .dropped(type)
+        return true
     }
+
+    /// The last byte of a message in pieces has come: what its type alone says is said now.
+    private func ended(_ bytes: Span<UInt8>, _ run: inout Int, _ cursor: Int) {
+        let type = self.pieces.type
+        self.pieces = .none
+        guard Self.looked.contains(type) else { return }
+        if self.requests.isEmpty && self.isFree { return self.endDirty() }
+        let finished = self.requests.finished
+        let reply = self.requests.reply(type)
+        if type == Backend.errorResponse {
+            switch reply.disposition {
+            case .own: self.ownError = Self.unreadError
+            case .substitute: self.sendSubstitute()
+            case .forward, .swallow, .answer: break
+            }
+            if reply.completed != nil { self.requestsFailed(after: finished) }
+        }
+        self.undo(reply.failedEffects)
+        if reply.succeeded { self.effectHolds() }
+        guard self.requests.head?.disposition == .answer else { return }
+        self.pass(bytes, run..<cursor)
+        run = cursor
+        self.answerHere()
+    }
+
+    /// In the place of an ErrorResponse that is too long to be read.
+    private static let unreadError = ErrorFields(
+        MessageWriter.bytes {
+            $0.errorResponse(
+                severity: "ERROR", sqlState: SQLState.programLimitExceeded, message: "the server's error is too long")
+        }.span)
 
     private func isPassed(_ reply: OutstandingRequests.Reply) -> Bool {
         guard self.client != nil else { return false }
@@ -215,9 +276,8 @@ extension ServerSession {
     private func readyForQuery(
         _ reply: OutstandingRequests.Reply, _ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int
     ) {
-        if reply.disposition == .own && reply.completed == .sync { return self.ready() }
         if reply.disposition == .own {
-            if self.ownQueryEnded() && self.state == .preparing { self.ready() }
+            if reply.completed == .sync || self.ownQueryEnded() && self.state == .preparing { self.due = .ready }
             return
         }
         if let client = self.client {
@@ -227,7 +287,7 @@ extension ServerSession {
             client.queryEnded(self.transaction)
             if self.state == .closed { return }
         }
-        self.ready()
+        self.due = .ready
     }
 
     // MARK: Errors
@@ -266,7 +326,7 @@ extension ServerSession {
         case .substitute:
             self.pass(bytes, run..<range.lowerBound)
             run = range.upperBound
-            if case .error(let substitute)? = self.effects.first { self.client?.send(substitute) }
+            self.sendSubstitute()
         case .forward, .swallow, .answer:
             // The failure of a Parse that was sent ahead is the failure of the client's Bind.
             if self.client == nil {
@@ -281,6 +341,11 @@ extension ServerSession {
         if let client = self.client, self.pool.rules.logsErrors {
             self.worker.log(.debug, client.prefix, "server error: \(fields.sqlState) \(fields.message)")
         }
+    }
+
+    /// The client gets our words in the place of the server's.
+    private func sendSubstitute() {
+        if case .error(let substitute)? = self.effects.first { self.client?.send(substitute) }
     }
 
     // MARK: Effects

@@ -58,6 +58,39 @@ final class ServerSession: Connection {
         case error([UInt8])
     }
 
+    /// A message from the server of which the beginning has come and the end has not.
+    enum Pieces {
+        case none
+        /// The linked client gets it, to its last byte.
+        case passed(UInt8)
+        /// Nobody gets it.
+        case dropped(UInt8)
+
+        /// The message's type; 0 when there is none.
+        var type: UInt8 {
+            switch self {
+            case .none: 0
+            case .passed(let type), .dropped(let type): type
+            }
+        }
+
+        var isPassed: Bool {
+            switch self {
+            case .passed: true
+            case .none, .dropped: false
+            }
+        }
+    }
+
+    /// What is to be done when all of a read has been looked at.
+    enum Due {
+        case nothing
+        /// ReadyForQuery has come (`ready`).
+        case ready
+        /// The login is over, and so is connect_query.
+        case loggedIn
+    }
+
     let id: UInt64
     private(set) var pool: Pool
     var worker: Worker { self.pool.worker }
@@ -70,6 +103,8 @@ final class ServerSession: Connection {
     var state = State.login
     var client: ClientSession?
     var framer: MessageFramer
+    var pieces = Pieces.none
+    var due = Due.nothing
     var requests = OutstandingRequests()
     var effects = Deque<Effect>()
     var ownQueries = Deque<OwnQuery>()
@@ -181,7 +216,7 @@ final class ServerSession: Connection {
         if let query = self.pool.database.connectQuery, !query.isEmpty {
             self.run(.connectQuery, query)
         } else {
-            self.pool.loginSucceeded(self)
+            self.due = .loggedIn
         }
     }
 
@@ -298,21 +333,27 @@ final class ServerSession: Connection {
         self.end(words, clientError: "server connection to \(self.host.description) was lost: \(reason)")
     }
 
+    /// The server has let us in, and the pool still counts a login.
+    private var isLoginUnfinished: Bool {
+        if case .loggedIn = self.due { return true }
+        if self.state == .preparing, case .connectQuery? = self.ownQueries.first { return true }
+        return false
+    }
+
     /// Closes the connection; a linked client goes with it.
     func end(_ reason: String, clientError: String? = nil) {
         guard self.state != .closed else { return }
         if self.state == .login {
             return self.loginFailed(ServerError(message: reason, sqlState: SQLState.connectionFailure))
         }
-        let wasPreparing = self.state == .preparing
+        let wasLoggingIn = self.isLoginUnfinished
         self.state = .closed
         if self.pool.settings.logDisconnections {
             let age = (self.now - self.createdAt) / 1_000_000
             self.worker.log(.info, self.prefix, "closing because: \(reason) (age=\(age)s)")
         }
         if self.isOpen { self.send(MessageWriter.bytes { $0.terminate() }) }
-        if wasPreparing, case .connectQuery? = self.ownQueries.first {
-            // Still counted as a login.
+        if wasLoggingIn {
             self.close()
             self.pool.loginClosed(self, ServerError(message: reason, sqlState: SQLState.connectionFailure))
             return
@@ -322,8 +363,8 @@ final class ServerSession: Connection {
             self.trialFailed(nil)
         }
         let client = self.client
+        let isInMessage = self.pieces.isPassed
         self.detachClient()
-        let isInMessage = self.framer.remaining > 0
         self.flushAndClose()
         self.pool.closed(self)
         if let client {

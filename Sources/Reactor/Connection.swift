@@ -58,7 +58,8 @@ open class Connection: EventSource {
     enum State: UInt8 { case connecting, open, flushing, lingering, closed }
 
     final var state: State
-    final var isReadingPaused = false
+    /// Whether reading was stopped with `pauseReading`.
+    public internal(set) final var isReadingPaused = false
     /// Bytes have come in since reading was paused; they are among those held, and the session has not seen them.
     final var hasUnseenInput = false
     private final var isOffered = false

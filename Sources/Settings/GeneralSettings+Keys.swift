@@ -110,6 +110,7 @@ extension GeneralSettings {
         .time("query_timeout", \.queryTimeout),
         .time("query_wait_timeout", \.queryWaitTimeout),
         .time("query_wait_notify", \.queryWaitNotify),
+        .time("client_message_timeout", \.clientMessageTimeout),
         .time("cancel_wait_timeout", \.cancelWaitTimeout),
         .time("suspend_timeout", \.suspendTimeout).withoutEffect,
     ]

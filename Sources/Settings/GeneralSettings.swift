@@ -123,6 +123,8 @@ public struct GeneralSettings: Sendable, Equatable {
     public var queryWaitTimeout: Microseconds = 120_000_000
     /// How long a client waits before it is told so by a notice.
     public var queryWaitNotify: Microseconds = 5_000_000
+    /// How long a client that holds a server connection may pause in the middle of a message; 0 is for ever.
+    public var clientMessageTimeout: Microseconds = 30_000_000
     public var cancelWaitTimeout: Microseconds = 10_000_000
     public var suspendTimeout: Microseconds = 10_000_000
 

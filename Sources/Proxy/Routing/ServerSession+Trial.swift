@@ -125,13 +125,15 @@ extension ServerSession {
         self.detachClient()
         client.server = nil
         self.state = .preparing
-        if self.requests.isUnsynced {
-            self.armPreparing()
+        let isUnsynced = self.requests.isUnsynced
+        guard isUnsynced || self.transaction != .idle else { return self.settle() }
+        self.armPreparing()
+        if isUnsynced {
             self.requests.append(.sync, .own)
             self.send(MessageWriter.bytes { $0.sync() })
-        } else {
-            self.tidy()
         }
+        // Nothing but reads has run here: the transaction is all that is left.
+        if self.transaction != .idle { self.run(.rollback, "ROLLBACK") }
     }
 
     /// A write was refused. If its client has not asked for that, the server may have become a replica.
