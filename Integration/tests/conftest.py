@@ -44,6 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if yardstick and (marker := item.get_closest_marker("martlet")):
             item.add_marker(pytest.mark.skip(reason=f"Martlet's own: {marker.args[0]}"))
+        if item.get_closest_marker("grows") and config.getoption("--long"):
+            item.add_marker(pytest.mark.timeout(1800))
         if item.get_closest_marker("long"):
             if config.getoption("--long"):
                 item.add_marker(pytest.mark.timeout(1800))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,10 +12,11 @@ import pytest
 
 from cluster import Cluster
 from common import wait_until
-from fakeserver import FakeServer
+from fakeserver import READY, FakeServer
 from proxy import Proxy
 from rawpg import (
-    SYNC, TERMINATE, Closed, Connection, bind, close, copy_data, execute, function_call, message, parse, query, text)
+    FLUSH, SYNC, TERMINATE, Closed, Connection, bind, close, copy_data, execute, function_call, message, parse, query,
+    startup, text)
 
 # What a session may hold that a ROLLBACK does not undo, and how the next user of its connection would find it.
 LEFT_BEHIND = {
@@ -168,6 +170,33 @@ def test_answers_that_nobody_asked_for_are_nobodys(start_proxy: Callable[..., Pr
                 except Closed:
                     break
             assert second.simple("SELECT 'again'") == [[b"1"]]
+
+
+def test_answers_of_the_proxy_do_not_stand_in_a_notice(start_proxy: Callable[..., Proxy]) -> None:
+    """The server owes nothing, and is in the middle of a message all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        proxy = start_proxy(databases={"app": f"host=127.0.0.1 port={listener.getsockname()[1]}"})
+        with Connection(proxy.host, proxy.port) as client:
+            client.send(startup({"user": "app", "database": "app"}))
+            server, _ = listener.accept()
+            with server:
+                server.recv(1000)
+                server.sendall(READY)
+                client.read_until("Z")
+                client.send(parse("SELECT 1", "one"), SYNC)
+                server.recv(1000)
+                server.sendall(message("1") + message("Z", b"T"))
+                client.read_until("Z")
+                said = notice(b"nothing in particular" * 20)
+                server.sendall(said[:100])
+                assert client.socket.recv(100, socket.MSG_PEEK)
+                # Both are answered here: there is such a statement.
+                client.send(parse("SELECT 1", "two"), close("S", "one"), FLUSH)
+                assert not server.recv(1000).strip(FLUSH)
+                time.sleep(0.05)
+                server.sendall(said[100:])
+                assert [client.read().type for _ in range(3)] == ["N", "1", "3"]
 
 
 # Half a message

@@ -118,7 +118,7 @@ extension ClientSession {
         let copy = message.copy(parse.statement)
         _ = self.statements.add(name, statement)
         if server.statements.use(statement) && !server.mustDeallocate {
-            if server.requests.isEmpty && !server.isOnTrial {
+            if server.hasAnswered {
                 self.send(ServerSession.parseComplete)
             } else {
                 server.effects.append(.named(copy))
@@ -268,7 +268,7 @@ extension ClientSession {
             return .pass
         }
         let removed = self.statements.remove(name)
-        if server.requests.isEmpty && !server.isOnTrial {
+        if server.hasAnswered {
             self.pass(bytes, run..<range.lowerBound)
             run = range.lowerBound
             self.send(ServerSession.closeComplete)

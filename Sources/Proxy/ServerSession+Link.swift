@@ -61,8 +61,8 @@ extension ServerSession {
 
     /// The client's side of the pair has nothing more to say for now: releases the connection if nothing is owed.
     func releaseIfFree() {
-        guard self.state == .linked, let client = self.client, self.transaction == .idle, self.requests.isQuiet,
-            !client.isInMessage, self.framer.remaining == 0
+        guard self.state == .linked, let client = self.client, self.transaction == .idle, self.isQuiet,
+            !client.isInMessage
         else { return }
         if self.pool.mode == .session || self.isDedicated { return }
         client.unlinked()
@@ -143,6 +143,12 @@ extension ServerSession {
         self.run(.rollback, "ROLLBACK")
         self.run(.reset, "DISCARD ALL")
     }
+
+    /// Nothing is owed, and no message is under way: what is said to the client here and now stands between two messages.
+    var isQuiet: Bool { self.requests.isQuiet && self.framer.remaining == 0 }
+
+    /// All that was asked for has been answered to the last byte. A batch may be without its Sync yet.
+    var hasAnswered: Bool { self.requests.isEmpty && self.framer.remaining == 0 && !self.isOnTrial }
 
     /// ReadyForQuery has come.
     func ready() {

@@ -211,7 +211,14 @@ extension ServerSession {
     private func ended(_ bytes: Span<UInt8>, _ run: inout Int, _ cursor: Int) {
         let type = self.pieces.type
         self.pieces = .none
-        guard Self.looked.contains(type) else { return }
+        if Self.looked.contains(type) { self.answered(type) }
+        guard self.requests.head?.disposition == .answer else { return }
+        self.pass(bytes, run..<cursor)
+        run = cursor
+        self.answerHere()
+    }
+
+    private func answered(_ type: UInt8) {
         if self.requests.isEmpty && self.isFree { return self.endDirty() }
         let finished = self.requests.finished
         let reply = self.requests.reply(type)
@@ -225,10 +232,6 @@ extension ServerSession {
         }
         self.undo(reply.failedEffects)
         if reply.succeeded { self.effectHolds() }
-        guard self.requests.head?.disposition == .answer else { return }
-        self.pass(bytes, run..<cursor)
-        run = cursor
-        self.answerHere()
     }
 
     /// In the place of an ErrorResponse that is too long to be read.

@@ -238,7 +238,7 @@ extension ClientSession {
         _ run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         if let command = summary.command {
-            guard server.requests.isQuiet else { return self.awaitReplies() }
+            guard server.isQuiet else { return self.awaitReplies() }
             return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
         }
         guard route.isOnReplica, route.router.settings.routing == .split else {
@@ -248,7 +248,7 @@ extension ClientSession {
             self.commence(summary, type, bytes, whole, server, route)
             return nil
         }
-        guard server.requests.isQuiet else { return self.awaitReplies() }
+        guard server.isQuiet else { return self.awaitReplies() }
         self.pass(bytes, run..<whole.lowerBound)
         run = whole.lowerBound
         guard case .replica(let modes, let isPromotable) = route.transaction, server.transaction != .idle else {
