@@ -3,8 +3,8 @@ import Authentication
 extension FuzzTarget {
     /// The file of users and their secrets.
     static let passwords = FuzzTarget(name: "passwords") { bytes in
-        let (secrets, diagnostics) = PasswordFile.parse(bytes.span, file: "userlist")
-        for line in diagnostics {
+        let (secrets, errors, doubts) = PasswordFile.parse(bytes.span, file: "userlist")
+        for line in errors + doubts {
             try expect(line.hasPrefix("userlist:"), "a diagnostic without its place: \(line)")
             try expect(!line.contains("\n"), "a diagnostic of two lines: \(line.debugDescription)")
         }

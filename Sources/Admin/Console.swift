@@ -10,7 +10,8 @@ import Wire
 /// tools rely on them. What can't be understood gets a hint at the nearest command besides.
 public struct Console: ConsoleService {
     private let history: StatisticsHistory
-    private let logger: Logger
+    /// Names the client while one of its commands is carried out.
+    private var logger: Logger
     private let settingsChanged: @Sendable (Settings) -> Void
 
     /// - Parameters:
@@ -41,7 +42,15 @@ public struct Console: ConsoleService {
         }
     }
 
-    public func execute(_ query: [UInt8], as role: ConsoleRole, host: any ConsoleHost) async -> [UInt8] {
+    public func execute(
+        _ query: [UInt8], as role: ConsoleRole, client: String, host: any ConsoleHost
+    ) async -> [UInt8] {
+        var console = self
+        console.logger[metadataKey: "connection"] = "\(client)"
+        return await console.execute(query, as: role, host: host)
+    }
+
+    private func execute(_ query: [UInt8], as role: ConsoleRole, host: any ConsoleHost) async -> [UInt8] {
         var answer = MessageWriter()
         do {
             let command = try ConsoleCommand(parsing: query)
@@ -81,7 +90,11 @@ public struct Console: ConsoleService {
             message = "invalid command '\(text)', use SHOW HELP;"
             hint = "The console takes one command at a time."
         }
-        self.logger.error("\(message)")
+        switch error.reason {
+        case .invalid, .several:
+            self.logger.error("invalid command '\(ConsoleCommand.wordsForLog(query))', use SHOW HELP;")
+        case .databaseRequired, .statementRequired: self.logger.error("\(message)")
+        }
         answer.errorResponse(severity: "ERROR", sqlState: SQLState.protocolViolation, message: message, hint: hint)
     }
 
@@ -102,10 +115,13 @@ public struct Console: ConsoleService {
             answer.commandComplete("SET")
         case .set(let key, let value):
             try self.requireAdmin(role)
-            try await host.set(key: key, value: value)
+            if let reason = try await host.set(key: key, value: value) {
+                answer.noticeResponse(severity: "NOTICE", sqlState: SQLState.successfulCompletion, message: reason)
+            }
             self.settingsChanged(await host.settings())
-            self.logger.info("SET \(key)=\(value) command issued")
-            answer.commandComplete("SET \(key)=\(value)")
+            let shown = Settings.isSecret(key) ? "********" : value
+            self.logger.info("SET \(key)=\(shown) command issued")
+            answer.commandComplete("SET \(key)=\(shown)")
         case .reload:
             try self.requireAdmin(role)
             self.logger.info("RELOAD command issued")

@@ -98,6 +98,26 @@ enum ConsoleCommand: Equatable {
         self = try Self.parse(keyword, arguments: Array(tokens.dropFirst()))
     }
 
+    /// What the log is told of a command that could not be understood: the words at its front that the console knows. What
+    /// stands behind them may be a password.
+    static func wordsForLog(_ query: [UInt8]) -> String {
+        var rest = query[...]
+        var words: [String] = []
+        while !rest.allSatisfy({ $0 <= UInt8(ascii: " ") || $0 == UInt8(ascii: ";") }) {
+            let word = Self.word(&rest)
+            guard words.count < 4, Self.vocabulary.contains(word.lowercased()) else {
+                words.append("…")
+                break
+            }
+            words.append(word)
+        }
+        return words.joined(separator: " ")
+    }
+
+    private static let vocabulary = Set(
+        Keyword.allCases.map(\.rawValue) + Show.allCases.map(\.rawValue) + Settings.names
+            + ["explain", "route", "for", "to", "=", "wait_for_servers", "wait_for_clients"])
+
     private static func parse(
         _ keyword: Keyword, arguments: [ConsoleToken]
     ) throws(SyntaxError) -> ConsoleCommand {

@@ -1,3 +1,4 @@
+import Settings
 import Wire
 
 /// The result of a SHOW command: columns with PostgreSQL types, and rows in text format.
@@ -15,10 +16,10 @@ struct Table {
         self.rows.append(values)
     }
 
-    /// RowDescription, the rows and CommandComplete.
+    /// RowDescription, the rows and CommandComplete. Values may be names that strangers have chosen.
     func write(to writer: inout MessageWriter) {
         writer.rowDescription(self.columns)
-        for row in self.rows { writer.dataRow(row) }
+        for row in self.rows { writer.dataRow(row.map { $0.map(HarmlessText.cell) }) }
         writer.commandComplete("SHOW")
     }
 }

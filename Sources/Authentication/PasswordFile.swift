@@ -1,7 +1,7 @@
 /// PgBouncer's `auth_file`: one `"user" "secret"` a line.
 ///
-/// A double quote inside a value is doubled; a line that begins with `;` is a comment; what follows the secret is ignored.
-/// Other than in PgBouncer a value ends on its own line, and a bad line does not hide those after it.
+/// A double quote inside a value is doubled; a line that begins with `;` or `#` is a comment; what follows the secret is
+/// ignored. Other than in PgBouncer a value ends on its own line, and a bad line does not hide those after it.
 public enum PasswordFile {
     /// Longest value in bytes.
     public static let valueLimit = 65_535
@@ -12,10 +12,13 @@ public enum PasswordFile {
     ///   - text: the contents, in UTF-8; passwords may hold any bytes but zero.
     ///   - file: its name for the diagnostics.
     /// - Returns: the secrets by user (of a user that appears twice, the last), and one `file:line: …` for each line that
-    ///   is wrong or doubtful; none of them contains a secret.
-    public static func parse(_ text: Span<UInt8>, file: String) -> (secrets: [String: Secret], diagnostics: [String]) {
+    ///   is wrong, which keeps the file from being used, or doubtful; none of them contains a secret.
+    public static func parse(
+        _ text: Span<UInt8>, file: String
+    ) -> (secrets: [String: Secret], errors: [String], doubts: [String]) {
         var secrets: [String: Secret] = [:]
-        var diagnostics: [String] = []
+        var errors: [String] = []
+        var doubts: [String] = []
         var firstLines: [String: Int] = [:]
         var start = Self.startsWithByteOrderMark(text) ? 3 : 0
         var number = 0
@@ -26,23 +29,25 @@ public enum PasswordFile {
             do {
                 if let entry = try Self.entry(text.extracting(start..<end)) {
                     if let first = firstLines[entry.user] {
-                        diagnostics.append(
+                        doubts.append(
                             "\(file):\(number): user \"\(entry.user)\" is on line \(first) too; the last counts")
                     }
-                    if let doubt = entry.doubt { diagnostics.append("\(file):\(number): \(doubt)") }
+                    if let doubt = entry.doubt { doubts.append("\(file):\(number): \(doubt)") }
                     firstLines[entry.user] = number
                     secrets[entry.user] = entry.secret
                 }
             } catch {
-                diagnostics.append("\(file):\(number): \(error.text)")
+                errors.append("\(file):\(number): \(error.text)")
             }
             start = end + 1
         }
-        return (secrets, diagnostics)
+        return (secrets, errors, doubts)
     }
 
     /// The same for text.
-    public static func parse(_ text: String, file: String) -> (secrets: [String: Secret], diagnostics: [String]) {
+    public static func parse(
+        _ text: String, file: String
+    ) -> (secrets: [String: Secret], errors: [String], doubts: [String]) {
         self.parse(Array(text.utf8).span, file: file)
     }
 
@@ -60,7 +65,9 @@ public enum PasswordFile {
     private static func entry(_ line: Span<UInt8>) throws(LineError) -> Entry? {
         var cursor = 0
         Self.skipSpaces(line, &cursor)
-        guard cursor < line.count, line[cursor] != UInt8(ascii: ";") else { return nil }
+        guard cursor < line.count, line[cursor] != UInt8(ascii: ";"), line[cursor] != UInt8(ascii: "#") else {
+            return nil
+        }
         let name = try Self.quoted(line, &cursor, what: "user")
         Self.skipSpaces(line, &cursor)
         let value = try Self.quoted(line, &cursor, what: "password")
@@ -69,17 +76,12 @@ public enum PasswordFile {
             throw LineError(text: "user name is not valid UTF-8")
         }
         let secret = Secret(parsing: value.span)
-        return Entry(user: user, secret: secret, doubt: Self.doubt(secret, value, user))
-    }
-
-    /// Says so when a plain password looks like a secret that went wrong.
-    private static func doubt(_ secret: Secret, _ value: [UInt8], _ user: String) -> String? {
-        guard case .plain = secret else { return nil }
-        if value.starts(with: "SCRAM-SHA-256$".utf8) {
-            return "secret of user \"\(user)\" begins with SCRAM-SHA-256$ but is malformed; taken as a plain password"
+        // Nobody has such a password: it is a secret that was cut or mistyped, and would lock its user out.
+        if case .plain = secret, value.starts(with: "SCRAM-SHA-256$".utf8) {
+            throw LineError(text: "secret of user \"\(user)\" begins with SCRAM-SHA-256$ but is malformed")
         }
-        if value.isEmpty { return "user \"\(user)\" has an empty password and cannot log in with it" }
-        return nil
+        let doubt = value.isEmpty ? "user \"\(user)\" has an empty password and cannot log in with it" : nil
+        return Entry(user: user, secret: secret, doubt: doubt)
     }
 
     /// Reads a value in double quotes, where a doubled one stands for itself.

@@ -18,7 +18,7 @@ extension ClientLogin {
         var account = ClientAuthentication.Account(
             authType: configuration.settings.general.authType,
             hasForcedUser: configuration.forcesUser(inDatabase: message.database),
-            hasAuthFile: configuration.settings.general.authFile != nil, prefersSCRAM: configuration.prefersSCRAM,
+            prefersSCRAM: configuration.prefersSCRAM,
             isTrustedPeer: self.isTrustedPeer(message.user),
             isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
             allowsMD5: configuration.settings.general.authAllowMd5,
@@ -102,8 +102,6 @@ extension ClientLogin {
             account.isPassedThrough = self.isPassedThrough(account, message, configuration)
             return self.identified(account)
         }
-        // Who is not in the file either has a secret at the server or is unknown.
-        account.hasAuthFile = true
         self.question = question
         let known = account
         let completion = self.later { (login: ClientLogin, result: AuthQueryLine.Result) in

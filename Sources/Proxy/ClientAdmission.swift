@@ -24,7 +24,6 @@ enum ClientAdmission {
     private static func console(_ user: String, _ general: GeneralSettings, isTrustedPeer: Bool) -> ClientAdmission {
         if isTrustedPeer || general.adminUsers.contains(user) { return .console(.admin) }
         if general.statsUsers.contains(user) { return .console(.stats) }
-        if general.authType == .any { return .console(.admin) }
         return .refused(ServerError(message: "not allowed", sqlState: SQLState.insufficientPrivilege))
     }
 }

@@ -16,8 +16,6 @@ extension ClientAuthentication {
         var systemUser: String?
         /// The database has a user of its own for its server connections.
         var hasForcedUser = false
-        /// There is an `auth_file`.
-        var hasAuthFile = true
         /// The server has told of the user, though perhaps of no password.
         var isKnownToServer = false
         /// What users are asked for that the `auth_file` lacks, under `auth_type=md5`: the same as most of the others.
@@ -36,12 +34,12 @@ extension ClientAuthentication {
         var processSecret: SecretBytes
 
         /// Whether the name in a certificate may log in as the user, by the rule's map if it has one.
-        func allows(_ name: String?, as user: String) -> Bool {
-            guard let name else { return false }
-            return self.identMaps.allow(name, as: user, map: self.rule?.map)
+        func allows(_ name: String, as user: String) -> Bool {
+            self.identMaps.allow(name, as: user, map: self.rule?.map)
         }
 
-        /// As in PgBouncer the user has to be in the auth_file, so that there is a password for the server.
-        var isKnown: Bool { self.secret != nil || self.isKnownToServer || !self.hasAuthFile || self.hasForcedUser }
+        /// The user has to be in the `auth_file`, or a server must have told of it, as in PgBouncer: the file says who
+        /// may come in, also where nobody is asked for a password, and where servers see another name.
+        var isKnown: Bool { self.secret != nil || self.isKnownToServer }
     }
 }

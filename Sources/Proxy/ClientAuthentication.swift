@@ -1,4 +1,5 @@
 import Authentication
+import Reactor
 import Settings
 import Wire
 
@@ -28,9 +29,7 @@ struct ClientAuthentication: ~Copyable {
 
     /// What TLS tells of the client.
     struct TLSPeer: Equatable {
-        /// The common name of its certificate, which has been verified.
-        var name: String?
-        var hasCertificate = false
+        var certificate = TLSDetails.PeerCertificate.none
         /// The digest of our own certificate, for SCRAM's channel binding.
         var serverEndPoint: [UInt8]?
     }
@@ -203,7 +202,10 @@ struct ClientAuthentication: ~Copyable {
             }
             return self.admit()
         case .trust:
-            guard account.isKnown else { return self.refuse("no such user", SQLState.invalidAuthorization) }
+            guard account.isKnown else {
+                return self.refuse(
+                    "\"trust\" authentication failed", SQLState.invalidAuthorization, detail: "no such user")
+            }
             return self.admit()
         case .cert: return self.checkCertificate(account)
         case .hba: return self.authenticate(account, by: account.rule)
@@ -239,14 +241,17 @@ struct ClientAuthentication: ~Copyable {
     private mutating func checkCertificate(_ account: Account) -> Action {
         let reason: String
         if case .established(let peer) = self.encryption {
-            if !peer.hasCertificate {
-                reason = "TLS client certificate required"
-            } else if !account.allows(peer.name, as: self.user) {
-                reason = "the certificate is not for this user, but for \(peer.name ?? "nobody")"
-            } else if !account.isKnown {
-                reason = "no such user"
-            } else {
-                return self.admit()
+            switch peer.certificate {
+            case .none: reason = "TLS client certificate required"
+            case .nameless(let problem): reason = "the certificate is for nobody: \(problem)"
+            case .verified(let name):
+                if !account.allows(name, as: self.user) {
+                    reason = "the certificate is not for this user, but for \(LogName.text(name) ?? "nobody")"
+                } else if !account.isKnown {
+                    reason = "no such user"
+                } else {
+                    return self.admit()
+                }
             }
         } else {
             reason = "TLS connection required"

@@ -116,8 +116,7 @@ final class ClientLogin {
         guard let details = self.client.tlsDetails else { return }
         self.authentication.secured(
             ClientAuthentication.TLSPeer(
-                name: details.peerName, hasCertificate: details.hasPeerCertificate,
-                serverEndPoint: details.serverEndPoint))
+                certificate: details.peerCertificate, serverEndPoint: details.serverEndPoint))
     }
 
     /// All is known of the user that there is to know.

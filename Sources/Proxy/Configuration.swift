@@ -76,35 +76,87 @@ public final class Configuration: Sendable {
     /// Reads the files that the settings name.
     ///
     /// - Parameter readFile: the bytes of a file.
-    /// - Returns: the configuration, nil if a file cannot be read or a rule is wrong; and what is wrong, each line with
-    ///   its place.
+    /// - Returns: the configuration, nil if a file cannot be read, a line of one is wrong, or one that tells who may log
+    ///   in names nobody; and what is wrong, or doubtful, each line with its place.
     public static func load(
         _ settings: Settings, readFile: @escaping (String) -> Result<[UInt8], FileError>
     ) -> (configuration: Configuration?, problems: [String]) {
-        let tls: TLSContexts
+        var errors: [String] = []
+        var doubts: [String] = []
+        var tls = TLSContexts()
         switch TLSContexts.load(settings, readFile: readFile) {
-        case .failure(let error): return (nil, [error.description])
+        case .failure(let error): errors.append(error.description)
         case .success(let contexts): tls = contexts
         }
         var secrets: [String: Secret] = [:]
-        var problems: [String] = []
         if let path = settings.general.authFile, !path.isEmpty {
             switch readFile(path) {
-            case .failure(let error): return (nil, ["auth_file: cannot read \(path): \(error.reason)"])
-            case .success(let bytes): (secrets, problems) = PasswordFile.parse(bytes.span, file: path)
+            case .failure(let error): errors.append("auth_file: cannot read \(path): \(error.reason)")
+            case .success(let bytes):
+                let file = PasswordFile.parse(bytes.span, file: path)
+                secrets = file.secrets
+                errors += file.errors
+                doubts += file.doubts
             }
         }
+        var hba = HBA()
+        var ldap: LDAPOptions?
         switch settings.general.authType {
         case .hba:
-            let (hba, wrong) = Self.rules(settings.general, readFile: readFile)
-            guard let hba else { return (nil, wrong) }
-            return (Configuration(settings: settings, secrets: secrets, hba: hba, tls: tls), problems)
+            let (rules, wrong) = Self.rules(settings.general, readFile: readFile)
+            errors += wrong
+            if let rules { hba = rules }
+            doubts += Self.doubts(about: hba, settings.general)
         case .ldap:
-            let (ldap, wrong) = LDAPOptions.parse(settings.general.authLdapOptions ?? "")
-            guard let ldap else { return (nil, ["auth_ldap_options: \(wrong ?? "wrong")"]) }
-            return (Configuration(settings: settings, secrets: secrets, ldap: ldap, tls: tls), problems)
-        case .any, .trust, .plain, .md5, .cert, .pam, .scramSHA256:
-            return (Configuration(settings: settings, secrets: secrets, tls: tls), problems)
+            let (options, wrong) = LDAPOptions.parse(settings.general.authLdapOptions ?? "")
+            if let wrong { errors.append("auth_ldap_options: \(wrong)") }
+            ldap = options
+        case .any, .trust, .plain, .md5, .cert, .pam, .scramSHA256: break
+        }
+        let configuration = Configuration(settings: settings, secrets: secrets, hba: hba, ldap: ldap, tls: tls)
+        if errors.isEmpty, configuration.letsNobodyIn, let path = settings.general.authFile {
+            errors.append("auth_file: \(path) names no user: nobody could log in")
+        }
+        return errors.isEmpty ? (configuration, doubts) : (nil, errors)
+    }
+
+    /// Whether nobody can log in, as only the `auth_file` could tell of users, and tells of none.
+    var letsNobodyIn: Bool {
+        let general = self.settings.general
+        guard self.secrets.isEmpty, !self.settings.asksServers, !general.authPassthrough else { return false }
+        return switch general.authType {
+        case .any, .pam, .ldap: false
+        case .trust, .plain, .md5, .cert, .scramSHA256: true
+        case .hba: !self.hba.rules.contains { $0.method == .ldap }
+        }
+    }
+
+    /// What the other files say otherwise than those of the configuration before, one line for each.
+    func filesChanged(since old: Configuration) -> [String] {
+        var lines: [String] = []
+        if self.secrets != old.secrets {
+            let added = self.secrets.keys.count { old.secrets[$0] == nil }
+            let removed = old.secrets.keys.count { self.secrets[$0] == nil }
+            let changed = self.secrets.count { name, secret in old.secrets[name].map { $0 != secret } ?? false }
+            lines.append("auth_file: \(added) users added, \(removed) removed, \(changed) changed")
+        }
+        if self.hba.rules != old.hba.rules { lines.append("auth_hba_file: \(self.hba.rules.count) rules") }
+        if self.hba.identMaps != old.hba.identMaps { lines.append("auth_ident_file: the maps have changed") }
+        for key in self.tls.filesChanged(since: old.tls) { lines.append("\(key): the file has changed") }
+        return lines
+    }
+
+    /// Whether connections to servers made under `old` are not encrypted as it is wanted now.
+    func needsOtherServerTLS(than old: Configuration) -> Bool {
+        self.settings.general.needsOtherServerTLS(than: old.settings.general)
+            || self.tls.filesChanged(since: old.tls).contains { $0.hasPrefix("server_tls") }
+    }
+
+    /// Rules that are about nobody, though they were meant for somebody.
+    private static func doubts(about hba: HBA, _ general: GeneralSettings) -> [String] {
+        guard general.clientTlsSslmode == .disable || general.clientTlsCaFile.isEmpty else { return [] }
+        return hba.rules.filter { $0.method == .cert }.map { rule in
+            "\(rule.place): nobody can log in by this rule: certificates need client_tls_sslmode and client_tls_ca_file"
         }
     }
 
@@ -126,7 +178,11 @@ public final class Configuration: Sendable {
         switch readFile(general.authHbaFile) {
         case .failure(let error): return (nil, ["auth_hba_file: cannot read \(general.authHbaFile): \(error.reason)"])
         case .success(let bytes):
-            return HBA.parse(bytes.span, file: general.authHbaFile, identMaps: maps, read: read)
+            let (hba, problems) = HBA.parse(bytes.span, file: general.authHbaFile, identMaps: maps, read: read)
+            guard hba?.rules.isEmpty != true else {
+                return (nil, ["auth_hba_file: \(general.authHbaFile) has no rules: nobody could log in"])
+            }
+            return (hba, problems)
         }
     }
 }

@@ -22,12 +22,14 @@ public protocol ConsoleService: Sendable {
 
     /// Carries out one simple Query.
     ///
-    /// - Parameter query: the text of the Query message, without its closing NUL; need not be valid UTF-8.
+    /// - Parameters:
+    ///   - query: the text of the Query message, without its closing NUL; need not be valid UTF-8.
+    ///   - client: who asks, as log lines begin.
     /// - Returns: the whole answer as protocol bytes, ReadyForQuery included.
     ///
     /// Some commands (PAUSE, WAIT_CLOSE) take as long as they take. Cancelling the task is how the session tells that
     /// its client has sent a CancelRequest or has left; the answer is then an error with SQLSTATE 57014.
-    func execute(_ query: [UInt8], as role: ConsoleRole, host: any ConsoleHost) async -> [UInt8]
+    func execute(_ query: [UInt8], as role: ConsoleRole, client: String, host: any ConsoleHost) async -> [UInt8]
 }
 
 /// The running proxy as the control plane (console, signals) sees it. All counts are over all reactors.
@@ -60,7 +62,9 @@ public protocol ConsoleHost: Sendable {
     /// - Returns: one line for each change, fit for the log.
     func reload() async throws(ReloadError) -> [String]
     /// Changes one setting of `[pgbouncer]` until the next reload.
-    func set(key: String, value: String) async throws(ConsoleError)
+    ///
+    /// - Returns: why it does not take effect yet, nil if it does.
+    func set(key: String, value: String) async throws(ConsoleError) -> String?
 
     /// Stops handing out server connections; returns when those in use have been released and closed.
     ///

@@ -57,8 +57,9 @@ final class ConsoleSession {
         let console = self.client.worker.console
         let proxy = self.client.worker.proxy
         let role = self.role
+        let prefix = self.client.prefix
         self.running = Task {
-            let answer = await console.execute(query, as: role, host: proxy)
+            let answer = await console.execute(query, as: role, client: prefix, host: proxy)
             mailbox.post { worker in
                 guard let client = worker.clients[id], let session = client.console else { return }
                 session.running = nil

@@ -128,38 +128,58 @@ extension Proxy: ConsoleHost {
         guard let loaded else { throw ReloadError(messages: diagnostics.map(\.description)) }
         let (read, problems) = Configuration.load(loaded, readFile: self.readFile)
         guard let new = read else { throw ReloadError(messages: problems) }
+        if let error = Self.lockout(from: old, to: new) { throw ReloadError(messages: [error]) }
         for problem in diagnostics.filter({ $0.severity != .note }).map(\.description) + problems {
             self.logger.warning("\(problem)")
         }
         let (settings, changes) = Settings.reload(from: old.settings, to: new.settings)
-        var lines = changes.map(\.description)
-        if new.secrets != old.secrets { lines.append("auth_file: \(Self.difference(old, new))") }
-        if new.hba != old.hba { lines.append("auth_hba_file: \(new.hba.rules.count) rules") }
+        let lines = changes.map(\.description) + new.filesChanged(since: old)
+        self.control.withLock { $0.staged = [:] }
         self.publish(new.with(settings))
         return lines
     }
 
-    private static func difference(_ old: Configuration, _ new: Configuration) -> String {
-        let added = new.secrets.keys.filter { old.secrets[$0] == nil }.count
-        let removed = old.secrets.keys.filter { new.secrets[$0] == nil }.count
-        let changed = new.secrets.filter { name, secret in old.secrets[name].map { $0 != secret } ?? false }.count
-        return "\(added) users added, \(removed) removed, \(changed) changed"
+    /// Why a configuration is refused under which nobody could log in any more.
+    private static func lockout(from old: Configuration, to new: Configuration) -> String? {
+        guard new.letsNobodyIn, !old.letsNobodyIn else { return nil }
+        return "auth_type = \(new.settings.general.authType.rawValue) without auth_file: nobody could log in any more"
     }
 
-    public func set(key: String, value: String) async throws(ConsoleError) {
-        var settings = self.configuration.settings
+    public func set(key: String, value: String) async throws(ConsoleError) -> String? {
+        let old = self.configuration
+        var settings = old.settings
         do {
             try settings.set(key, to: value)
         } catch {
             throw ConsoleError("\(error)")
         }
-        var files = self.configuration
-        if files.needsOtherFiles(for: settings) || TLSContexts.depend(on: key) {
+        if let partner = TLSContexts.partner(of: key) {
+            if let waiting = self.control.withLock({ $0.staged[partner] }) {
+                var both = settings
+                try? both.set(partner, to: waiting)
+                if case .success = TLSContexts.load(both, readFile: self.readFile) { settings = both }
+            }
+            if case .failure(let error) = TLSContexts.load(settings, readFile: self.readFile), error.isUnfitPair {
+                self.control.withLock { $0.staged[key] = value }
+                return "\(error): both take effect with a \(partner) that fits; until then nothing changes"
+            }
+        }
+        var files = old
+        if old.needsOtherFiles(for: settings) || settings.general.needsOtherTLS(than: old.settings.general) {
             let (read, problems) = Configuration.load(settings, readFile: self.readFile)
             guard let read else { throw ConsoleError(problems.joined(separator: "; ")) }
             files = read
         }
-        self.publish(files.with(settings))
+        let new = files.with(settings)
+        if let error = Self.lockout(from: old, to: new) { throw ConsoleError(error) }
+        if let partner = TLSContexts.partner(of: key) {
+            self.control.withLock { control in
+                control.staged[key] = nil
+                control.staged[partner] = nil
+            }
+        }
+        self.publish(new)
+        return nil
     }
 
     private func publish(_ configuration: Configuration) {

@@ -56,6 +56,8 @@ public final class Proxy: Sendable {
     /// What the control plane knows; changed by reload, SET and the shutdown.
     struct Control {
         var configuration: Configuration
+        /// Files of keys and certificates that SET has named, by setting, and that wait for the other one of their pair.
+        var staged: [String: String] = [:]
         var sockets: [ListeningSocket]
         var shutdown: ShutdownMode?
         var isFinished = false

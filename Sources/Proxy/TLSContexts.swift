@@ -10,27 +10,56 @@ struct TLSContexts: Sendable {
     var clients: TLSContext?
     /// Towards servers; nil if no database asks for it.
     var servers: TLSContext?
-
-    /// Whether the contexts have to be made anew when this setting changes.
-    static func depend(on key: String) -> Bool {
-        key.hasPrefix("client_tls_") || key.hasPrefix("server_tls_") || key == "auth_type"
-    }
+    /// What the files contained that the contexts were made of, by the settings that name them.
+    private(set) var files: [String: TLSOptions.File] = [:]
 
     /// Reads the files. A failure names the setting or the file, and the reason.
     static func load(_ settings: Settings, readFile: FileReader) -> Result<TLSContexts, TLSError> {
         do throws(TLSError) {
-            return .success(
-                TLSContexts(
-                    clients: try self.clients(settings.general, readFile),
-                    servers: try self.servers(settings, readFile)))
+            let clients = try self.clients(settings.general, readFile)
+            let servers = try self.servers(settings, readFile)
+            var contexts = TLSContexts()
+            if let clients {
+                contexts.clients = try self.context(clients, "client_tls")
+                contexts.note(clients, "client_tls")
+            }
+            if let servers {
+                contexts.servers = try self.context(servers, "server_tls")
+                contexts.note(servers, "server_tls")
+            }
+            return .success(contexts)
         } catch {
             return .failure(error)
         }
     }
 
+    private mutating func note(_ options: TLSOptions, _ prefix: String) {
+        // Of a key nothing is kept: a new one comes with a new certificate.
+        self.files["\(prefix)_cert_file"] = options.certificates
+        if case .file(let file) = options.authorities { self.files["\(prefix)_ca_file"] = file }
+    }
+
+    /// The settings whose files have the names that they had, and other contents.
+    func filesChanged(since old: TLSContexts) -> [String] {
+        self.files.filter { key, file in
+            old.files[key].map { $0.name == file.name && $0.bytes != file.bytes } ?? false
+        }.keys.sorted()
+    }
+
+    /// The setting whose file has to fit to this one's: of a key and its certificate the other.
+    static func partner(of key: String) -> String? {
+        switch key {
+        case "client_tls_key_file": "client_tls_cert_file"
+        case "client_tls_cert_file": "client_tls_key_file"
+        case "server_tls_key_file": "server_tls_cert_file"
+        case "server_tls_cert_file": "server_tls_key_file"
+        default: nil
+        }
+    }
+
     private static func clients(
         _ general: GeneralSettings, _ readFile: FileReader
-    ) throws(TLSError) -> TLSContext? {
+    ) throws(TLSError) -> TLSOptions? {
         let mode = general.clientTlsSslmode
         if general.authType == .cert && mode != .verifyFull {
             throw TLSError("auth_type = cert needs client_tls_sslmode = verify-full")
@@ -38,17 +67,18 @@ struct TLSContexts: Sendable {
         guard mode != .disable else { return nil }
         guard !general.clientTlsKeyFile.isEmpty, !general.clientTlsCertFile.isEmpty else {
             throw TLSError(
-                "client_tls_sslmode = \(mode.rawValue) needs client_tls_key_file and client_tls_cert_file")
+                "client_tls_sslmode = \(mode.rawValue) needs client_tls_key_file and client_tls_cert_file",
+                isUnfitPair: general.clientTlsKeyFile.isEmpty != general.clientTlsCertFile.isEmpty)
         }
         var options = TLSOptions(role: .server)
         options.key = try self.read("client_tls_key_file", general.clientTlsKeyFile, readFile)
         options.certificates = try self.read("client_tls_cert_file", general.clientTlsCertFile, readFile)
-        if mode.verifies {
-            guard !general.clientTlsCaFile.isEmpty else {
-                throw TLSError("client_tls_sslmode = \(mode.rawValue) needs client_tls_ca_file")
-            }
+        if !general.clientTlsCaFile.isEmpty {
+            // Rules of the HBA file may want a certificate of some clients; as in PostgreSQL all are asked.
             options.authorities = .file(try self.read("client_tls_ca_file", general.clientTlsCaFile, readFile))
-            options.requiresClientCertificate = true
+            options.clientCertificate = mode.verifies ? .required : .wanted
+        } else if mode.verifies {
+            throw TLSError("client_tls_sslmode = \(mode.rawValue) needs client_tls_ca_file")
         }
         options.versions = self.versions(general.clientTlsProtocols)
         options.ciphers = self.ciphers(general.clientTlsCiphers)
@@ -63,10 +93,10 @@ struct TLSContexts: Sendable {
         case "legacy": options.diffieHellman = .legacy
         default: options.diffieHellman = .automatic
         }
-        return try self.context(options, "client_tls")
+        return options
     }
 
-    private static func servers(_ settings: Settings, _ readFile: FileReader) throws(TLSError) -> TLSContext? {
+    private static func servers(_ settings: Settings, _ readFile: FileReader) throws(TLSError) -> TLSOptions? {
         let general = settings.general
         let entries = Array(settings.databases.values) + [settings.fallbackDatabase].compactMap { $0 }
         let modes = [general.serverTlsSslmode] + entries.compactMap(\.sslmode)
@@ -90,21 +120,21 @@ struct TLSContexts: Sendable {
         options.versions = self.versions(general.serverTlsProtocols)
         options.ciphers = self.ciphers(general.serverTlsCiphers)
         options.cipherSuites = general.serverTls13Ciphers
-        return try self.context(options, "server_tls")
+        return options
     }
 
     private static func context(_ options: TLSOptions, _ prefix: String) throws(TLSError) -> TLSContext {
         do throws(TLSError) {
             return try TLSContext(options)
         } catch {
-            throw TLSError("\(prefix): \(error)")
+            throw TLSError("\(prefix): \(error)", isUnfitPair: error.isUnfitPair)
         }
     }
 
     private static func read(
         _ key: String, _ path: String, _ readFile: FileReader
     ) throws(TLSError) -> TLSOptions.File {
-        guard !path.isEmpty else { throw TLSError("\(key) is not set") }
+        guard !path.isEmpty else { throw TLSError("\(key) is not set", isUnfitPair: true) }
         switch readFile(path) {
         case .success(let bytes): return TLSOptions.File(name: path, bytes: bytes)
         case .failure(let error): throw TLSError("\(key): cannot read \(path): \(error.reason)")

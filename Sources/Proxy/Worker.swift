@@ -118,8 +118,7 @@ final class Worker {
     // MARK: Configuration
 
     func apply(_ configuration: Configuration) {
-        let needsOtherTLS = configuration.settings.general.needsOtherServerTLS(
-            than: self.configuration.settings.general)
+        let needsOtherTLS = configuration.needsOtherServerTLS(than: self.configuration)
         self.configuration = configuration
         self.ownParameters = [:]
         self.applySocketOptions()

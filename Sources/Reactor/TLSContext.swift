@@ -83,8 +83,10 @@ public final class TLSContext: @unchecked Sendable {
             throw TLSError("unknown elliptic curve \"\(curves)\"")
         }
         martlet_ssl_ctx_set_dh_auto(self.context, options.diffieHellman.rawValue)
-        if options.requiresClientCertificate {
-            SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)
+        switch options.clientCertificate {
+        case .ignored: break
+        case .wanted: SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER, nil)
+        case .required: SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)
         }
     }
 
@@ -119,7 +121,7 @@ public final class TLSContext: @unchecked Sendable {
         guard let key else { throw TLSError("\(keyFile.name): no private key can be read: \(openSSLReason())") }
         defer { EVP_PKEY_free(key) }
         guard SSL_CTX_use_PrivateKey(self.context, key) == 1, SSL_CTX_check_private_key(self.context) == 1 else {
-            throw TLSError("\(keyFile.name) does not belong to \(file.name): \(openSSLReason())")
+            throw TLSError("\(keyFile.name) does not belong to \(file.name): \(openSSLReason())", isUnfitPair: true)
         }
     }
 

@@ -3,12 +3,19 @@ import Glibc
 
 /// What the two sides of a TLS connection have agreed on, and who the peer is.
 public struct TLSDetails: Sendable {
+    /// Whom the peer's certificate is for.
+    public enum PeerCertificate: Sendable, Equatable {
+        /// It has shown none.
+        case none
+        /// It has been verified, but it names nobody, for this reason.
+        case nameless(String)
+        /// It has been verified; the subject's first common name, as PostgreSQL takes it.
+        case verified(name: String)
+    }
+
     /// Version, cipher and key exchange, as in `TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=X25519`.
     public let summary: String
-    /// The common name of the peer's certificate, which has been verified; nil without one, or if it is no plain text.
-    public let peerName: String?
-    /// Whether the peer has shown a certificate.
-    public let hasPeerCertificate: Bool
+    public let peerCertificate: PeerCertificate
     /// A digest of the server's certificate, for SCRAM's channel binding `tls-server-end-point` (RFC 5929); nil for
     /// certificates that have none.
     public let serverEndPoint: [UInt8]?
@@ -20,8 +27,7 @@ public struct TLSDetails: Sendable {
         self.isResumed = SSL_session_reused(ssl) == 1
         let peer = SSL_get1_peer_certificate(ssl)
         defer { X509_free(peer) }
-        self.hasPeerCertificate = peer != nil
-        self.peerName = peer.flatMap(Self.commonName)
+        self.peerCertificate = peer.map(Self.subject) ?? .none
         let server = isServer ? SSL_get_certificate(ssl) : peer
         self.serverEndPoint = server.flatMap(Self.endPoint)
     }
@@ -37,23 +43,28 @@ public struct TLSDetails: Sendable {
         return text
     }
 
-    /// The subject's last common name. One with a zero byte inside would be read differently by others.
-    private static func commonName(_ certificate: OpaquePointer) -> String? {
+    /// The subject's first common name. A zero byte ends a name for some programs and not for others, so a text with one
+    /// is none.
+    private static func subject(_ certificate: OpaquePointer) -> PeerCertificate {
         let subject = X509_get_subject_name(certificate)
-        var index: Int32 = -1
-        while true {
-            let next = X509_NAME_get_index_by_NID(subject, NID_commonName, index)
-            if next < 0 { break }
-            index = next
+        let index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1)
+        guard index >= 0, let entry = X509_NAME_get_entry(subject, index) else {
+            return .nameless("it has no common name")
         }
-        guard index >= 0, let entry = X509_NAME_get_entry(subject, index) else { return nil }
         var text: UnsafeMutablePointer<UInt8>?
         let length = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(entry))
-        guard length > 0, let text else { return nil }
         defer { CRYPTO_free(text, nil, 0) }
+        guard length >= 0, let text else {
+            ERR_clear_error()
+            return .nameless("its common name cannot be read")
+        }
         let bytes = UnsafeBufferPointer(start: text, count: Int(length))
-        guard !bytes.contains(0) else { return nil }
-        return String(validating: bytes, as: UTF8.self)
+        guard !bytes.isEmpty else { return .nameless("its common name is empty") }
+        guard !bytes.contains(0) else { return .nameless("its common name contains a zero byte") }
+        guard let name = String(validating: bytes, as: UTF8.self) else {
+            return .nameless("its common name is not valid UTF-8")
+        }
+        return .verified(name: name)
     }
 
     /// The digest is that of the certificate's signature, but nothing weaker than SHA-256.

@@ -46,6 +46,16 @@ public struct TLSOptions: Sendable {
         case legacy = 2
     }
 
+    /// Whether clients are asked for their certificate.
+    public enum ClientCertificate: Sendable {
+        /// They are not asked.
+        case ignored
+        /// They are asked; who shows one that cannot be verified is refused, who shows none is let in.
+        case wanted
+        /// Only clients with a certificate that one of the authorities has signed are let in.
+        case required
+    }
+
     public var role: Role
     /// The own certificate, with those between it and its authority behind it.
     public var certificates: File?
@@ -60,8 +70,8 @@ public struct TLSOptions: Sendable {
     /// Elliptic curves in OpenSSL's words; nil for OpenSSL's own choice, empty for none (TLS 1.2).
     public var curves: String?
     public var diffieHellman = DiffieHellman.automatic
-    /// As a server: only clients with a certificate that one of the authorities has signed are let in.
-    public var requiresClientCertificate = false
+    /// As a server: what is asked of clients.
+    public var clientCertificate = ClientCertificate.ignored
 
     public init(role: Role) { self.role = role }
 }
@@ -69,6 +79,11 @@ public struct TLSOptions: Sendable {
 /// Why TLS could not be set up, or has ended.
 public struct TLSError: Error, Sendable, Equatable, CustomStringConvertible {
     public let description: String
+    /// A key and its certificate do not belong together, or one of them is missing.
+    public let isUnfitPair: Bool
 
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String, isUnfitPair: Bool = false) {
+        self.description = description
+        self.isUnfitPair = isUnfitPair
+    }
 }

@@ -66,14 +66,14 @@ public struct Diagnostic: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// A text in double quotes for a message: control characters escaped, a long one cut.
+/// A text in double quotes for a message: control characters and what cannot be seen escaped, a long one cut.
 func quoted(_ text: String) -> String {
     let longest = 80
     var escaped = ""
     for scalar in text.unicodeScalars.prefix(longest) {
         escaped +=
             scalar == "\"" || scalar == "\\" || scalar.properties.generalCategory == .control
-            ? scalar.escaped(asASCII: false) : String(scalar)
+            ? scalar.escaped(asASCII: false) : HarmlessText.line(String(scalar))
     }
     return text.unicodeScalars.count > longest ? "\"\(escaped)…\"" : "\"\(escaped)\""
 }

@@ -92,9 +92,14 @@ extension GeneralSettings {
         .optionalText("server_tls13_ciphers", \.serverTls13Ciphers),
     ]
 
+    /// True when certificates have to be read, or rules of TLS made, anew.
+    public func needsOtherTLS(than other: Self) -> Bool {
+        self.authType != other.authType || Self.tls.contains { $0.print(self) != $0.print(other) }
+    }
+
     /// True when connections to servers made under `other` are not encrypted as these settings ask for.
     public func needsOtherServerTLS(than other: Self) -> Bool {
-        Self.keys.contains { $0.name.hasPrefix("server_tls") && $0.print(self) != $0.print(other) }
+        Self.tls.contains { $0.name.hasPrefix("server_tls") && $0.print(self) != $0.print(other) }
     }
 
     private static let timeouts: [Key] = [

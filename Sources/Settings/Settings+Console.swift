@@ -19,6 +19,14 @@ extension Settings {
         }
     }
 
+    /// Names of the general settings.
+    public static var names: [String] { GeneralSettings.keys.map(\.name) }
+
+    /// Whether a general setting is a password, or may contain one, and so is never shown.
+    public static func isSecret(_ key: String) -> Bool {
+        GeneralSettings.keysByName[GeneralSettings.aliases[key] ?? key]?.isSecret ?? false
+    }
+
     /// The general setting of this name as the console prints it; nil when it is not set or there is none of the name.
     public func setting(_ key: String) -> String? {
         GeneralSettings.keysByName[GeneralSettings.aliases[key] ?? key]?.show(self.general)

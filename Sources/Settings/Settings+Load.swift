@@ -99,8 +99,8 @@ extension SettingsLoader {
                 .error, self.place(ofKey: "unix_socket_dir"), "unix_socket_dir is too long a path for a Unix socket")
         }
         switch general.authType {
-        case .trust, .plain, .md5, .scramSHA256:
-            if general.authFile == nil, !self.settings.asksServers {
+        case .trust, .plain, .md5, .cert, .scramSHA256:
+            if general.authFile == nil, !self.settings.asksServers, !general.authPassthrough {
                 self.add([
                     Diagnostic(
                         .warning, file: path,
@@ -115,7 +115,7 @@ extension SettingsLoader {
             if general.authLdapOptions == nil {
                 self.report(.error, self.place(ofKey: "auth_type"), "auth_type = ldap needs auth_ldap_options")
             }
-        case .any, .cert, .pam: break
+        case .any, .pam: break
         }
         self.checkAuthDatabase(general.authDbname, self.place(ofKey: "auth_dbname"))
         let databases =
@@ -157,7 +157,7 @@ extension SettingsLoader {
 
 extension Settings {
     /// Whether users are looked up by `auth_query` anywhere.
-    var asksServers: Bool {
+    public var asksServers: Bool {
         self.general.authUser != nil || self.fallbackDatabase?.authUser != nil
             || self.databases.values.contains { $0.authUser != nil }
     }

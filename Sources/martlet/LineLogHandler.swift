@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import Settings
 
 /// Writes log events as lines in PgBouncer's format, which log collectors already know:
 ///
@@ -51,7 +52,7 @@ enum LogLine {
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) where key != "connection" {
             message += " \(key)=\(value)"
         }
-        return Self.escaped(message)
+        return HarmlessText.line(message, limit: Self.maximumLength)
     }
 
     static func line(_ message: String, level: Logger.Level, time: timespec, processID: pid_t) -> String {
@@ -78,27 +79,6 @@ enum LogLine {
     private static func padded(_ number: Int, _ width: Int = 2) -> String {
         let digits = String(number)
         return String(repeating: "0", count: max(0, width - digits.count)) + digits
-    }
-
-    /// Control characters as `\n` or `\x1b`: nobody forges a line or talks to the administrator's terminal.
-    static func escaped(_ text: String) -> String {
-        var result = ""
-        for scalar in text.unicodeScalars {
-            if result.utf8.count >= Self.maximumLength {
-                result += "…"
-                break
-            }
-            switch scalar {
-            case "\n": result += "\\n"
-            case "\r": result += "\\r"
-            case "\t": result += "\\t"
-            case _ where scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value):
-                let digits = String(scalar.value, radix: 16)
-                result += "\\x" + (digits.count < 2 ? "0" : "") + digits
-            default: result.unicodeScalars.append(scalar)
-            }
-        }
-        return result
     }
 }
 

@@ -20,6 +20,9 @@ final class LogOutput: Sendable {
         var verbosity = 0
     }
 
+    /// Of a new file, as PostgreSQL's `log_file_mode`: who logs in from where is not for every user of the machine.
+    static let fileMode: mode_t = 0o600
+
     private let fileDescriptor: Int32
     private let hasStandardError: Atomic<Bool>
     private let hasFile = Atomic(false)
@@ -50,7 +53,7 @@ final class LogOutput: Sendable {
             self.hasFile.store(false, ordering: .relaxed)
             return
         }
-        let opened = open(configuration.file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0o644)
+        let opened = open(configuration.file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, Self.fileMode)
         guard opened >= 0 else {
             throw LaunchError("cannot open logfile \(configuration.file): \(LaunchError.systemReason)")
         }

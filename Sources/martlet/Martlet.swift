@@ -53,6 +53,7 @@ struct Martlet: ParsableCommand {
             // Not in `validate`, which would hide what is wrong with an option.
             throw ValidationError("name a configuration file, or a server such as postgresql://localhost/postgres")
         }
+        CommandLineSecrets.hide()
         let configurationSource = ConfigurationSource(source)
         let (configuration, diagnostics) = configurationSource.loadAll()
         guard let configuration else {
@@ -61,7 +62,7 @@ struct Martlet: ParsableCommand {
         }
         if self.check {
             for diagnostic in diagnostics { StandardError.print("\(diagnostic)") }
-            print("\(source): ok")
+            print("\(CommandLineSecrets.hidden(source)): ok")
             return
         }
         do {

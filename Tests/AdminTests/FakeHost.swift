@@ -53,9 +53,10 @@ actor FakeHost: ConsoleHost {
         return try self.content.reload.get()
     }
 
-    func set(key: String, value: String) throws(ConsoleError) {
+    func set(key: String, value: String) throws(ConsoleError) -> String? {
         self.calls.append("set \(key)=\(value)")
         if value == "refused" { throw ConsoleError("\(key) cannot be set") }
+        return value == "half" ? "waits for the other half" : nil
     }
 
     /// `slow` is a database whose connections are never released.

@@ -165,7 +165,7 @@ import Wire
 
     @Test("trust wants a user that is known, even without a password")
     func trust() {
-        for (isKnown, said) in [(true, "authenticated"), (false, "refused 28000: no such user")] {
+        for (isKnown, said) in [(true, "authenticated"), (false, "refused 28000: \"trust\" authentication failed")] {
             let scene = ClientScene(.trust, nil)
             scene.account.isKnownToServer = isKnown
             scene.receive(FakeClient.startup())

@@ -126,6 +126,9 @@ struct ConfigurationFilesTests {
             ),
             ("ident", "m joe", "ident:1: a line has a map, a system name and a user"),
             ("ident", "other joe app", "hba:1: map=m: there is no such map in auth_ident_file"),
+            ("users", "", "auth_file: users names no user: nobody could log in"),
+            ("users", "app x", "users:1: user in double quotes expected"),
+            ("hba", "# none", "auth_hba_file: hba has no rules: nobody could log in"),
         ] as [(String, String?, String)])
     func errors(file: String, text: String?, problem: String) {
         var files = Self.good
@@ -136,7 +139,7 @@ struct ConfigurationFilesTests {
     }
 
     @Test func withoutHBANoRulesAreRead() {
-        let (configuration, problems) = self.load(["users": ""], .md5)
+        let (configuration, problems) = self.load(["users": "\"app\" \"secret\""], .md5)
         #expect(configuration?.hba == HBA())
         #expect(problems.isEmpty)
     }

@@ -1,4 +1,5 @@
 import Authentication
+import Reactor
 import Settings
 import Testing
 import Wire
@@ -78,15 +79,15 @@ struct ClientTLSTests {
     // MARK: Certificates
 
     static let certificates: [(encryption: Encryption, isKnown: Bool, detail: String?)] = [
-        (.established(TLSPeer(name: "app", hasCertificate: true)), true, nil),
-        (.established(TLSPeer(name: "app", hasCertificate: true)), false, "no such user"),
+        (.established(TLSPeer(certificate: .verified(name: "app"))), true, nil),
+        (.established(TLSPeer(certificate: .verified(name: "app"))), false, "no such user"),
         (
-            .established(TLSPeer(name: "App", hasCertificate: true)), true,
+            .established(TLSPeer(certificate: .verified(name: "App"))), true,
             "the certificate is not for this user, but for App"
         ),
         (
-            .established(TLSPeer(name: nil, hasCertificate: true)), true,
-            "the certificate is not for this user, but for nobody"
+            .established(TLSPeer(certificate: .nameless("its common name is empty"))), true,
+            "the certificate is for nobody: its common name is empty"
         ),
         (.established(TLSPeer()), true, "TLS client certificate required"),
         (.unavailable, true, "TLS connection required"),

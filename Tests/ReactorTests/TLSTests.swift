@@ -51,10 +51,10 @@ struct TLSTests {
         #expect(server.isSecured && client.isSecured)
         let details = try #require(client.tlsDetails)
         #expect(details.summary.hasPrefix("TLSv1.3/TLS_"))
-        #expect(details.peerName == "localhost" && details.hasPeerCertificate)
+        #expect(details.peerCertificate == .verified(name: "localhost"))
         #expect(details.serverEndPoint?.count == 32)
         #expect(details.serverEndPoint == server.tlsDetails?.serverEndPoint)
-        #expect(server.tlsDetails?.hasPeerCertificate == false)
+        #expect(server.tlsDetails?.peerCertificate == TLSDetails.PeerCertificate.none)
     }
 
     @Test("an idle connection keeps no bytes of either kind")
