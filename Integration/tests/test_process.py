@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -323,6 +324,27 @@ def test_check_tells_all_errors_at_once(check) -> None:
 
 
 @pytest.mark.martlet("--check")
+@pytest.mark.parametrize("arguments", [(), ("--check",)])
+@pytest.mark.parametrize("how", ["none", "folder", "include", "section"])
+def test_a_file_that_cannot_be_read(program: Program, scratch: Path, how: str, arguments: tuple[str, ...]) -> None:
+    """It is the only complaint: nothing is said of what would have stood in it."""
+    path = scratch / "martlet.ini"
+    expected = f'cannot read "{path}": No such file or directory\n'
+    if how == "folder":
+        path.mkdir()
+        expected = f'cannot read "{path}": Is a directory\n'
+    elif how == "include":
+        path.write_text("[databases]\n%include /nosuch.ini\n")
+        expected = f'{path}:2: cannot read "/nosuch.ini": No such file or directory\n'
+    elif how == "section":
+        path.write_text("[databases]\n[pgbouncr]\nauth_file = x\n")
+        expected = f'{path}:2: unknown section [pgbouncr]; did you mean "pgbouncer"?\n'
+    own(scratch)
+    result = run(program, *arguments, str(path))
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", expected)
+
+
+@pytest.mark.martlet("--check")
 def test_bad_file_keeps_it_from_starting(program: Program, scratch) -> None:
     path = scratch / "martlet.ini"
     path.write_text("[databases]\n[pgbouncer]\nnosuch = 1\n")
@@ -330,33 +352,6 @@ def test_bad_file_keeps_it_from_starting(program: Program, scratch) -> None:
     result = run(program, str(path))
     assert result.returncode != 0
     assert "martlet.ini:3:" in result.stdout + result.stderr
-
-
-@pytest.mark.martlet("quick start without a file")
-def test_quick_start(start_proxy: Callable[..., Proxy], program: Program, cluster: Cluster) -> None:
-    """martlet postgresql://host/db listens on 127.0.0.1:6432 and pools to that server."""
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 6432)) == 0:
-            pytest.skip("port 6432 is taken on this machine")
-    log = open(f"/tmp/quick-start-{os.getpid()}.log", "w+b")
-    process = subprocess.Popen(
-        as_service_user([*program.command, f"postgresql://app@{cluster.host}:{cluster.port}/app"]),
-        stdout=log, stderr=log, env=environment(), cwd="/")
-    try:
-        def asks() -> object:
-            assert process.poll() is None, open(log.name).read()
-            try:
-                with psycopg.connect(host="127.0.0.1", port=6432, dbname="app", user="app") as connection:
-                    return connection.execute("SELECT current_database()").fetchone()
-            except psycopg.OperationalError:
-                return None
-
-        assert wait_until(asks, "it serves") == ("app",)
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(10)
-        log.close()
-        os.unlink(log.name)
 
 
 @pytest.mark.martlet("says so; PgBouncer does too, in other words")

@@ -209,7 +209,7 @@ def test_query_timeout_while_settings_are_made(
             answer = client.read_all(timeout=6)
         except TimeoutError:
             raise AssertionError("no timeout holds for it") from None
-        assert [each.text for each in answer if each.type == "E"] == ["query_timeout"]
+        assert [each.text for each in answer if each.type == "E"] == ["query timeout"]
 
 
 # Server connections

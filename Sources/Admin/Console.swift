@@ -115,8 +115,14 @@ public struct Console: ConsoleService {
             answer.commandComplete("SET")
         case .set(let key, let value):
             try self.requireAdmin(role)
-            if let reason = try await host.set(key: key, value: value) {
-                answer.noticeResponse(severity: "NOTICE", sqlState: SQLState.successfulCompletion, message: reason)
+            do throws(ConsoleError) {
+                if let reason = try await host.set(key: key, value: value) {
+                    answer.noticeResponse(severity: "NOTICE", sqlState: SQLState.successfulCompletion, message: reason)
+                }
+            } catch {
+                // What was mistyped may be a password, or stand where one belongs: the log is not told.
+                self.logger.error("SET \(Settings.names.contains(key) ? "\(key) " : "")failed")
+                return answer.errorResponse(severity: "ERROR", sqlState: error.sqlState, message: error.message)
             }
             self.settingsChanged(await host.settings())
             let shown = Settings.isSecret(key) ? "********" : value

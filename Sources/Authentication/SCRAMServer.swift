@@ -15,7 +15,8 @@ public struct SCRAMServer: ~Copyable, Sendable {
     }
 
     static let mechanism = "SCRAM-SHA-256"
-    static let bindingMechanism = "SCRAM-SHA-256-PLUS"
+    /// The mechanism's name with channel binding.
+    public static let bindingMechanism = "SCRAM-SHA-256-PLUS"
 
     /// What the session does next.
     public enum Action: Sendable, Equatable {

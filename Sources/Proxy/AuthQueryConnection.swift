@@ -49,6 +49,6 @@ final class AuthQueryConnection: OwnConnection {
         return bytes.count
     }
 
-    override func ended(_ error: ServerError) { self.line.lost(self, error.message) }
+    override func ended(_ error: ServerError) { self.line.lost(self, error) }
     override func timedOut() { self.line.timedOut(self) }
 }

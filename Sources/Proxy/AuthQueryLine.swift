@@ -39,6 +39,9 @@ final class AuthQueryLine {
     private var isObsolete = false
     /// Connections that have failed since there was an answer.
     private var failures = 0
+    /// The database does not let the asker in, or does not exist: another one of the same server is asked, as roles are the
+    /// same in all. Whoever logs in then hears from the server itself what is wrong with the database.
+    private var isAskingElsewhere = false
 
     init(_ key: Key, queries: AuthQueries) {
         self.key = key
@@ -98,6 +101,8 @@ final class AuthQueryLine {
         _ database: DatabaseSettings, _ host: HostAddress, _ address: Swift.Result<SocketAddress, ServerError>
     ) {
         self.isResolving = false
+        var database = database
+        if self.isAskingElsewhere { database.dbname = Self.elsewhere }
         do {
             let connection = try AuthQueryConnection(
                 self, host: host, address: address.get(), database: database, asker: self.key.asker)
@@ -155,21 +160,38 @@ final class AuthQueryLine {
         guard connection === self.connection else { return }
         if connection.isReady && self.sent.isEmpty {
             // Unused for long.
+            self.isAskingElsewhere = false
             return self.leave(connection)
         }
         let reason = connection.isReady ? "no answer in time" : "connect timeout"
         connection.fail(ServerError(message: reason, sqlState: SQLState.connectionFailure))
     }
 
-    func lost(_ connection: AuthQueryConnection, _ reason: String) {
+    /// The database that every server has.
+    private static let elsewhere = "postgres"
+    /// There is no such database, the asker may not connect to it, or nobody may.
+    private static let refusalsOfDatabase = [
+        SQLState.invalidCatalogName, SQLState.insufficientPrivilege, SQLState.objectNotInPrerequisiteState,
+    ]
+
+    func lost(_ connection: AuthQueryConnection, _ error: ServerError) {
         guard connection === self.connection else { return }
         self.connection = nil
-        self.failed(reason)
+        if !connection.isReady, !self.isAskingElsewhere, Self.refusalsOfDatabase.contains(error.sqlState) {
+            self.worker.log(
+                .warning, "auth_query: \(self.key.database)/\(self.key.asker)",
+                "\(error.message): asking in database \"\(Self.elsewhere)\"")
+            self.isAskingElsewhere = true
+            return self.connect()
+        }
+        self.failed(error.message)
     }
 
     private func failed(_ reason: String) {
         while let question = self.sent.popLast() { self.waiting.prepend(question) }
         self.reply = nil
+        // It may have come into being meanwhile.
+        self.isAskingElsewhere = false
         guard !self.waiting.isEmpty else { return }
         self.failures += 1
         let hosts = self.worker.configuration.settings.database(named: self.key.database)?.hosts.count ?? 1
@@ -196,6 +218,7 @@ final class AuthQueryLine {
 
     /// Settings have changed: the next question goes over a new connection.
     func renew() {
+        self.isAskingElsewhere = false
         guard let connection = self.connection else { return }
         self.isObsolete = true
         guard self.sent.isEmpty else { return }

@@ -100,7 +100,7 @@ extension ClientSession {
             case .end: break loop
             case .invalid:
                 self.pass(bytes, run..<cursor)
-                self.fail(ServerError(message: "bad packet header", sqlState: SQLState.protocolViolation))
+                self.fail(.badPacketHeader(bytes, at: cursor))
                 return bytes.count
             }
             let isWhole = self.framer.remaining == 0

@@ -464,16 +464,16 @@ final class ClientSession: Connection {
         if timeouts.transaction > 0 && now >= self.transactionTime + timeouts.transaction
             && (isRunning || self.isInTransaction)
         {
-            return self.failRunning("transaction_timeout", SQLState.transactionTimeout)
+            return self.failRunning("transaction timeout", SQLState.transactionTimeout)
         }
         if isRunning && timeouts.query > 0 && now >= self.requestTime + timeouts.query {
-            return self.failRunning("query_timeout", SQLState.queryCanceled)
+            return self.failRunning("query timeout", SQLState.queryCanceled)
         }
         if !isRunning && self.isInTransaction && timeouts.idleTransaction > 0
             && now >= self.requestTime + timeouts.idleTransaction
         {
             return self.fail(
-                ServerError(message: "idle_transaction_timeout", sqlState: SQLState.idleInTransactionTimeout))
+                ServerError(message: "idle transaction timeout", sqlState: SQLState.idleInTransactionTimeout))
         }
         if !isRunning && !self.isInTransaction && self.lastPiece == nil { return self.idleTimedOut(now) }
         // Settings have changed since the deadline was set.

@@ -44,7 +44,7 @@ final class ConsoleSession {
                     "extended query protocol not supported by admin console", isOrderly: false, tellsClient: true)
                 return bytes.count
             case .invalid:
-                self.client.fail(ServerError(message: "bad packet header", sqlState: SQLState.protocolViolation))
+                self.client.fail(.badPacketHeader(bytes, at: cursor))
                 return bytes.count
             }
         }

@@ -94,7 +94,7 @@ class OwnConnection: Connection {
         self.login = ServerLogin(
             user: self.credentials.user, secret: self.credentials.secret, keys: nil,
             serverEndPoint: self.tlsDetails?.serverEndPoint, allowsMD5: self.credentials.allowsMD5,
-            onlySCRAM: self.credentials.onlySCRAM)
+            channelBinding: self.database.channelBinding, onlySCRAM: self.credentials.onlySCRAM)
         let settings = [
             StartupParameter(name: "client_encoding", value: "UTF8"),
             StartupParameter(name: "application_name", value: "martlet"),

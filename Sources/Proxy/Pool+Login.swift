@@ -213,7 +213,12 @@ extension Pool {
         }
     }
 
-    var prefix: String { "S-pool: \(self.shared.key.database)/\(self.shared.key.user)" }
+    var prefix: String { "S-pool: \(self.name)" }
+
+    /// Database and user, for log lines.
+    var name: String {
+        "\(LogName.text(self.shared.key.database) ?? "")/\(LogName.text(self.shared.key.user) ?? "")"
+    }
 
     func releaseCounts() {
         self.shared.servers.give()

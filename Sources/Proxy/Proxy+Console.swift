@@ -151,7 +151,7 @@ extension Proxy: ConsoleHost {
         do {
             try settings.set(key, to: value)
         } catch {
-            throw ConsoleError("\(error)")
+            throw ConsoleError("SET failed: \(error)")
         }
         if let partner = TLSContexts.partner(of: key) {
             if let waiting = self.control.withLock({ $0.staged[partner] }) {
@@ -167,11 +167,11 @@ extension Proxy: ConsoleHost {
         var files = old
         if old.needsOtherFiles(for: settings) || settings.general.needsOtherTLS(than: old.settings.general) {
             let (read, problems) = Configuration.load(settings, readFile: self.readFile)
-            guard let read else { throw ConsoleError(problems.joined(separator: "; ")) }
+            guard let read else { throw ConsoleError("SET failed: \(problems.joined(separator: "; "))") }
             files = read
         }
         let new = files.with(settings)
-        if let error = Self.lockout(from: old, to: new) { throw ConsoleError(error) }
+        if let error = Self.lockout(from: old, to: new) { throw ConsoleError("SET failed: \(error)") }
         if let partner = TLSContexts.partner(of: key) {
             self.control.withLock { control in
                 control.staged[key] = nil

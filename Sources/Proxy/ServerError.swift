@@ -26,6 +26,16 @@ struct ServerError: Error, Sendable, Equatable {
         self.isRefusal = isRefusal
     }
 
+    /// A message from a client whose length cannot be; shows its type and length as PgBouncer does.
+    static func badPacketHeader(_ bytes: Span<UInt8>, at cursor: Int) -> ServerError {
+        var header = ""
+        for index in cursor..<min(cursor + MessageFramer.headerLength, bytes.count) {
+            let digits = String(bytes[index], radix: 16)
+            header += digits.utf8.count < 2 ? "0\(digits)" : digits
+        }
+        return ServerError(message: "bad packet header: '\(header)'", sqlState: SQLState.protocolViolation)
+    }
+
     /// For clients that were waiting for the login that failed.
     var forClients: ServerError { self }
 

@@ -1,4 +1,5 @@
 import Authentication
+import Settings
 import Wire
 
 /// Logs in to a server: startup packet, whatever authentication the server asks for, the session's parameters and
@@ -65,6 +66,7 @@ struct ServerLogin: ~Copyable {
     private let serverEndPoint: [UInt8]?
     private let allowsMD5: Bool
     private let onlySCRAM: Bool
+    private let requiresBinding: Bool
     private var state = State.start
     /// The exchange, from `scram` on.
     private var scram: SCRAMClient?
@@ -77,15 +79,17 @@ struct ServerLogin: ~Copyable {
     ///   - keys: SCRAM keys that a client of this user has shown at its own login; used without a plain password.
     ///   - serverEndPoint: the digest of the server's TLS certificate, for SCRAM's channel binding; nil without TLS.
     ///   - allowsMD5: `auth_allow_md5`.
+    ///   - channelBinding: whether SCRAM is bound to the certificate.
     ///   - onlySCRAM: the server must ask for SCRAM: anything else shows nothing, or too much.
     init(
         user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil, allowsMD5: Bool = true,
-        onlySCRAM: Bool = false
+        channelBinding: ChannelBinding = .prefer, onlySCRAM: Bool = false
     ) {
         self.user = user
         self.secret = secret
         self.keys = keys
-        self.serverEndPoint = serverEndPoint
+        self.serverEndPoint = channelBinding == .disable ? nil : serverEndPoint
+        self.requiresBinding = channelBinding == .require
         self.allowsMD5 = allowsMD5
         self.onlySCRAM = onlySCRAM
     }
@@ -209,22 +213,29 @@ struct ServerLogin: ~Copyable {
                 return self.failed("server does not ask for SCRAM, which auth_passthrough needs")
             }
         }
+        if self.requiresBinding {
+            // Whoever plays the server could else ask for the password in another way, or for none.
+            guard case .sasl(let mechanisms) = request, self.serverEndPoint != nil,
+                mechanisms.contains(SCRAMServer.bindingMechanism)
+            else { return self.failed("server does not offer channel binding, which channel_binding = require needs") }
+        }
         switch request {
         case .ok:
             self.state = .starting
             return .none
         case .cleartextPassword:
-            guard case .plain(let password)? = self.secret else { return self.missing("a plain-text password") }
+            guard case .plain(let password)? = self.secret else {
+                return self.unanswerable("the password in clear text")
+            }
             return self.answer(password)
         case .md5Password(let salt):
             guard self.allowsMD5 else {
                 return self.failed("server asks for an MD5 password, which auth_allow_md5 = 0 forbids")
             }
-            guard let secret = self.secret else { return self.missing("a password") }
             let user = Array(self.user.utf8)
-            guard let response = try? MD5Password.response(salt: salt.span, user: user.span, secret: secret) else {
-                return self.missing("a plain-text or MD5 password")
-            }
+            guard let secret = self.secret,
+                let response = try? MD5Password.response(salt: salt.span, user: user.span, secret: secret)
+            else { return self.unanswerable("MD5") }
             return self.answer(response)
         case .sasl(let mechanisms): return self.beginSCRAM(mechanisms)
         case .saslContinue, .saslFinal: return self.failed("unexpected SASL message")
@@ -246,7 +257,7 @@ struct ServerLogin: ~Copyable {
         } else if let keys = self.keys {
             self.scram = SCRAMClient(keys: keys, serverEndPoint: self.serverEndPoint)
         } else {
-            return self.missing("a plain-text password, or a client's SCRAM login to take the keys from")
+            return self.unanswerable("SCRAM")
         }
         var list: [UInt8] = []
         for mechanism in mechanisms { list += Array(mechanism.utf8) + [0] }
@@ -275,10 +286,24 @@ struct ServerLogin: ~Copyable {
 
     // MARK: Failure
 
-    private mutating func missing(_ what: String) -> Action {
-        self.failed(
-            "server asks for a password, but there is not \(what) for user \"\(self.user)\" in auth_file or the "
-                + "database's entry")
+    /// The server asks for what cannot be made of the secret at hand. PgBouncer's words first.
+    private mutating func unanswerable(_ method: String) -> Action {
+        let way = "give the user a plain-text password in auth_file or the database's entry"
+        let (what, wayOut) =
+            switch self.secret {
+            case .md5:
+                ("the server asks for \(method), which the MD5 secret of user \"\(self.user)\" cannot answer", way)
+            case .scram where method == "SCRAM":
+                (
+                    "the SCRAM secret of user \"\(self.user)\" can log in to the server only when a client has done so "
+                        + "by SCRAM here", "use auth_type = scram-sha-256, or \(way)"
+                )
+            case .scram:
+                ("the server asks for \(method), which the SCRAM secret of user \"\(self.user)\" cannot answer", way)
+            case .plain, nil:
+                ("the server asks for a password (\(method)), and there is none for user \"\(self.user)\"", way)
+            }
+        return self.failed("wrong password type: \(what); \(wayOut)")
     }
 
     private mutating func failed(_ reason: String) -> Action {

@@ -68,7 +68,8 @@ extension ServerSession {
         }
         var login = ServerLogin(
             user: user, secret: secret, keys: passed.scramKeys, serverEndPoint: self.tlsDetails?.serverEndPoint,
-            allowsMD5: self.worker.configuration.settings.general.authAllowMd5)
+            allowsMD5: self.worker.configuration.settings.general.authAllowMd5,
+            channelBinding: database.channelBinding)
         let action = login.begin(database: database.serverDatabase, settings: settings)
         self.login = consume login
         self.carryOut(action)

@@ -178,7 +178,7 @@ final class ServerSession: Connection {
     }
 
     var prefix: String {
-        "S-0x\(String(self.id, radix: 16)): \(self.pool.shared.key.database)/\(self.pool.shared.key.user)@\(self.host.description)"
+        "S-0x\(String(self.id, radix: 16)): \(self.pool.name)@\(self.host.description)"
     }
 
     // MARK: Login
@@ -397,7 +397,7 @@ final class ServerSession: Connection {
             }
         case .preparing:
             self.cancelRunning()
-            self.end(self.cancels > 0 ? "cancel_wait_timeout" : "query_timeout")
+            self.end(self.cancels > 0 ? "cancel_wait_timeout" : "query timeout")
         case .linked, .leaving, .closed: return
         }
     }

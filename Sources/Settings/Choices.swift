@@ -66,6 +66,15 @@ public enum SSLNegotiation: String, Sendable, CaseIterable {
     case direct
 }
 
+/// Whether logins to servers by SCRAM are bound to the TLS connection; libpq's words.
+public enum ChannelBinding: String, Sendable, CaseIterable {
+    case disable
+    /// Where the server offers it.
+    case prefer
+    /// Or not at all.
+    case require
+}
+
 /// Which host of a list a new server connection goes to.
 public enum LoadBalanceHosts: String, Sendable, CaseIterable {
     /// Always the same one, until a connection to it fails.

@@ -39,10 +39,12 @@ extension DatabaseSettings {
     private static let connectionKeysOfTheSession: [Key] = [
         .optionalText("connect_query", \.connectQuery),
         .optionalChoice("sslmode", \.sslmode),
+        .choice("channel_binding", \.channelBinding),
         .optionalText("client_encoding", \.clientEncoding),
         .optionalText("datestyle", \.datestyle),
         .optionalText("timezone", \.timezone),
         .optionalText("application_name", \.applicationName),
+        .optionalText("options", \.options),
     ]
 
     private static let pooling: [Key] = [

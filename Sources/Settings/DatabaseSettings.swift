@@ -35,8 +35,11 @@ public struct DatabaseSettings: Sendable {
     public var datestyle: String?
     public var timezone: String?
     public var applicationName: String?
+    /// Options for the server's command line, as libpq's parameter of this name: `-c name=value`.
+    public var options: String?
     /// How much TLS server connections of this database need.
     public var sslmode: SSLMode?
+    public var channelBinding = ChannelBinding.prefer
 
     public var routing: RoutingMode?
     public var readAfterWrite: ReadAfterWrite?
@@ -75,7 +78,7 @@ public struct DatabaseSettings: Sendable {
     public var startupParameters: [(name: String, value: String)] {
         [
             ("client_encoding", self.clientEncoding), ("datestyle", self.datestyle), ("timezone", self.timezone),
-            ("application_name", self.applicationName),
+            ("application_name", self.applicationName), ("options", self.options),
         ].compactMap { name, value in value.map { (name, $0) } }
     }
 

@@ -18,6 +18,8 @@ struct INIReader {
     private let read: (_ path: String) -> Result<[UInt8], FileError>
     private(set) var entries: [INIEntry] = []
     private(set) var diagnostics: [Diagnostic] = []
+    /// Whether all files and sections could be read.
+    private(set) var isComplete = true
     private var section: String?
     /// False inside a section that is not known: its lines would only repeat the error.
     private var isKnownSection = true
@@ -33,10 +35,12 @@ struct INIReader {
     /// Reads a file and all that it includes.
     mutating func readFile(_ path: String, includedAt source: SourceLine? = nil) {
         guard !self.openFiles.contains(path) else {
+            self.isComplete = false
             self.error(source, "%include \(quoted(path)) leads back to a file that is being read")
             return
         }
         guard self.openFiles.count <= Self.deepestInclude else {
+            self.isComplete = false
             self.error(source, "%include \(quoted(path)) is nested deeper than \(Self.deepestInclude) files")
             return
         }
@@ -44,6 +48,7 @@ struct INIReader {
         switch self.read(path) {
         case .success(let contents): bytes = contents
         case .failure(let error):
+            self.isComplete = false
             self.error(source, "cannot read \(quoted(path)): \(error.reason)")
             return
         }
@@ -82,6 +87,7 @@ struct INIReader {
         self.section = name
         self.isKnownSection = self.sections.contains(name)
         if !self.isKnownSection {
+            self.isComplete = false
             let suggestion = NearestName.suggestion(for: name, in: self.sections.sorted())
             self.error(source, "unknown section [\(name)]\(suggestion)")
         }

@@ -9,73 +9,25 @@ extension Settings {
         path: String, read: (_ path: String) -> Result<[UInt8], FileError>
     ) -> (settings: Settings?, diagnostics: [Diagnostic]) {
         var loader = SettingsLoader()
+        var isComplete = true
         // The reader does not outlive this call, and so neither does the closure.
         withoutActuallyEscaping(read) { read in
             var reader = INIReader(sections: SettingsLoader.sections, read: read)
             reader.readFile(path)
             loader.add(reader.diagnostics)
+            isComplete = reader.isComplete
             for entry in reader.entries {
                 loader.load(entry)
             }
         }
-        loader.check(path: path)
+        // Of what was not read nothing can be said.
+        if isComplete { loader.check(path: path) }
         loader.reportKeysWithoutEffect()
         let isUsable = !loader.diagnostics.contains { $0.severity == .error }
         var settings = loader.settings
         settings.general.conffile = settings.general.conffile ?? path
         return (isUsable ? settings : nil, loader.diagnostics)
     }
-
-    /// Settings for a start without any file: `martlet postgresql://host/db`.
-    ///
-    /// Listens on 127.0.0.1:6432 only, and therefore trusts every client; pools transactions; passes each database
-    /// name on to that server and logs in there as the URL's user.
-    /// - Parameters:
-    ///   - url: libpq's notation, also with our own keys (`?pool_size=10`).
-    ///   - defaultUser: The server user when the URL has none; psql takes the name of the operating system's user.
-    ///   - defaultPassword: The password when the URL has none, such as that of the environment.
-    public static func forURL(
-        _ url: String, defaultUser: String = "postgres", defaultPassword: String? = nil
-    ) -> (settings: Settings?, diagnostics: [Diagnostic]) {
-        var loader = SettingsLoader()
-        guard ConnectionURL.matches(url) else {
-            loader.report(.error, nil, "the connection string must begin with postgresql://")
-            return (nil, loader.diagnostics)
-        }
-        loader.loadDatabase(named: "*", from: url, nil)
-        loader.reportKeysWithoutEffect()
-        guard !loader.diagnostics.contains(where: { $0.severity == .error }),
-            var database = loader.settings.fallbackDatabase
-        else {
-            return (nil, loader.diagnostics)
-        }
-        database.user = database.user ?? defaultUser
-        database.password = database.password ?? defaultPassword
-        for index in database.hosts.indices where database.hosts[index].host.isEmpty {
-            database.hosts[index].host = Self.defaultServerSocketDirectory
-        }
-
-        var settings = Settings()
-        settings.general.listenAddr = ["127.0.0.1"]
-        settings.general.unixSocketDir = ""
-        settings.general.authType = .any
-        settings.general.poolMode = .transaction
-        settings.general.maxClientConn = 1000
-        var named = database
-        named.name = database.dbname ?? database.user ?? defaultUser
-        named.dbname = named.name
-        for remark in settings.routingRemarks(on: named) { loader.report(remark.severity, nil, remark.message) }
-        guard !loader.diagnostics.contains(where: { $0.severity == .error }) else { return (nil, loader.diagnostics) }
-        if named.name != Self.consoleDatabase {
-            settings.databases[named.name] = named
-        }
-        database.dbname = nil
-        settings.fallbackDatabase = database
-        return (settings, loader.diagnostics)
-    }
-
-    /// Where Debian's PostgreSQL puts its Unix socket.
-    private static let defaultServerSocketDirectory = "/var/run/postgresql"
 }
 
 extension GeneralSettings {

@@ -47,16 +47,24 @@ struct SettingsLoader {
 
     /// Reads a connection string in either notation into a database, the fallback one when the name is `*`.
     mutating func loadDatabase(named name: String, from text: String, _ source: SourceLine?) {
+        let subject = "database \(quoted(name))"
+        guard let assignments = self.assignments(text, of: subject, source) else { return }
+        self.loadDatabase(named: name, from: assignments, subject, source)
+    }
+
+    mutating func loadDatabase(
+        named name: String, from assignments: [Assignment], _ subject: String, _ source: SourceLine?
+    ) {
         var database = DatabaseSettings(name: name)
         database.source = source
         let isComplete = self.assign(
-            text, to: &database, DatabaseSettings.keysByName, aliases: DatabaseSettings.aliases,
-            of: "database \(quoted(name))", source)
+            assignments, to: &database, DatabaseSettings.keysByName, aliases: DatabaseSettings.aliases, of: subject,
+            source)
         guard isComplete else { return }
         if let weights = database.weights, !weights.isEmpty, weights.count != database.hosts.count {
             self.report(
                 .error, source,
-                "database \(quoted(name)): weights lists \(weights.count) numbers for \(database.hosts.count) hosts:"
+                "\(subject): weights lists \(weights.count) numbers for \(database.hosts.count) hosts:"
                     + " it takes one for each, in their order")
         }
         if name == "*" {
@@ -69,7 +77,9 @@ struct SettingsLoader {
     private mutating func loadUser(_ entry: INIEntry) {
         self.noteDuplicate("user \(quoted(entry.name))", entry.source)
         var user = UserSettings(name: entry.name)
-        if self.assign(entry.value, to: &user, UserSettings.keysByName, of: "user \(quoted(entry.name))", entry.source)
+        let subject = "user \(quoted(entry.name))"
+        if let assignments = self.assignments(entry.value, of: subject, entry.source),
+            self.assign(assignments, to: &user, UserSettings.keysByName, of: subject, entry.source)
         {
             self.settings.users[entry.name] = user
         }
@@ -84,9 +94,9 @@ struct SettingsLoader {
         }
         self.noteDuplicate("peer \(id)", entry.source)
         var peer = PeerSettings(id: id)
-        guard self.assign(entry.value, to: &peer, PeerSettings.keysByName, of: "peer \(id)", entry.source) else {
-            return
-        }
+        guard let assignments = self.assignments(entry.value, of: "peer \(id)", entry.source),
+            self.assign(assignments, to: &peer, PeerSettings.keysByName, of: "peer \(id)", entry.source)
+        else { return }
         guard !peer.address.host.isEmpty else {
             self.report(.error, entry.source, "peer \(id): host needs a value")
             return
@@ -95,19 +105,21 @@ struct SettingsLoader {
         self.noteNoEffect("[peers]", entry.source)
     }
 
-    /// Assigns the pairs of a connection string. False when there was an error.
-    private mutating func assign<Root>(
-        _ text: String, to root: inout Root, _ keys: [String: SettingKey<Root>], aliases: [String: String] = [:],
-        of subject: String, _ source: SourceLine?
-    ) -> Bool {
-        let assignments: [Assignment]
+    /// Takes a connection string apart; nil when there was an error.
+    private mutating func assignments(_ text: String, of subject: String, _ source: SourceLine?) -> [Assignment]? {
         do {
-            assignments =
-                ConnectionURL.matches(text) ? try ConnectionURL.parse(text) : try ConnectionString.parse(text)
+            return ConnectionURL.matches(text) ? try ConnectionURL.parse(text) : try ConnectionString.parse(text)
         } catch {
             self.report(.error, source, "the connection string of \(subject) \(error.reason)")
-            return false
+            return nil
         }
+    }
+
+    /// Assigns the pairs of a connection string. False when there was an error.
+    private mutating func assign<Root>(
+        _ assignments: [Assignment], to root: inout Root, _ keys: [String: SettingKey<Root>],
+        aliases: [String: String] = [:], of subject: String, _ source: SourceLine?
+    ) -> Bool {
         var isComplete = true
         var seen: Set<String> = []
         // The ports are checked against the hosts, so those come first wherever they stand.

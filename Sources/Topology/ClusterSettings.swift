@@ -15,6 +15,7 @@ public struct ClusterSettings: Hashable, Sendable {
     public var password: String?
     public var dbname: String
     public var sslmode = SSLMode.prefer
+    public var channelBinding = ChannelBinding.prefer
     /// Files; empty for none. Without one of authorities libpq takes the user's own, if there is one.
     public var sslRootCert = ""
     public var sslCert = ""
@@ -26,7 +27,7 @@ public struct ClusterSettings: Hashable, Sendable {
 
     /// What is said of TLS in libpq's words.
     var tlsParameters: [(name: String, value: String)] {
-        [("sslmode", self.sslmode.rawValue)]
+        [("sslmode", self.sslmode.rawValue), ("channel_binding", self.channelBinding.rawValue)]
             + [("sslrootcert", self.sslRootCert), ("sslcert", self.sslCert), ("sslkey", self.sslKey)]
             .filter { !$0.1.isEmpty }
     }

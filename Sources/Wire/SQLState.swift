@@ -29,6 +29,7 @@ public enum SQLState {
     public static let tooManyConnections = "53300"
     public static let configurationLimitExceeded = "53400"
     public static let programLimitExceeded = "54000"
+    public static let objectNotInPrerequisiteState = "55000"
     public static let cannotChangeParameterNow = "55P02"
     public static let queryCanceled = "57014"
     public static let adminShutdown = "57P01"

@@ -55,7 +55,9 @@ enum CommandLineSecrets {
             return nil
         }
         let fields = text[name...].dropFirst().split(whereSeparator: \.isWhitespace)
-        guard fields.count > 46, let start = UInt(fields[45]), let end = UInt(fields[46]), start < end else { return nil }
+        guard fields.count > 46, let start = UInt(fields[45]), let end = UInt(fields[46]), start < end else {
+            return nil
+        }
         return UnsafeMutableBufferPointer(
             start: UnsafeMutablePointer(bitPattern: start), count: Int(clamping: end - start))
     }

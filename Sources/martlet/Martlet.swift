@@ -15,7 +15,10 @@ struct Martlet: ParsableCommand {
         abstract: "A PostgreSQL connection pooler that takes PgBouncer's place.",
         discussion: """
             An existing pgbouncer.ini runs unchanged. With a connection URL in its place martlet needs no file: it \
-            listens on 127.0.0.1:6432, trusts whoever connects from this machine, and pools transactions to that server.
+            listens on 127.0.0.1:6432, trusts whoever connects from this machine, and pools transactions to that server. \
+            The URL takes libpq's parameters and all settings, as in postgresql://host/db?sslmode=verify-full&listen_port=7000. \
+            Its password is hidden from the list of processes; PGPASSWORD and PGUSER are heeded, too. The console is for who \
+            has started it, on the Unix socket: psql -h /tmp -p 6432 -U pgbouncer pgbouncer.
 
             Signals: HUP reload, TERM shut down when the clients have left, INT shut down when server connections are \
             released, QUIT shut down at once, USR1 pause, USR2 resume. A second TERM or INT shuts down at once.

@@ -36,7 +36,14 @@ struct Run: Sendable {
         }
         self.logger.info("process up: \(Version.text)")
         if case .url = self.source, let database = self.configuration.settings.databases.keys.first {
-            self.logger.info("try: psql -h 127.0.0.1 -p \(self.configuration.settings.general.listenPort) \(database)")
+            let general = self.configuration.settings.general
+            if let host = general.listenAddr.first {
+                self.logger.info("try: psql -h \(host) -p \(general.listenPort) \(database)")
+            }
+            if !general.unixSocketDir.isEmpty {
+                self.logger.info(
+                    "console: psql -h \(general.unixSocketDir) -p \(general.listenPort) -U pgbouncer pgbouncer")
+            }
         }
         ready()
         service.ready(status: "Accepting connections")

@@ -57,7 +57,9 @@ struct Answer: Equatable {
     static func to(
         _ query: String, as role: ConsoleRole = .admin, _ host: FakeHost = FakeHost(), history: StatisticsHistory? = nil
     ) async -> Answer {
-        Answer(await Self.console(history: history).execute(Array(query.utf8), as: role, client: "C-0x1: pgbouncer/admin@127.0.0.1:1", host: host))
+        Answer(
+            await Self.console(history: history).execute(
+                Array(query.utf8), as: role, client: "C-0x1: pgbouncer/admin@127.0.0.1:1", host: host))
     }
 
     /// A console that logs nothing.

@@ -161,4 +161,19 @@ import Testing
         let candidates = ["pools", "clients", "databases", "stats", "stats_totals", "state"]
         #expect(NearestName.find(name, in: candidates) == nearest)
     }
+
+    @Test(
+        "of what is not understood the log is told the words that the console knows",
+        arguments: [
+            ("SET", "SET"), ("SET check_password", "SET check_password"),
+            ("SET check_password 'secret' x", "SET check_password …"),
+            ("SET check_password = secret more", "SET check_password = …"), ("SET chek_password 'secret'", "SET …"),
+            ("SETcheck_password=secret", "…"), ("set query_timeout;reload", "set …"), ("secret", "…"),
+            ("ALTER USER app PASSWORD 'secret'", "…"), ("SHOW secret", "SHOW …"), ("RELOAD secret", "RELOAD …"),
+            ("EXPLAIN SELECT 'secret'", "EXPLAIN SELECT …"), ("", ""), (" ; ", ""),
+            ("SHUTDOWN WAIT_FOR_X", "SHUTDOWN …"),
+        ])
+    func wordsForLog(query: String, expected: String) {
+        #expect(ConsoleCommand.wordsForLog(Array(query.utf8)) == expected)
+    }
 }

@@ -30,7 +30,8 @@ struct PasswordFileTests {
         #expect(errors.isEmpty && doubts.isEmpty)
     }
 
-    @Test("lines without an entry", arguments: ["", " ", "\t", ";", "; \"user\" \"secret\"", "  ;x", "# comment", "\r"])
+    @Test(
+        "lines without an entry", arguments: ["", " ", "\t", ";", "; \"user\" \"secret\"", "  ;x", "# comment", "\r"])
     func nothing(line: String) {
         let (secrets, errors, doubts) = PasswordFile.parse(line, file: "userlist.txt")
         #expect(secrets.isEmpty && errors.isEmpty && doubts.isEmpty)

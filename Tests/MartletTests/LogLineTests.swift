@@ -30,6 +30,12 @@ import Testing
             ("\u{1b}[31mred", "\\x1b[31mred"),
             ("nul\u{0}", "nul\\x00"),
             ("delete\u{7f} csi\u{9b}", "delete\\x7f csi\\x9b"),
+            ("line\u{2028}and paragraph\u{2029}", "line\\u{2028}and paragraph\\u{2029}"),
+            ("next line\u{85}", "next line\\x85"),
+            ("\u{202e}backwards\u{202c}", "\\u{202e}backwards\\u{202c}"),
+            ("\u{2066}isolated\u{2069} \u{200f}", "\\u{2066}isolated\\u{2069} \\u{200f}"),
+            ("a\u{200b}b\u{feff}c\u{ad}d", "a\\u{200b}b\\u{feff}c\\xadd"),
+            ("hidden\u{e0041}\u{3164}", "hidden\\u{e0041}\\u{3164}"),
         ])
     func controlCharactersAreHarmless(text: String, escaped: String) {
         #expect(LogLine.message(text, [:]) == escaped)

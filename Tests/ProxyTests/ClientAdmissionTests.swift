@@ -42,7 +42,8 @@ struct ClientAdmissionTests {
             ("admin", AuthType.md5, false, "console as admin"), ("both", .md5, false, "console as admin"),
             ("stats", .md5, false, "console as stats"), ("app", .md5, false, "42501: not allowed"),
             ("pgbouncer", .md5, false, "42501: not allowed"), ("pgbouncer", .md5, true, "console as admin"),
-            ("app", .trust, false, "42501: not allowed"), ("app", .any, false, "42501: not allowed"), ("admin", .any, false, "console as admin"),
+            ("app", .trust, false, "42501: not allowed"), ("app", .any, false, "42501: not allowed"),
+            ("admin", .any, false, "console as admin"),
             ("stats", .any, false, "console as stats"), ("ADMIN", .md5, false, "42501: not allowed"),
         ])
     func console(user: String, authType: AuthType, isTrusted: Bool, expected: String) throws {

@@ -50,7 +50,19 @@ struct ServerLoginTests {
     }
 
     private static let plain = Secret.plain(SecretBytes(bytes("pw")))
-    private static let missing = "for user \"app\" in auth_file or the database's entry"
+    private static let md5 = Secret(parsing: "md50123456789abcdef0123456789abcdef")
+    private static let scram = Secret(
+        parsing: "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+            + ":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=")
+    private static let wayOut = "give the user a plain-text password in auth_file or the database's entry"
+    private static func none(_ method: String) -> String {
+        "failed: wrong password type: the server asks for a password (\(method)), and there is none for user \"app\"; "
+            + Self.wayOut
+    }
+    private static func unfit(_ method: String, _ secret: String) -> String {
+        "failed: wrong password type: the server asks for \(method), which the \(secret) secret of user \"app\" cannot answer; "
+            + Self.wayOut
+    }
 
     static let table: [Row] = [
         Row("trust", [Server.ok, Server.ready], "succeeded"),
@@ -87,16 +99,17 @@ struct ServerLoginTests {
             "password, then SCRAM", [Server.cleartext, Server.sasl], secret: plain,
             "send", "failed: server asks for authentication twice"),
 
+        Row("no password", [Server.cleartext], none("the password in clear text")),
+        Row("no password for MD5", [Server.md5], none("MD5")),
+        Row("no password for SCRAM", [Server.sasl], none("SCRAM")),
+        Row("an MD5 secret for SCRAM", [Server.sasl], secret: md5, unfit("SCRAM", "MD5")),
         Row(
-            "no password", [Server.cleartext],
-            "failed: server asks for a password, but there is not a plain-text password \(missing)"),
+            "an MD5 secret in clear text", [Server.cleartext], secret: md5, unfit("the password in clear text", "MD5")),
+        Row("a SCRAM secret for MD5", [Server.md5], secret: scram, unfit("MD5", "SCRAM")),
         Row(
-            "no password for MD5", [Server.md5],
-            "failed: server asks for a password, but there is not a password \(missing)"),
-        Row(
-            "no password for SCRAM", [Server.sasl],
-            "failed: server asks for a password, but there is not a plain-text password, "
-                + "or a client's SCRAM login to take the keys from \(missing)"),
+            "a SCRAM secret for SCRAM, without a client's login", [Server.sasl], secret: scram,
+            "failed: wrong password type: the SCRAM secret of user \"app\" can log in to the server only when a client has "
+                + "done so by SCRAM here; use auth_type = scram-sha-256, or " + wayOut),
 
         Row(
             "Kerberos", [authentication(2)],

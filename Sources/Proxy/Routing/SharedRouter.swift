@@ -159,6 +159,7 @@ extension ClusterSettings {
         self.maxReplicaLag = database.maxReplicaLag ?? general.maxReplicaLag
         self.maxReplicaLagBytes = database.maxReplicaLagBytes ?? general.maxReplicaLagBytes
         self.sslmode = configuration.settings.effectiveServerSSLMode(database: database)
+        self.channelBinding = database.channelBinding
         self.sslRootCert = general.serverTlsCaFile
         self.sslCert = general.serverTlsCertFile
         self.sslKey = general.serverTlsKeyFile
