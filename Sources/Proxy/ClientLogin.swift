@@ -81,6 +81,13 @@ final class ClientLogin {
         case .startTLS(let bytes, let isDirect): self.startTLS(bytes, isDirect: isDirect)
         case .identify(let message, let answer):
             if !answer.isEmpty { self.client.send(answer) }
+            // The console is where one looks for the reason.
+            if self.worker.shared.isShortOfMemory.load(ordering: .relaxed),
+                message.database != Settings.consoleDatabase
+            {
+                return self.client.fail(
+                    ServerError(message: "no more connections allowed (max_memory)", sqlState: SQLState.outOfMemory))
+            }
             self.lookUpAccount(of: message)
         case .cancel(let key):
             self.worker.cancel(key)

@@ -104,7 +104,11 @@ extension Proxy: ConsoleHost {
                 worker.pools.values.lazy.compactMap(\.servers.first?.memorySize).first ?? 0
             )
         }
+        let resident = self.shared.residentMemory.load(ordering: .relaxed)
         return [
+            MemoryStatus(
+                name: "resident", size: 1, used: resident,
+                free: max(0, self.configuration.settings.general.maxMemory - resident)),
             MemoryStatus(
                 name: "client_sessions", size: sizes.map(\.0).max() ?? 0, used: counts.clients, free: 0),
             MemoryStatus(

@@ -125,6 +125,10 @@ final class SharedState: Sendable {
     private let lastID = Atomic<UInt64>(0)
     /// PAUSE without a database.
     let isPaused = Atomic<Bool>(false)
+    /// The process's resident memory, in bytes, as it was measured last.
+    let residentMemory = Atomic<Int>(0)
+    /// More than `max_memory` is in use: no new clients.
+    let isShortOfMemory = Atomic<Bool>(false)
     /// A shutdown has begun: no new clients.
     let isShuttingDown = Atomic<Bool>(false)
 

@@ -42,6 +42,7 @@ extension GeneralSettings {
 
     private static let limits: [Key] = [
         .integer("max_client_conn", \.maxClientConn, 1...Int(Int32.max)),
+        .size("max_memory", \.maxMemory),
         .integer("max_db_connections", \.maxDbConnections),
         .integer("max_db_client_connections", \.maxDbClientConnections),
         .integer("max_user_connections", \.maxUserConnections),

@@ -50,6 +50,8 @@ public struct GeneralSettings: Sendable, Equatable {
     // MARK: Limits
 
     public var maxClientConn = 100
+    /// Bytes that the process may have resident before new clients are refused; 0 is no limit.
+    public var maxMemory = 0
     public var maxDbConnections = 0
     public var maxDbClientConnections = 0
     public var maxUserConnections = 0

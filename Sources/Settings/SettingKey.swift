@@ -66,6 +66,14 @@ extension SettingKey {
             print: { String($0[keyPath: path]) })
     }
 
+    /// A number of bytes, also with a unit.
+    static func size(_ name: String, _ path: Path<Int>) -> Self {
+        Self(
+            name: name,
+            parse: { (text, root) throws(InvalidValue) in root[keyPath: path] = try ValueText.size(text) },
+            print: { String($0[keyPath: path]) })
+    }
+
     /// An integer that may be left out; -1 leaves it out too, as in PgBouncer.
     static func optionalInteger(
         _ name: String, _ path: Path<Int?>, _ bounds: ClosedRange<Int> = 0...Int(Int32.max)

@@ -21,6 +21,22 @@ enum ValueText {
         return value
     }
 
+    /// A number of bytes: `65536`, `64kB`, `512MB`, `2 GB`; units in PostgreSQL's words, each 1024 of the one before.
+    static func size(_ text: String) throws(InvalidValue) -> Int {
+        let units = ["", "kB", "MB", "GB", "TB"]
+        let number = text.prefix { $0.isASCII && $0.isNumber }
+        let unit = Self.trimmed(text.dropFirst(number.count))
+        guard let count = Int(number), let power = units.firstIndex(of: unit == "B" ? "" : unit) else {
+            throw InvalidValue(
+                text.isEmpty
+                    ? "needs a value"
+                    : "must be a number of bytes, or one with a unit (kB, MB, GB, TB), not \(quoted(text))")
+        }
+        let (bytes, overflow) = count.multipliedReportingOverflow(by: 1 << (10 * power))
+        guard !overflow else { throw InvalidValue("is too large: \(text.prefix(40))") }
+        return bytes
+    }
+
     /// A file mode: octal with a leading 0, up to 0777.
     static func fileMode(_ text: String) throws(InvalidValue) -> Int {
         guard !text.isEmpty else { throw InvalidValue("needs a value") }

@@ -50,6 +50,7 @@ struct Run: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await signals.handle() }
             group.addTask { await self.keepStatistics(history, of: proxy) }
+            group.addTask { await MemoryWatch(proxy: proxy).run() }
             await proxy.finished()
             group.cancelAll()
         }

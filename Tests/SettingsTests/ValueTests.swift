@@ -112,4 +112,13 @@ import Testing
         #expect(quoted("a\"b\u{1B}[0m\n") == #""a\"b\u{1B}[0m\n""#)
         #expect(quoted(String(repeating: "x", count: 200)).count == 83)
     }
+
+    @Test(
+        arguments: [
+            ("0", 0), ("65536", 65_536), ("1B", 1), ("64kB", 65_536), ("512MB", 512 << 20), ("2 GB", 2 << 30),
+            ("1TB", 1 << 40),
+            ("", nil), ("1KB", nil), ("MB", nil), ("-1", nil), ("1.5GB", nil), ("9999999999999999999", nil),
+            ("9999999999TB", nil), ("1 MB x", nil),
+        ] as [(String, Int?)])
+    func sizes(text: String, bytes: Int?) { #expect((try? ValueText.size(text)) == bytes) }
 }
