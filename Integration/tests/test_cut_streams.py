@@ -49,9 +49,9 @@ NAMES = ["s1", "s2", "s3", "s4", "a name of more than eight bytes", ""]
 class Pipelines:
     """Makes pipelines of one client; the same seed makes the same ones."""
 
-    def __init__(self, seed: str, writes: bool) -> None:
+    def __init__(self, seed: str) -> None:
         self.chance = random.Random(seed)
-        self.texts = TEXTS + [(each, (TEXT,), (seed,)) for each in WRITES if writes]
+        self.texts = TEXTS + [(each, (TEXT,), (seed,)) for each in WRITES]
         # What the client has given names to, so that most of what it asks for exists.
         self.known: dict[str, int] = {}
 
@@ -138,6 +138,15 @@ def readable(received: Message) -> str:
     return f"{received.type} {received.body!r}"
 
 
+def situation(proxy: Proxy) -> str:
+    """What the console shows, for a failure."""
+    shown = ""
+    for what in ("POOLS", "SERVERS", "CLIENTS"):
+        rows = [{key: value for key, value in row.items() if value not in (None, "", 0)} for row in proxy.show(what)]
+        shown += f"\nSHOW {what}\n" + "".join(f"  {row}\n" for row in rows)
+    return shown + proxy.log_text()[-3000:]
+
+
 def hear(connection: Connection, data: bytes, ready: int, where: str) -> list[str]:
     try:
         connection.send(data)
@@ -147,30 +156,31 @@ def hear(connection: Connection, data: bytes, ready: int, where: str) -> list[st
 
 
 def compare(direct: tuple[str, int], through: Callable[[], Connection], seed: str, pipelines: int,
-            writes: bool) -> None:
+            proxy: Proxy) -> None:
     """One client's pipelines, a new session now and then, straight to the server and through the proxy."""
     made = 0
     while made < pipelines:
         session = f"{seed}-{made}"
-        source = Pipelines(session, writes)
+        source = Pipelines(session)
         with Connection(*direct).login("app", "cut_direct") as plain, through() as proxied:
             for number in range(min(100, pipelines - made)):
                 data, ready = source.next()
                 wanted = hear(plain, data, ready, "directly")
                 got = hear(proxied, data, ready, "through the proxy")
                 assert got == wanted, (
-                    f"seed {session}, pipeline {number}: {data[:3000]!r}\n  directly: {wanted}\n  proxy:    {got}")
+                    f"seed {session}, pipeline {number}: {data[:3000]!r}\n  directly: {wanted}\n  proxy:    {got}"
+                    + situation(proxy))
                 made += 1
 
 
 def run_clients(direct: tuple[str, int], through: Callable[[], Connection], seed: str, pipelines: int,
-                clients: int = 2, writes: bool = True) -> None:
+                proxy: Proxy, clients: int = 2) -> None:
     """Clients that share the pool, so that a connection changes hands between any two pieces."""
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
         try:
-            compare(direct, through, f"{seed}-{number}", pipelines // clients, writes)
+            compare(direct, through, f"{seed}-{number}", pipelines // clients, proxy)
         except BaseException as problem:
             failures.append(problem)
 
@@ -246,13 +256,13 @@ def test_streams_cut_anywhere(
             settings={"default_pool_size": 2 if statements == 0 else 1, "max_prepared_statements": statements,
                       "pool_mode": "transaction" if statements else "session"})
         relay = in_front_of(stack, proxy, cut, run)
-        run_clients((cluster.host, cluster.port), through(relay), run, size(request))
+        run_clients((cluster.host, cluster.port), through(relay), run, size(request), proxy)
         assert cut == "none" or server.pieces + relay.pieces > 1000
 
 
 @pytest.mark.martlet("routing")
 @pytest.mark.parametrize("transactions", ["read_only", "promote"])
-@pytest.mark.parametrize("cut", ["answers", "both"])
+@pytest.mark.parametrize("cut", ["answers", "requests", "both"])
 def test_routed_streams_cut_anywhere(
         request: pytest.FixtureRequest, start_proxy: Callable[..., Proxy], replicas: ReplicatedCluster,
         cut: str, transactions: str) -> None:
@@ -271,7 +281,7 @@ def test_routed_streams_cut_anywhere(
         wait_until(lambda: sorted(row["role"] for row in proxy.show("NODES")) == ["primary", "replica", "replica"],
                    "the roles are known")
         relay = in_front_of(stack, proxy, cut, run)
-        run_clients((primary.host, primary.port), through(relay), run, size(request))
+        run_clients((primary.host, primary.port), through(relay), run, size(request), proxy)
         assert proxy.show("ROUTES")[0]["replica_reads"] > 10
 
 
@@ -291,5 +301,5 @@ def test_encrypted_streams_cut_anywhere(
                       "client_tls_sslmode": "require", "client_tls_key_file": certificate.key,
                       "client_tls_cert_file": certificate.crt})
         relay = in_front_of(stack, proxy, cut, run, secures=True)
-        run_clients((cluster.host, cluster.port), through(relay), run, size(request))
+        run_clients((cluster.host, cluster.port), through(relay), run, size(request), proxy)
         assert server.pieces > 1000

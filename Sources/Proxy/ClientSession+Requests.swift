@@ -206,7 +206,11 @@ extension ClientSession {
                 return .wait
             }
         }
-        guard let server = self.server else { return .end }
+        guard let server = self.server else {
+            // Nothing when the session is over; else better an end than a client that waits for ever.
+            self.fail(ServerError(message: "no server connection for a request", sqlState: SQLState.internalError))
+            return .end
+        }
         if server.requests.isEmpty && server.ownQueries.isEmpty || server.requests.head?.disposition == .own {
             self.queryBegins()
         }

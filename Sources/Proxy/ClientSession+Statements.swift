@@ -53,7 +53,6 @@ extension ClientSession {
 
     /// Replies have come: what has waited for them is looked at again.
     func repliesCame() {
-        self.batchPaused()
         guard self.isAwaitingReplies else { return }
         self.isAwaitingReplies = false
         self.proceed()

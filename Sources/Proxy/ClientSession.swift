@@ -250,6 +250,11 @@ final class ClientSession: Connection {
     /// The server connection has been released.
     func unlinked() {
         self.server = nil
+        // Nothing of a batch that has begun had to be sent: what follows is looked at as a request of its own.
+        if let route = self.route, route.isInBatch {
+            route.isInBatch = false
+            route.closeBatch()
+        }
         self.readOn()
         self.idleSince = self.now
         self.armIdle()
@@ -290,11 +295,9 @@ final class ClientSession: Connection {
         self.setDeadline(due)
     }
 
-    /// All that was asked for has been answered: a batch without its Sync holds the server connection from now on.
-    func batchPaused() {
-        guard self.group.timeouts.idleTransaction > 0, let server = self.server, server.requests.isEmpty,
-            server.requests.isUnsynced
-        else { return }
+    /// All of a batch without its Sync has been answered: it holds the server connection from now on.
+    func batchPauses() {
+        guard self.group.timeouts.idleTransaction > 0 else { return }
         self.requestTime = self.now
         self.armLinked(isRunning: false)
     }

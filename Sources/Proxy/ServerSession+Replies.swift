@@ -95,7 +95,6 @@ extension ServerSession {
         }
         self.pass(bytes, run..<cursor)
         self.checkCongestion()
-        self.client?.repliesCame()
         self.readEnded()
         return cursor
     }
@@ -103,9 +102,11 @@ extension ServerSession {
     /// All that has come was looked at, so the connection may change hands. Not in the middle of a message: its rest
     /// belongs to nobody who comes now.
     private func readEnded() {
-        guard self.framer.remaining == 0 else { return }
         switch self.due {
-        case .nothing: return
+        case .nothing:
+            self.client?.repliesCame()
+            if self.requests.isUnsynced && self.requests.isEmpty { self.client?.batchPauses() }
+        case .ready where self.framer.remaining > 0, .loggedIn where self.framer.remaining > 0: return
         case .ready:
             self.due = .nothing
             self.ready()
