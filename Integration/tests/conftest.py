@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proxy", default="martlet", help="martlet, pgbouncer, or the path of a program")
     parser.addoption("--long", action="store_true", help="also the tests that take minutes, at full size")
     parser.addoption("--cancels", type=int, default=0, help="cancels in the storm (400, or 10000 with --long)")
+    parser.addoption("--seed", default="", help="of the random tests of transactions, as a failure has told it")
+    parser.addoption("--requests", type=int, default=0, help="of each of them (1000, or 20000 with --long)")
     parser.addoption("--threads", type=int, default=2, help="reactors of Martlet where a test does not say (2)")
     parser.addoption("--event-loop", default="auto", help="event_loop of Martlet where a test does not say (auto)")
     parser.addoption("--strict-timing", action="store_true", help="timeouts must hold to 50 ms: for a quiet machine")

@@ -86,6 +86,20 @@ public struct OutstandingRequests: Sendable {
     public var hasEarlierEffects: Bool { self.earlierEffects > 0 }
     /// How many of the requests noted are over. Behind a COPY that has passed over a Sync it may be one too many.
     public var finished: UInt64 { self.noted - UInt64(self.used) }
+    /// How many Executes are outstanding before the next Sync, or the Query.
+    public var executesToSync: Int {
+        var executes = 0
+        for index in 0..<self.used {
+            switch Self.kind(self.ring[(self.first + index) & (self.ring.count - 1)]) {
+            case .execute: executes += 1
+            case .sync: return executes
+            case .query, .function: return executes + 1
+            case .parse, .bind, .describe, .close, .copyEnd: break
+            }
+        }
+        return executes
+    }
+
     /// Whether a request is outstanding and stands before the last Sync.
     public func isEarlier(_ number: UInt64) -> Bool { number > self.finished && number < self.lastSync }
 

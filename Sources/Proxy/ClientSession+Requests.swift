@@ -51,12 +51,23 @@ extension ClientSession {
 
     /// Takes the request that is to be looked at again. False if some of it has to wait.
     private func relayReplay(_ route: ClientRoute) -> Bool {
-        guard !route.replay.isEmpty else { return true }
-        let request = route.replay
-        route.replay = []
-        let consumed = self.relay(request.span)
-        if consumed < request.count && !self.isClosed { route.replay = Array(request[consumed...]) }
-        return route.replay.isEmpty
+        while !route.replay.isEmpty {
+            let request = route.replay
+            route.replay = []
+            let consumed = self.relay(request.span)
+            guard !self.isClosed else { return false }
+            // Something has taken its place, or has been divided.
+            let isReplaced = !route.replay.isEmpty
+            if consumed < request.count { route.replay += request[consumed...] }
+            if !isReplaced { break }
+        }
+        guard route.replay.isEmpty else { return false }
+        guard route.rest == nil else {
+            // What comes behind the rest has its turn when that is over.
+            _ = self.awaitReplies()
+            return false
+        }
+        return true
     }
 
     /// Goes on: what has waited can be taken now.
@@ -274,7 +285,7 @@ extension ClientSession {
 
     /// ReadyForQuery without a server connection.
     private func sendReady() {
-        if let status = self.route?.status, status != .idle {
+        if let status = self.server?.transaction ?? self.route?.status, status != .idle {
             self.send(MessageWriter.bytes { $0.readyForQuery(status) })
         } else {
             self.send(Self.readyForQuery)
@@ -313,6 +324,14 @@ extension ClientSession {
     func skipCancelled(_ type: UInt8) -> Verdict {
         let isWhole = self.cancelled == .first && (type == Frontend.query || type == Frontend.functionCall)
         if isWhole || type == Frontend.sync {
+            if let rest = self.route?.rest {
+                // It was the first part of a request, of which nothing more is looked at.
+                self.route?.rest = nil
+                guard rest.isWhole else {
+                    self.cancelled = .upToSync
+                    return .drop
+                }
+            }
             self.cancelled = .none
             self.sendReady()
         } else {

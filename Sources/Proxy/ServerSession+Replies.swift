@@ -229,6 +229,7 @@ extension ServerSession {
             case .substitute: self.sendSubstitute()
             case .forward, .swallow, .answer: break
             }
+            if reply.disposition != .own { self.client?.route?.rest?.hasFailed = true }
             if reply.completed != nil { self.requestsFailed(after: finished) }
         }
         self.undo(reply.failedEffects)
@@ -285,8 +286,12 @@ extension ServerSession {
             return
         }
         if let client = self.client {
-            if let route = client.route { client.routedRequestEnded(self.transaction, self, route) }
-            self.pass(bytes, run..<range.upperBound)
+            var end = range.upperBound
+            if let route = client.route {
+                client.routedRequestEnded(self.transaction, self, route)
+                if let rest = route.rest, !client.partEnded(rest, route) { end = range.lowerBound }
+            }
+            self.pass(bytes, run..<end)
             run = range.upperBound
             client.queryEnded(self.transaction)
             if self.state == .closed { return }
@@ -302,6 +307,10 @@ extension ServerSession {
         let fields = ErrorFields(message)
         if fields.isFatal { self.lastWords = fields }
         if fields.sqlState == SQLState.readOnlyTransaction { self.refusedAsReadOnly() }
+        if head?.disposition != .own {
+            self.learnRefusal(fields)
+            self.client?.route?.rest?.hasFailed = true
+        }
         if fields.sqlState == SQLState.featureNotSupported, self.statements.count > 0,
             head?.kind == .bind || head?.kind == .execute || head?.kind == .describe
         {
@@ -410,6 +419,8 @@ extension ServerSession {
         switch (message[5], message[7]) {
         case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
             if let client = self.client, let route = client.route { client.routedCommit(route) }
+        case (UInt8(ascii: "S"), UInt8(ascii: "V")) where CommandTag.equals(message, "SAVEPOINT"):
+            self.client?.route?.binding = .savepoint
         case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"):
             self.discarded(all: true)
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):

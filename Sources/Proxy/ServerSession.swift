@@ -149,7 +149,9 @@ final class ServerSession: Connection {
     /// The request that runs may still be carried out elsewhere (`ServerSession+Trial`), and this is it.
     var isOnTrial = false
     var isTrialRepeatable = false
-    var trialRequest: [UInt8] = []
+    var doesTrialBegin = false
+    /// What runs on a replica, on trial or not.
+    var keptRequest: [UInt8] = []
 
     /// A connection that a replication client has for itself.
     struct Replication: Sendable {

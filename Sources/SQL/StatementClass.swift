@@ -27,14 +27,21 @@ public final class StatementClass: Sendable {
     public let changesCatalogue: Bool
     /// Shows what is in tables, or calls a function that may do so.
     public let readsData: Bool
-    /// Takes or gives back advisory locks: a replica does that too, but its locks are its own.
-    public let takesAdvisoryLock: Bool
+    /// Takes or gives back locks, of tables or advisory ones, that are to keep others out: a replica's are its own.
+    public let takesLock: Bool
+    /// A replica cannot run it, or says something else than the primary, even in a READ ONLY transaction.
+    public let needsPrimary: Bool
+    /// Takes the snapshot of its transaction, whose modes cannot be changed any more behind it.
+    public let takesSnapshot: Bool
+    /// How it ends the transaction that is open when it comes.
+    public let ending: TransactionEnding
     /// libpg_query does not understand it (a newer syntax, or an error).
     public let isUnparsed: Bool
 
     public init(
         kind: Kind, reason: String, transaction: TransactionCommand? = nil, bindsTransaction: Bool = false,
-        changesCatalogue: Bool = false, readsData: Bool = false, takesAdvisoryLock: Bool = false,
+        changesCatalogue: Bool = false, readsData: Bool = false, takesLock: Bool = false,
+        needsPrimary: Bool = false, takesSnapshot: Bool = true, ending: TransactionEnding = .none,
         isUnparsed: Bool = false
     ) {
         self.kind = kind
@@ -43,7 +50,10 @@ public final class StatementClass: Sendable {
         self.bindsTransaction = bindsTransaction
         self.changesCatalogue = changesCatalogue
         self.readsData = readsData
-        self.takesAdvisoryLock = takesAdvisoryLock
+        self.takesLock = takesLock
+        self.needsPrimary = needsPrimary || takesLock || kind == .write
+        self.takesSnapshot = takesSnapshot
+        self.ending = ending
         self.isUnparsed = isUnparsed
     }
 
@@ -59,14 +69,25 @@ public final class StatementClass: Sendable {
 
 /// A statement that begins, ends or describes a transaction.
 public enum TransactionCommand: Sendable, Equatable {
-    /// BEGIN, START TRANSACTION.
-    case begin(TransactionModes)
+    /// BEGIN, or START TRANSACTION, whose tag is another.
+    case begin(TransactionModes, isStart: Bool = false)
     /// SET TRANSACTION (not SET SESSION CHARACTERISTICS, not SET TRANSACTION SNAPSHOT).
     case set(TransactionModes)
     /// COMMIT, END; not COMMIT PREPARED.
     case commit(chain: Bool)
     /// ROLLBACK, ABORT; not ROLLBACK TO, not ROLLBACK PREPARED.
     case rollback(chain: Bool)
+}
+
+/// What becomes of the transaction that is open when a request comes.
+public enum TransactionEnding: Sendable, Equatable {
+    /// It is not ended.
+    case none
+    /// COMMIT or ROLLBACK is the last statement; chained, if another transaction like it begins.
+    case last(isChained: Bool)
+    /// Others come behind the first COMMIT or ROLLBACK: in a text behind so many of its statements, in a batch of the
+    /// extended protocol from that byte on.
+    case before(rest: Int)
 }
 
 /// The modes that BEGIN and SET TRANSACTION name; nil is not named.

@@ -6,7 +6,9 @@ struct StatementVerdict {
     var bindsTransaction = false
     var changesCatalogue = false
     var readsData = false
-    var takesAdvisoryLock = false
+    var takesLock = false
+    var needsPrimary = false
+    var takesSnapshot = true
     /// A transaction command, `transaction` or one about savepoints and prepared transactions.
     var endsOrBeginsTransaction = false
 
@@ -29,19 +31,32 @@ struct StatementVerdict {
             self = Self(.primary, "opens a cursor", binds: true)
             let query = statement.node("query").map { Self.query($0, catalogue) }
             if let query, query.kind == .write { (self.kind, self.reason) = (.write, query.reason) }
+            self.needsPrimary = query?.needsPrimary ?? false
 
         // Bound to the server or the session.
-        case "VariableShowStmt": self = Self(.primary, "shows a setting of the session")
+        case "VariableShowStmt":
+            self = Self(.primary, "shows a setting of the session")
+            self.takesSnapshot = false
         case "FetchStmt":
             self = Self(.primary, "reads from a cursor of the session", binds: true)
             self.readsData = true
+            self.takesSnapshot = false
         case "ClosePortalStmt": self = Self(.primary, "closes a cursor of the session", binds: true)
         case "PrepareStmt": self = Self(.primary, "prepares a statement in the session", binds: true)
         case "DeallocateStmt": self = Self(.primary, "deallocates a statement of the session", binds: true)
-        case "ListenStmt": self = Self(.primary, "listens to notifications", binds: true)
+        case "ListenStmt":
+            self = Self(.primary, "listens to notifications", binds: true)
+            self.needsPrimary = true
+            self.takesSnapshot = false
         case "UnlistenStmt": self = Self(.primary, "listens to notifications no more", binds: true)
-        case "LockStmt": self = Self(.primary, "locks a table", binds: true)
-        case "ConstraintsSetStmt": self = Self(.primary, "sets when constraints are checked", binds: true)
+        case "LockStmt":
+            self = Self(.primary, "locks a table", binds: true)
+            // ACCESS SHARE keeps out only who would change the table, whose WAL the replica will not replay meanwhile.
+            self.takesLock = statement.integer("mode") > Self.accessShareLock
+            self.takesSnapshot = false
+        case "ConstraintsSetStmt":
+            self = Self(.primary, "sets when constraints are checked", binds: true)
+            self.takesSnapshot = false
         case "DiscardStmt": self = Self(.primary, "discards the state of the session", binds: true)
         case "LoadStmt": self = Self(.primary, "loads a library into the session", binds: true)
         case "CheckPointStmt": self = Self(.primary, "makes a checkpoint")
@@ -49,7 +64,9 @@ struct StatementVerdict {
         case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
             self = Self(.write, References.reason(dataModifying: name, statement))
         case "ExecuteStmt": self = Self(.write, "executes a prepared statement, which may write", binds: true)
-        case "NotifyStmt": self = Self(.write, "notifies")
+        case "NotifyStmt":
+            self = Self(.write, "notifies")
+            self.takesSnapshot = false
         case "CallStmt": self = Self(.write, "calls a procedure")
         case "DoStmt": self = Self(.write, "runs a block of code, which may write")
         case "CreateTableAsStmt" where statement.bool("is_select_into"):
@@ -59,12 +76,17 @@ struct StatementVerdict {
         if self.kind == .write, Self.changesCatalogue(name, statement) { self.changesCatalogue = true }
     }
 
+    /// PostgreSQL's AccessShareLock.
+    private static let accessShareLock = 1
+
     private static func query(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
         let references = References(of: statement, catalogue)
         var verdict = Self(references.kind, references.reason, binds: references.binds)
         verdict.changesCatalogue = references.createsTable
         verdict.readsData = references.readsData
-        verdict.takesAdvisoryLock = references.takesAdvisoryLock
+        verdict.takesLock = references.takesAdvisoryLock
+        // What binds is about the session, which a READ ONLY transaction has on a replica, too.
+        verdict.needsPrimary = references.kind == .primary && !references.binds
         return verdict
     }
 
@@ -89,15 +111,24 @@ struct StatementVerdict {
             var analyzed = Self(verdict.kind, "is EXPLAIN ANALYZE of a statement that \(verdict.reason)")
             analyzed.bindsTransaction = verdict.bindsTransaction
             analyzed.changesCatalogue = verdict.changesCatalogue
-            analyzed.takesAdvisoryLock = verdict.takesAdvisoryLock
+            analyzed.takesLock = verdict.takesLock
+            analyzed.needsPrimary = verdict.needsPrimary
             return analyzed
         }
-        return Self(.primary, "explains a statement for the primary: \(verdict.reason)")
+        var plan = Self(.primary, "explains a statement for the primary: \(verdict.reason)")
+        plan.needsPrimary = verdict.needsPrimary
+        return plan
     }
 
     // MARK: Settings and transactions
 
     private static func set(_ statement: ParseTree.Node) -> Self {
+        var verdict = Self.setting(statement)
+        verdict.takesSnapshot = false
+        return verdict
+    }
+
+    private static func setting(_ statement: ParseTree.Node) -> Self {
         let name = statement.string("name") ?? ""
         switch (statement.enumeration("kind"), name) {
         case ("VAR_SET_MULTI", "TRANSACTION"):
@@ -105,7 +136,9 @@ struct StatementVerdict {
             verdict.transaction = .set(Self.modes(statement.nodes("args")))
             return verdict
         case ("VAR_SET_MULTI", "TRANSACTION SNAPSHOT"):
-            return Self(.primary, "takes a snapshot of another session of the primary", binds: true)
+            var verdict = Self(.primary, "takes a snapshot of another session of the primary", binds: true)
+            verdict.needsPrimary = true
+            return verdict
         case ("VAR_SET_MULTI", _):
             return Self(.primary, "sets the modes of the session's transactions", binds: true)
         case ("VAR_RESET", _), ("VAR_RESET_ALL", _), ("VAR_SET_DEFAULT", _):
@@ -121,7 +154,8 @@ struct StatementVerdict {
         switch statement.enumeration("kind") {
         case "TRANS_STMT_BEGIN", "TRANS_STMT_START":
             verdict = Self(.primary, "begins a transaction")
-            verdict.transaction = .begin(Self.modes(statement.nodes("options")))
+            let isStart = statement.enumeration("kind") == "TRANS_STMT_START"
+            verdict.transaction = .begin(Self.modes(statement.nodes("options")), isStart: isStart)
         case "TRANS_STMT_COMMIT":
             verdict = Self(.primary, "commits a transaction")
             verdict.transaction = .commit(chain: statement.bool("chain"))
@@ -135,6 +169,7 @@ struct StatementVerdict {
         default: verdict = Self(.write, "ends a prepared transaction", binds: true)
         }
         verdict.endsOrBeginsTransaction = true
+        verdict.takesSnapshot = false
         return verdict
     }
 

@@ -10,7 +10,7 @@ enum TreeClassifier {
         return Self.combine(tree.map { StatementVerdict(of: $0, catalogue) })
     }
 
-    private static let empty = StatementClass(kind: .read, reason: "is empty")
+    private static let empty = StatementClass(kind: .read, reason: "is empty", takesSnapshot: false)
 
     /// It may be of a newer syntax, and so anything.
     private static func unparsed(_ reason: String) -> StatementClass {
@@ -34,6 +34,20 @@ enum TreeClassifier {
             bindsTransaction: verdicts.contains(where: \.bindsTransaction) || strictest.bindsTransaction,
             changesCatalogue: verdicts.contains(where: \.changesCatalogue),
             readsData: verdicts.contains(where: \.readsData),
-            takesAdvisoryLock: verdicts.contains(where: \.takesAdvisoryLock))
+            takesLock: verdicts.contains(where: \.takesLock),
+            needsPrimary: verdicts.contains(where: \.needsPrimary),
+            takesSnapshot: verdicts.contains(where: \.takesSnapshot),
+            ending: Self.ending(verdicts))
+    }
+
+    private static func ending(_ verdicts: [StatementVerdict]) -> TransactionEnding {
+        for (index, verdict) in verdicts.enumerated() {
+            switch verdict.transaction {
+            case .commit(let isChained)?, .rollback(let isChained)?:
+                return index + 1 < verdicts.count ? .before(rest: index + 1) : .last(isChained: isChained)
+            case .begin?, .set?, nil: break
+            }
+        }
+        return .none
     }
 }

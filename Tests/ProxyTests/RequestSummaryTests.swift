@@ -160,16 +160,64 @@ private final class Book: StatementBook {
         #expect(alone.begin == nil, "nothing behind it")
         let followed = try #require(
             Self.summary(Self.run("BEGIN ISOLATION LEVEL REPEATABLE READ"), Self.run("SELECT 1"), Self.sync))
-        #expect(followed.begin == modes && followed.isRead && !followed.hasEnd)
+        #expect(followed.begin == modes && followed.isRead && followed.ending == .none)
         #expect(followed.transaction == nil)
     }
 
     @Test func commitBehind() throws {
         let whole = try #require(
             Self.summary(Self.run("BEGIN"), Self.run("SELECT 1"), Self.run("COMMIT"), Self.sync))
-        #expect(whole.begin == TransactionModes() && whole.hasEnd && whole.isRead)
+        #expect(whole.begin == TransactionModes() && whole.ending == .last(isChained: false) && whole.isRead)
         let alone = try #require(Self.summary(Self.run("COMMIT"), Self.sync))
-        #expect(alone.transaction == .commit(chain: false) && !alone.hasEnd)
+        #expect(alone.transaction == .commit(chain: false) && alone.ending == .last(isChained: false))
+    }
+
+    @Test func whatComesBehindTheEnd() throws {
+        let first = Self.run("SELECT 1") + Self.run("ROLLBACK AND CHAIN")
+        let chained = try #require(Self.summary(first, Self.sync))
+        #expect(chained.ending == .last(isChained: true))
+        for rest in [Self.run("SELECT 2"), Self.run("BEGIN"), Self.run("COMMIT") + Self.run("DELETE FROM a")] {
+            let summary = try #require(Self.summary(first, rest, Self.sync))
+            #expect(summary.ending == .before(rest: first.count) && !summary.isInterrupted)
+        }
+        let inQuery = try #require(Self.summary(first, message("Q", Self.name("SELECT 2"))))
+        #expect(inQuery.ending == .before(rest: first.count) && inQuery.isInterrupted)
+        #expect(Self.query("SELECT 1;; COMMIT; DELETE FROM a").ending == .before(rest: 2))
+        #expect(Self.query("SELECT 1; COMMIT AND CHAIN").ending == .last(isChained: true))
+        #expect(Self.query("SELECT 1; SAVEPOINT a").ending == .none)
+    }
+
+    @Test func aPortalThatIsNotTheLastIsTheOneThatRuns() throws {
+        let summary = try #require(
+            Self.summary(
+                Self.parse("COMMIT", "c"), Self.bind("c", portal: "p"), Self.parse("SELECT 1"), Self.bind(),
+                message("E", Self.name("p") + [0, 0, 0, 0]), Self.execute(), Self.sync))
+        #expect(summary.isRead)
+        guard case .before = summary.ending else {
+            Issue.record("\(summary.ending)")
+            return
+        }
+    }
+
+    @Test func transactionsWithinTransactionsChangeItsModes() throws {
+        #expect(Self.query("SET TRANSACTION READ ONLY").changesModes)
+        #expect(try #require(Self.summary(Self.run("BEGIN"), Self.run("BEGIN READ ONLY"), Self.sync)).changesModes)
+        #expect(!(try #require(Self.summary(Self.run("BEGIN"), Self.run("SELECT 1"), Self.sync)).changesModes))
+    }
+
+    @Test(
+        arguments: [
+            ("SELECT 1", false, true), ("SHOW work_mem", false, false), ("SAVEPOINT a", false, false),
+            ("LOCK TABLE a IN SHARE MODE", true, false), ("LOCK TABLE a IN ACCESS SHARE MODE", false, false),
+            ("NOTIFY a", true, false), ("SELECT pg_current_xact_id()", true, true),
+            ("SELECT pg_advisory_lock(1)", true, true), ("SELECT * FROM pg_stat_activity", true, true),
+            ("SELECT set_config('a.b', 'c', true)", false, true), ("DECLARE c CURSOR FOR SELECT 1", false, true),
+            ("EXPLAIN DELETE FROM a", false, true), ("EXPLAIN SELECT * FROM pg_locks", true, true),
+        ])
+    func whatAReadOnlyTransactionNeedsThePrimaryFor(sql: String, mustLeave: Bool, takesSnapshot: Bool) {
+        let summary = Self.query(sql)
+        #expect(summary.mustLeaveReplica == mustLeave)
+        #expect(summary.takesSnapshot == takesSnapshot)
     }
 
     @Test func beginInTheMiddleBindsAll() throws {
@@ -225,6 +273,12 @@ private final class Book: StatementBook {
     @Test func aFlushBehindABindKeepsItOnThePrimary() throws {
         let summary = try #require(Self.summary(Self.parse("SELECT 1"), Self.bind(), Self.flush))
         #expect(summary.mayWrite && summary.bindsTransaction && !summary.isOpen)
+    }
+
+    @Test func aTransactionCommandInFrontOfAFlushIsNotAlone() throws {
+        let summary = try #require(Self.summary(Self.run("BEGIN READ ONLY"), Self.parse("SELECT 1"), Self.flush))
+        #expect(summary.transaction == nil && summary.command == nil && summary.isInterrupted)
+        #expect(summary.begin == TransactionModes(readOnly: true))
     }
 
     @Test func aQueryInTheMiddleKeepsItOnThePrimary() throws {

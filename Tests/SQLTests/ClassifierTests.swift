@@ -137,9 +137,9 @@ import Testing
     @Test(
         arguments: [
             ("BEGIN", .begin(Modes())), ("begin work", .begin(Modes())), ("BEGIN TRANSACTION;", .begin(Modes())),
-            ("START TRANSACTION", .begin(Modes())),
+            ("START TRANSACTION", .begin(Modes(), isStart: true)),
             ("BEGIN READ ONLY", .begin(Modes(readOnly: true))),
-            ("START TRANSACTION READ WRITE", .begin(Modes(readOnly: false))),
+            ("START TRANSACTION READ WRITE", .begin(Modes(readOnly: false), isStart: true)),
             (
                 "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE",
                 .begin(Modes(isolation: .serializable, readOnly: true, deferrable: true))

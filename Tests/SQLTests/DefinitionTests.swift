@@ -127,13 +127,14 @@ import Testing
     @Test(arguments: [
         ("SELECT pg_advisory_lock(1)", true), ("SELECT 1; SELECT pg_try_advisory_xact_lock(1, 2)", true),
         ("SELECT pg_advisory_unlock_all()", true), ("SELECT * FROM locking", true), ("SELECT 1", false),
-        ("LOCK t", false), ("EXPLAIN ANALYZE SELECT pg_advisory_lock(1)", true), ("SELECT pg_try_lock()", false),
+        ("LOCK t", true), ("LOCK t IN ACCESS SHARE MODE", false), ("EXPLAIN ANALYZE SELECT pg_advisory_lock(1)", true),
+        ("SELECT pg_try_lock()", false),
     ])
-    func whatTakesAdvisoryLocks(text: String, expected: Bool) {
+    func whatTakesLocks(text: String, expected: Bool) {
         var catalogue = Self.catalogue
         let lock = Catalogue.Function(name: "pg_advisory_lock", schema: "pg_catalog", volatility: .volatile)
         catalogue.definitions["locking"] = Catalogue.Definition(functions: [lock])
         var subject = Subject(catalogue)
-        #expect(subject(text).statementClass.takesAdvisoryLock == expected)
+        #expect(subject(text).statementClass.takesLock == expected)
     }
 }

@@ -14,6 +14,10 @@ final class BatchReader {
     /// Statements with names that are prepared in it.
     private var named: [(name: [UInt8], statement: RequestSummary.Statement)] = []
     private var bound: RequestSummary.Statement?
+    /// Portals with statements that were bound before the last one.
+    private var otherPortals: [(name: [UInt8], statement: RequestSummary.Statement?)] = []
+    /// Where the first COMMIT or ROLLBACK ends.
+    private var firstEnd = 0
     private var parses = 0
     private var binds = 0
     /// What was bound last, and whether it was prepared in this batch, too.
@@ -32,9 +36,13 @@ final class BatchReader {
 
     /// The same batch, for what comes behind its Flush.
     init(continuing batch: BatchReader) {
-        self.summary = batch.summary
-        self.summary.end = 0
-        self.summary.isOpen = false
+        if !batch.summary.isInterrupted {
+            self.summary = batch.summary
+            self.summary.end = 0
+            self.summary.isOpen = false
+            self.summary.openBatch = nil
+        }
+        self.otherPortals = batch.otherPortals
         self.unnamed = batch.unnamed
         self.isUnnamedHere = batch.isUnnamedHere
         self.named = batch.named
@@ -52,8 +60,10 @@ final class BatchReader {
         self.isUnnamedHere = false
         if !self.named.isEmpty { self.named.removeAll(keepingCapacity: true) }
         self.bound = nil
+        if !self.otherPortals.isEmpty { self.otherPortals.removeAll(keepingCapacity: true) }
         self.parses = 0
         self.binds = 0
+        if !self.portal.isEmpty { self.portal.removeAll(keepingCapacity: true) }
         self.isPreparedHere = false
     }
 
@@ -73,7 +83,8 @@ final class BatchReader {
             switch header.type {
             case Frontend.parse: guard self.parse(message, book) else { return .malformed }
             case Frontend.bind: guard self.bind(message, book) else { return .malformed }
-            case Frontend.execute: guard self.execute(message) else { return .malformed }
+            case Frontend.execute:
+                guard self.execute(message, upTo: self.summary.end + length) else { return .malformed }
             case Frontend.describe, Frontend.close:
                 guard let target = MessageTarget(message) else { return .malformed }
                 if header.type == Frontend.describe && target.kind == MessageTarget.statement && !target.name.isEmpty,
@@ -93,6 +104,10 @@ final class BatchReader {
             default:
                 // Flush: answers are wanted before the batch is known. A Query in the middle, COPY data, anything else.
                 self.summary.add(Self.interrupted)
+                self.summary.isInterrupted = true
+                self.summary.transaction = nil
+                self.summary.command = nil
+                if header.type == Frontend.query { self.goesOn() }
                 self.summary.end += length
                 self.summary.statements += 1
                 self.finish()
@@ -127,6 +142,7 @@ final class BatchReader {
     private func bind(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
         guard case .prefix(let prefix) = BindPrefix.parse(message) else { return false }
         let name = message.extracting(prefix.statement)
+        let lastBound = self.bound
         if name.isEmpty {
             if self.unnamed == nil { self.unnamed = book.prepared(name) }
             self.bound = self.unnamed
@@ -145,6 +161,10 @@ final class BatchReader {
             // An error wherever it runs, unless prepared statements are not followed: then it may be anything.
             self.summary.add(Self.unknownStatement)
         }
+        let lastPortal = self.portal
+        if self.binds > 0 && !lastPortal.span.equals(message.extracting(prefix.portal)) {
+            self.otherPortals.append((lastPortal, lastBound))
+        }
         self.binds += 1
         if !self.portal.isEmpty || !prefix.portal.isEmpty { self.portal = message.copy(prefix.portal) }
         // A portal with a name is there to be used again.
@@ -152,36 +172,55 @@ final class BatchReader {
         return true
     }
 
-    private func execute(_ message: Span<UInt8>) -> Bool {
+    /// - Parameter end: where the message ends in the batch.
+    private func execute(_ message: Span<UInt8>, upTo end: Int) -> Bool {
         guard let execute = ExecuteMessage(message) else { return false }
         // What is left of its rows is to be fetched later.
         if execute.maximumRows != 0 { self.summary.keepsPortal = true }
         self.summary.statements += 1
         let portal = self.portal
+        let name = message.extracting(execute.portal)
+        var executed = self.bound
         if self.binds == 0 {
             self.summary.runsEarlierPortal = true
-        } else if !message.extracting(execute.portal).equals(portal.span) {
+        } else if !name.equals(portal.span) {
             // Of several that are bound, not the last one.
-            self.bound = nil
-            self.summary.add(Self.unknownStatement)
+            if let (_, statement) = self.otherPortals.last(where: { $0.name.span.equals(name) }), let statement {
+                executed = statement
+            } else {
+                executed = nil
+                self.summary.add(Self.unknownStatement)
+            }
         }
-        let statementClass = self.bound?.statementClass
-        self.summary.transaction = self.summary.statements == 1 ? statementClass?.transaction : nil
-        self.summary.command = self.summary.statements == 1 ? self.bound?.command : nil
-        switch statementClass?.transaction {
+        let transaction = executed?.statementClass.transaction
+        self.summary.transaction = self.summary.statements == 1 ? transaction : nil
+        self.summary.command = self.summary.statements == 1 ? executed?.command : nil
+        self.goesOn()
+        switch transaction {
         case nil: break
-        case .begin(let modes) where self.summary.statements == 1: self.summary.begin = modes
-        case .commit, .rollback: self.summary.hasEnd = true
-        case .begin, .set: self.summary.add(Self.nested)
+        case .begin(let modes, _) where self.summary.statements == 1: self.summary.begin = modes
+        case .commit(let isChained), .rollback(let isChained):
+            guard case .none = self.summary.ending else { break }
+            self.summary.ending = .last(isChained: isChained)
+            self.firstEnd = end
+        case .begin, .set:
+            self.summary.add(Self.nested)
+            self.summary.changesModes = true
         }
         return true
+    }
+
+    /// Another statement runs: behind the end of a transaction, if there was one.
+    private func goesOn() {
+        if case .last = self.summary.ending { self.summary.ending = .before(rest: self.firstEnd) }
     }
 
     private static let unknownStatement = StatementClass(
         kind: .write, reason: "a prepared statement that is not known, which may write", bindsTransaction: true)
 
     private static let nested = StatementClass(
-        kind: .primary, reason: "a transaction command in the middle of a batch", bindsTransaction: true)
+        kind: .primary, reason: "a transaction command in the middle of a batch", bindsTransaction: true,
+        takesSnapshot: false)
 
     private func finish() {
         guard self.summary.statements == 1 else { return }
@@ -189,10 +228,9 @@ final class BatchReader {
             // Others are prepared beside it, which is the server's business: all of it goes there.
             if case .set? = self.summary.transaction { self.summary.add(Self.nested) }
             self.summary.transaction = nil
-            return
+        } else {
+            // A single BEGIN is no batch that begins with one.
+            self.summary.begin = nil
         }
-        // A single BEGIN, COMMIT or SET is no batch that begins with one.
-        self.summary.begin = nil
-        self.summary.hasEnd = false
     }
 }

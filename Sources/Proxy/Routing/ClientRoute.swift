@@ -23,6 +23,24 @@ final class ClientRoute {
         case failed
     }
 
+    enum Binding: Int {
+        case none
+        /// Settings, cursors, portals and the like; or nobody knows what.
+        case state
+        /// There may be a savepoint.
+        case savepoint
+    }
+
+    /// What of a client's request comes behind the COMMIT or ROLLBACK that ends a replica's transaction.
+    struct Rest {
+        /// A request of its own, as soon as the first part is over.
+        let bytes: [UInt8]
+        /// Its last message is the one that ReadyForQuery answers; else there is more of it to come.
+        let isWhole: Bool
+        /// The first part has had an error: the rest is not looked at, as PostgreSQL would not either.
+        var hasFailed = false
+    }
+
     let router: Router
     /// `SET martlet.route`.
     var override: RouteOverride?
@@ -62,11 +80,17 @@ final class ClientRoute {
     var isPrimaryForced = false
     /// Its transaction on the primary is READ ONLY by its own wish.
     var isReadOnly = false
-    /// Something binds its transaction to the replica that runs it.
-    var isBound = false
+    /// What binds its transaction to the replica that runs it.
+    var binding = Binding.none
+    /// Its transaction has taken its snapshot on a replica.
+    var hasSnapshot = false
+    /// The modes of the transaction that the request chains to the one that it ends.
+    var chained: TransactionModes?
 
     /// A request to be looked at again, before anything else that the client has sent.
     var replay: [UInt8] = []
+    /// The request under way is the first part of one; nil if it is one.
+    var rest: Rest?
     /// Times that this request has been tried elsewhere.
     var retries = 0
     /// The node that has just failed.
@@ -151,9 +175,13 @@ extension ClientSession {
             route.readAfterWrite = old.readAfterWrite
             route.sessionKey = old.sessionKey
             route.transaction = old.transaction
+            route.binding = old.binding
+            route.hasSnapshot = old.hasSnapshot
+            route.chained = old.chained
             route.isInBatch = old.isInBatch
             route.isOnReplica = old.isOnReplica
             route.replay = old.replay
+            route.rest = old.rest
             route.isSerializable = old.isSerializable
             route.causality.minimumPosition = old.causality.minimumPosition
         }

@@ -172,7 +172,7 @@ extension ClientSession {
             if let row { writer.rowDescription([.text(row.column)]) }
             if let row { writer.dataRow([row.value]) }
             writer.commandComplete(tag)
-            writer.readyForQuery(status)
+            if self.isOver(route) { writer.readyForQuery(status) }
             self.send(writer.bytes)
             return
         }
@@ -195,13 +195,16 @@ extension ClientSession {
                     self.forget(message.extracting(target.name))
                 }
                 writer.closeComplete()
-            case Frontend.sync: writer.readyForQuery(status)
+            case Frontend.sync: if self.isOver(route) { writer.readyForQuery(status) }
             default: break
             }
             cursor += header.length + 1
         }
         self.send(writer.bytes)
     }
+
+    /// Whether a request that is answered here is one, and not the first part of one.
+    private func isOver(_ route: ClientRoute) -> Bool { route.rest.map { self.partEnded($0, route) } ?? true }
 
     /// Close, answered here.
     private func forget(_ name: Span<UInt8>) {

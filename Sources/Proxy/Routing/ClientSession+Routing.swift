@@ -120,16 +120,21 @@ extension ClientSession {
             return nil
         }
         guard server.requests.isEmpty else { return self.awaitReplies() }
+        let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+        if !server.requests.isSkipping, let verdict = self.divided(summary, type, bytes, whole, server, route) {
+            self.pass(bytes, run..<range.lowerBound)
+            return verdict
+        }
         route.open(summary.openBatch)
         let stay: Stay =
             switch route.transaction {
             case .replica(let modes, let isPromotable):
                 self.stay(summary, modes, isPromotable: isPromotable, server, route)
             case .none, .held, .failed:
-                summary.isRead && summary.transaction == nil && summary.begin == nil
+                summary.isRead && summary.transaction == nil && summary.begin == nil && summary.ending == .none
                     && !self.isOutdated(server, summary, route) ? .stays : .leaves
             }
-        if case .stays = stay { return self.goOn(summary, isQuery: isQuery, bytes, range, server, route) }
+        if case .stays = stay { return self.goOn(summary, isQuery: isQuery, bytes, whole, server, route) }
         if server.requests.isSkipping {
             if isQuery { route.isInBatch = false }
             return nil
@@ -139,23 +144,24 @@ extension ClientSession {
         run = range.lowerBound
         route.isInBatch = false
         route.closeBatch()
-        if case .replica(let modes, _) = route.transaction { route.transaction = .held(modes) }
+        if case .replica(let modes, _) = route.transaction {
+            if case .leaves = stay { route.router.counters.promotions &+= 1 }
+            route.transaction = .held(modes)
+        }
         server.leaveClient()
         if case .cannotLeave(let error) = stay { return self.refuse(error, type) }
-        let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
         return self.routeUnlinked(summary, type, bytes, whole, route)
     }
 
     /// The rest of a batch stays on the replica that has its beginning.
     private func goOn(
-        _ summary: RequestSummary, isQuery: Bool, _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
+        _ summary: RequestSummary, isQuery: Bool, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ route: ClientRoute
     ) -> Verdict? {
         if isQuery { route.isInBatch = false }
         if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
         if !server.requests.isSkipping {
-            let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
-            self.beginTrial(summary, bytes, whole, server, route, route.transaction, isFirst: false)
+            self.runsOnReplica(summary, bytes, whole, server, route, route.transaction, isFirst: false)
         }
         return nil
     }
@@ -199,7 +205,10 @@ extension ClientSession {
         switch batch.scan(rest, book) {
         case .whole:
             summary = batch.summary.end <= limit ? batch.summary : .tooLong
-            if summary.isOpen { summary.openBatch = self.keep(batch, router) }
+            // In a transaction that may stay on its replica what comes behind any Flush matters.
+            if summary.isOpen || (summary.isInterrupted && route.isInReplicaTransaction) {
+                summary.openBatch = self.keep(batch, router)
+            }
             return .whole
         case .malformed: return .malformed
         case .partial:
@@ -251,6 +260,7 @@ extension ClientSession {
         guard server.isQuiet else { return self.awaitReplies() }
         self.pass(bytes, run..<whole.lowerBound)
         run = whole.lowerBound
+        if let verdict = self.divided(summary, type, bytes, whole, server, route) { return verdict }
         guard case .replica(let modes, let isPromotable) = route.transaction, server.transaction != .idle else {
             // The transaction is over and the connection about to be released: this one may go elsewhere.
             server.releaseIfFree()
@@ -282,6 +292,7 @@ extension ClientSession {
         if let command = summary.command {
             return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
         }
+        if let verdict = self.divided(summary, type, bytes, whole, nil, route) { return verdict }
         if let tag = self.transactionTag(summary, route) {
             self.answer(type, bytes, whole, tag: tag, route: route)
             return .consumed(upTo: whole.upperBound)
@@ -315,33 +326,6 @@ extension ClientSession {
             route.router.hold(self, until: until)
             return .wait
         case .refuse(let error): return self.refuse(error, type)
-        }
-    }
-
-    /// The tag of a transaction command that is answered here; takes note of what it does.
-    private func transactionTag(_ summary: RequestSummary, _ route: ClientRoute) -> String? {
-        guard let command = summary.transaction else { return nil }
-        switch (route.transaction, command) {
-        case (.none, .begin(let modes)):
-            guard route.router.settings.routing == .split, self.pool.mode == .transaction,
-                route.override == .replica
-                    || (route.override == nil && route.router.settings.transactionRouting != .primary)
-            else { return nil }
-            route.transaction = .held(modes)
-            return "BEGIN"
-        case (.held(let modes), .set(let more)):
-            route.transaction = .held(modes.merging(more))
-            return "SET"
-        case (.held, .commit(chain: false)):
-            route.transaction = .none
-            return "COMMIT"
-        case (.held, .rollback(chain: false)):
-            route.transaction = .none
-            return "ROLLBACK"
-        case (.failed, .commit), (.failed, .rollback):
-            route.transaction = .none
-            return "ROLLBACK"
-        default: return nil
         }
     }
 
@@ -406,22 +390,21 @@ extension ClientSession {
             return false
         }
         if route.isPrimaryForced || self.pool.mode == .session { return false }
-        let isReadOnlyByDefault = self.parameters?.isReadOnlyByDefault ?? false
         switch route.transaction {
         case .held(let modes):
             reason = .transaction
-            if override == .replica { return modes.isolation != .serializable && !self.isSerializable(route) }
-            return self.mayUseReplica(modes, summary, route, isReadOnlyByDefault: isReadOnlyByDefault)
+            return self.mayUseReplica(modes, summary, override, route)
         case .none, .replica, .failed: break
         }
         if let modes = summary.begin {
             reason = .transaction
-            return self.mayUseReplica(modes, summary, route, isReadOnlyByDefault: isReadOnlyByDefault)
+            return self.mayUseReplica(modes, summary, override, route)
         }
         if let transaction = summary.transaction, case .begin = transaction {
             reason = .transaction
             return false
         }
+        guard summary.ending == .none else { return false }
         if override == .replica && !summary.hasBindingStatement { return true }
         if self.isSerializable(route) { return false }
         return summary.isRead && summary.transaction == nil
@@ -454,12 +437,14 @@ extension ClientSession {
             if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
         let before = route.transaction
         var begins: TransactionModes?
-        if case .held(let modes) = before {
+        switch before {
+        case .held(let modes):
             begins = modes
-            server.begin(modes)
+            server.begin(modes, hasSnapshot: route.hasSnapshot)
             route.transaction = .none
-        } else if let modes = summary.begin {
-            begins = modes
+        case .none: begins = summary.begin
+        // A BEGIN within a transaction begins none.
+        case .replica, .failed: break
         }
         guard route.isOnReplica else {
             if summary.readsData && !route.isKept { route.isNewestRead = true }
@@ -467,30 +452,46 @@ extension ClientSession {
             route.note(summary)
             return
         }
-        if summary.bindsTransaction { route.isBound = true }
-        if let begins, !summary.hasEnd || summary.begin == nil {
+        if begins != nil {
+            route.binding = .none
+            route.hasSnapshot = false
+        }
+        if let begins, summary.ending == .none || summary.begin == nil {
             route.transaction = .replica(begins, isPromotable: self.isPromotable(begins, route))
         }
-        self.beginTrial(summary, bytes, whole, server, route, before, isFirst: begins != nil)
+        self.runsOnReplica(summary, bytes, whole, server, route, before, isFirst: begins != nil)
     }
 
-    /// Keeps the request until its answer begins, so that it can be carried out elsewhere.
-    private func beginTrial(
+    /// A request is about to run on a replica. It is kept until its answer begins, so that it can be carried out
+    /// elsewhere, and until its end, so that others like it are.
+    private func runsOnReplica(
         _ summary: RequestSummary, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ route: ClientRoute, _ before: ClientRoute.Transaction, isFirst: Bool
     ) {
+        if summary.bindsTransaction && route.binding == .none { route.binding = .state }
+        if summary.takesSnapshot && summary.statements > 0 { route.hasSnapshot = true }
+        self.noteChain(summary, server, route)
         let settings = route.router.settings
         guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads,
             summary.end > 0, whole.upperBound <= bytes.count
-        else { return }
+        else { return server.forgetRequest() }
+        server.keep(bytes.extracting(whole))
+        // Run again it begins in the transaction in which it has begun now, or not at all.
         switch route.transaction {
-        case .none: route.transactionBeforeTrial = .none
+        case .none:
+            guard server.transaction == .idle else { return }
+            route.transactionBeforeTrial = .none
         case .replica(let modes, let isPromotable):
-            guard isFirst || isPromotable else { return }
-            if isFirst { route.transactionBeforeTrial = before } else { route.transactionBeforeTrial = .held(modes) }
+            if isFirst {
+                guard server.transaction == .idle else { return }
+                route.transactionBeforeTrial = before
+            } else {
+                guard isPromotable, server.transaction == .inTransaction else { return }
+                route.transactionBeforeTrial = .held(modes)
+            }
         case .held, .failed: return
         }
-        server.beginTrial(bytes.extracting(whole), isRead: summary.isRead)
+        server.beginTrial(isRead: summary.isRead, begins: summary.begin != nil)
     }
 
     // MARK: Afterwards
@@ -507,10 +508,14 @@ extension ClientSession {
         route.retries = 0
         route.avoided = nil
         route.isPrimaryForced = false
-        guard transaction == .idle else { return }
+        guard transaction == .idle else {
+            if route.isOnReplica { self.replicaTransactionGoesOn(transaction, route) }
+            return
+        }
         route.transaction = .none
         route.isReadOnly = false
-        route.isBound = false
+        route.binding = .none
+        route.hasSnapshot = false
         if route.endsByRollback {
             route.endsByRollback = false
             route.hasWritten = false
@@ -559,6 +564,11 @@ extension ClientSession {
 extension ClientRoute {
     var isInHeldTransaction: Bool {
         if case .held = self.transaction { return true }
+        return false
+    }
+
+    var isInReplicaTransaction: Bool {
+        if case .replica = self.transaction { return true }
         return false
     }
 }

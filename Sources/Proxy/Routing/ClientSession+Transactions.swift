@@ -10,11 +10,20 @@ extension ClientSession {
     // MARK: At their beginning
 
     /// Whether a transaction that begins with this request may run on a replica.
+    ///
+    /// Not if the request begins a second one, or ends it and goes on: on the primary it does not matter what it is.
     func mayUseReplica(
-        _ modes: TransactionModes, _ summary: RequestSummary, _ route: ClientRoute, isReadOnlyByDefault: Bool
+        _ modes: TransactionModes, _ summary: RequestSummary, _ override: RouteOverride?, _ route: ClientRoute
     ) -> Bool {
         if modes.isolation == .serializable || (modes.isolation == nil && self.isSerializable(route)) { return false }
-        if modes.readOnly ?? isReadOnlyByDefault { return !summary.mustLeaveReplica }
+        if summary.changesModes || (route.isInHeldTransaction && summary.opens != nil) { return false }
+        switch summary.ending {
+        case .none, .last(isChained: false): break
+        case .last(isChained: true), .before: return false
+        }
+        if override == .replica { return true }
+        guard route.router.settings.transactionRouting != .primary else { return false }
+        if modes.readOnly ?? self.parameters?.isReadOnlyByDefault ?? false { return !summary.mustLeaveReplica }
         return self.isPromotable(modes, route) && summary.isRead && !summary.bindsTransaction
             && summary.transaction == nil
     }
@@ -42,10 +51,46 @@ extension ClientSession {
     func noteModes(_ begins: TransactionModes?, _ summary: RequestSummary, _ route: ClientRoute) {
         var modes = begins
         switch summary.transaction {
-        case .begin(let own)?, .set(let own)?: modes = own
+        case .begin(let own, _)?, .set(let own)?: modes = own
         case .commit?, .rollback?, nil: break
         }
         if let readOnly = modes?.readOnly { route.isReadOnly = readOnly }
+    }
+
+    // MARK: Answered here
+
+    /// The tag of a transaction command that is answered here; takes note of what it does.
+    func transactionTag(_ summary: RequestSummary, _ route: ClientRoute) -> String? {
+        guard let command = summary.transaction else { return nil }
+        switch (route.transaction, command) {
+        case (.none, .begin(let modes, let isStart)):
+            guard route.router.settings.routing == .split, self.pool.mode == .transaction,
+                route.override == .replica
+                    || (route.override == nil && route.router.settings.transactionRouting != .primary)
+            else { return nil }
+            route.transaction = .held(modes)
+            route.hasSnapshot = false
+            route.binding = .none
+            return isStart ? "START TRANSACTION" : "BEGIN"
+        case (.held(let modes), .set(let more)):
+            // Behind a query the primary says that it is too late.
+            guard !route.hasSnapshot else { return nil }
+            route.transaction = .held(modes.merging(more))
+            return "SET"
+        case (.held, .commit(let isChained)):
+            if !isChained { route.transaction = .none }
+            return "COMMIT"
+        case (.held, .rollback(let isChained)):
+            if !isChained { route.transaction = .none }
+            return "ROLLBACK"
+        case (.failed, .commit(let isChained)), (.failed, .rollback(let isChained)):
+            // PostgreSQL has forgotten the modes of one that has failed.
+            route.transaction = isChained ? .held(TransactionModes()) : .none
+            route.hasSnapshot = false
+            route.binding = .none
+            return "ROLLBACK"
+        default: return nil
+        }
     }
 
     // MARK: On a replica
@@ -72,11 +117,22 @@ extension ClientSession {
         _ summary: RequestSummary, _ modes: TransactionModes, isPromotable: Bool, _ server: ServerSession,
         _ route: ClientRoute
     ) -> Stay {
+        if server.transaction == .failed { return .stays }
         switch summary.transaction {
         case .commit?, .rollback?: return .stays
         case .begin?, .set?, nil: break
         }
-        if server.transaction == .failed { return .stays }
+        let override = summary.override ?? route.override
+        // What has been seen so far, another server shows as well, or nothing has been seen.
+        let canLeave = route.binding == .none && (!route.hasSnapshot || self.takesNewSnapshots(modes, route))
+        if override == .primary {
+            return canLeave ? .leaves : .cannotLeave(self.bound("route=primary is asked for"))
+        }
+        if route.causality.minimumPosition > 0, let node = server.pool.load?.node,
+            override != .replica, route.causality.obstacle(node, mode: .off) != nil
+        {
+            return canLeave ? .leaves : .cannotLeave(self.bound("the replica has not replayed martlet.min_lsn"))
+        }
         if isPromotable {
             let isPlain = summary.isRead && !summary.bindsTransaction && summary.begin == nil
             let stays = isPlain && summary.transaction == nil && !self.isOutdated(server, summary, route)
@@ -85,20 +141,52 @@ extension ClientSession {
         // Each of its statements shows what is newest, as it would on one server; under another isolation level what is
         // shown was settled by the first one.
         if self.takesNewSnapshots(modes, route) && self.isOutdated(server, summary, route) {
-            return route.isBound ? .cannotLeave(Self.outdated) : .leaves
+            return canLeave ? .leaves : .cannotLeave(Self.outdated)
         }
-        // READ ONLY. Most of what needs the primary does no harm; but a lock taken here would lock nothing.
-        guard summary.mustLeaveReplica, (summary.override ?? route.override) != .replica else { return .stays }
-        if !route.isBound && self.takesNewSnapshots(modes, route) { return .leaves }
-        return summary.takesAdvisoryLock ? .cannotLeave(Self.advisoryLock) : .stays
+        let isReadOnly = modes.readOnly ?? self.parameters?.isReadOnlyByDefault ?? false
+        guard !isReadOnly || summary.mustLeaveReplica || summary.changesModes || summary.opens != nil,
+            override != .replica
+        else { return .stays }
+        if canLeave { return .leaves }
+        // What the replica refuses by itself, it may refuse. But a lock taken there would lock nothing.
+        return summary.takesLock ? .cannotLeave(self.bound("a lock counts on the primary only")) : .stays
     }
 
-    private static let advisoryLock = ServerError(
-        message:
-            "an advisory lock counts on the primary only, and this transaction runs on a replica, which it cannot leave "
-            + "(it is not READ COMMITTED, or has a savepoint, cursor or SET); take the lock first, or "
-            + "SET martlet.route = 'primary'",
-        sqlState: SQLState.featureNotSupported)
+    /// The error that says why a transaction cannot go on.
+    private func bound(_ why: String) -> ServerError {
+        ServerError(
+            message:
+                "\(why), and this transaction runs on a replica, which it cannot leave (it is not READ COMMITTED, or has a "
+                + "savepoint, cursor or SET); ask for it first, or SET martlet.route = 'primary' before BEGIN",
+            sqlState: SQLState.featureNotSupported)
+    }
+
+    /// COMMIT AND CHAIN or ROLLBACK AND CHAIN, on a replica.
+    func noteChain(_ summary: RequestSummary, _ server: ServerSession, _ route: ClientRoute) {
+        route.chained = nil
+        guard summary.ending == .last(isChained: true), case .replica(let modes, _) = route.transaction else { return }
+        // PostgreSQL has forgotten the modes of one that has failed, unless that was within a savepoint.
+        let isForgotten = server.transaction == .failed && summary.transaction != nil && route.binding != .savepoint
+        route.chained = isForgotten ? TransactionModes() : modes
+    }
+
+    /// ReadyForQuery of a replica says that a transaction goes on.
+    func replicaTransactionGoesOn(_ status: TransactionStatus, _ route: ClientRoute) {
+        guard route.router.settings.routing == .split else { return }
+        if let modes = route.chained, status == .inTransaction, case .replica(let before, _) = route.transaction {
+            route.hasSnapshot = false
+            if route.binding == .savepoint { route.binding = .state }
+            if modes != before {
+                route.binding = .none
+                route.transaction = .replica(modes, isPromotable: self.isPromotable(modes, route))
+            }
+        }
+        if case .none = route.transaction {
+            // Nobody knows what it is. It stays where it is, whatever comes: what the replica refuses is an error.
+            route.transaction = .replica(TransactionModes(), isPromotable: false)
+            route.binding = .state
+        }
+    }
 
     private static let outdated = ServerError(
         message:

@@ -26,8 +26,10 @@ struct RequestSummary {
     var asksForPosition = false
     /// The first statement is a BEGIN with others behind it.
     var begin: TransactionModes?
-    /// COMMIT or ROLLBACK among others.
-    var hasEnd = false
+    /// How it ends the transaction that is open.
+    var ending = TransactionEnding.none
+    /// SET TRANSACTION, or a BEGIN within the transaction, whose modes count for it as well.
+    var changesModes = false
     /// One of its statements ties what follows in the transaction to the server that runs it.
     private(set) var hasBindingStatement = false
     /// A portal is left that the transaction may go on with, if the Sync does not end it.
@@ -35,11 +37,16 @@ struct RequestSummary {
     private(set) var changesCatalogue = false
     /// One of its statements shows what is in tables.
     private(set) var readsData = false
-    private(set) var takesAdvisoryLock = false
+    private(set) var takesLock = false
+    /// Even a READ ONLY transaction needs the primary for it: what writes, locks out others, or fails on replicas.
+    private(set) var mustLeaveReplica = false
+    private(set) var takesSnapshot = false
     /// Runs what was bound in a batch before this one.
     var runsEarlierPortal = false
     /// It ends with a Flush in the place of Sync, and has run nothing.
     var isOpen = false
+    /// It ends with a Flush or Query in the place of Sync, and the rest of the batch is unknown.
+    var isInterrupted = false
     /// Its reader, which goes on behind that Flush.
     var openBatch: BatchReader?
     /// Statements that run.
@@ -85,7 +92,9 @@ struct RequestSummary {
         self.statements = 1
         self.end = end
         self.transaction = result.statementClass.transaction
+        self.ending = result.statementClass.ending
         if self.transaction == nil { self.add(result.statementClass) }
+        if case .set? = self.transaction { self.changesModes = true }
         if result.statementClass.kind != .read {
             self.command = RouterCommand(text)
             self.asksForPosition = self.command == .show(name: "lsn")
@@ -98,19 +107,24 @@ struct RequestSummary {
         if statementClass.bindsTransaction { self.hasBindingStatement = true }
         if statementClass.changesCatalogue { self.changesCatalogue = true }
         if statementClass.readsData { self.readsData = true }
-        if statementClass.takesAdvisoryLock { self.takesAdvisoryLock = true }
+        if statementClass.takesLock { self.takesLock = true }
+        if statementClass.needsPrimary { self.mustLeaveReplica = true }
+        if statementClass.takesSnapshot { self.takesSnapshot = true }
     }
 
     // MARK: What it means
+
+    /// The modes of the transaction that it begins, alone or with others behind.
+    var opens: TransactionModes? {
+        if case .begin(let modes, _)? = self.transaction { return modes }
+        return self.begin
+    }
 
     /// What follows in its transaction needs the same server.
     var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
 
     /// A replica may run it, be it in a transaction or not.
     var isRead: Bool { self.kind == .read }
-
-    /// Even a READ ONLY transaction needs the primary for it: what may notify or lock others.
-    var mustLeaveReplica: Bool { self.kind == .write || self.takesAdvisoryLock }
 
     var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }

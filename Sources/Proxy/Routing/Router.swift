@@ -144,6 +144,12 @@ final class Router {
         return found
     }
 
+    /// Whether a text counts as a read now.
+    func isTakenForRead(_ text: [UInt8], _ client: ClientSession) -> Bool {
+        let statementClass = self.classify(text.span, client).statementClass
+        return statementClass.kind == .read && statementClass.takesSnapshot
+    }
+
     /// A replica has refused a statement: others like it go to the primary from now on.
     func refused(_ text: [UInt8], _ client: ClientSession, reason: String) {
         self.classifier.refused(text.span, standardConformingStrings: client.hasStandardStrings, reason: reason)

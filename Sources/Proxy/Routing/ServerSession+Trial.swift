@@ -8,14 +8,24 @@ import Wire
 // The safety net under routing. A request that goes to a replica is on trial until its answer begins: if the replica
 // refuses it, or is lost, nobody has seen anything, and it is carried out elsewhere.
 extension ServerSession {
-    /// The request that is about to be passed on is on trial.
+    /// Keeps the request that is about to be passed on to a replica.
+    func keep(_ request: Span<UInt8>) {
+        self.keptRequest.removeAll(keepingCapacity: true)
+        self.keptRequest.append(request)
+    }
+
+    /// What runs next is not kept.
+    func forgetRequest() { if !self.keptRequest.isEmpty { self.keptRequest.removeAll(keepingCapacity: true) } }
+
+    /// The request that is kept is on trial.
     ///
-    /// - Parameter isRead: it has no effect, whatever its server is by now: it may be carried out a second time.
-    func beginTrial(_ request: Span<UInt8>, isRead: Bool) {
+    /// - Parameters:
+    ///   - isRead: it has no effect, whatever its server is by now: it may be carried out a second time.
+    ///   - begins: its first statement is a BEGIN, whose answer tells nothing.
+    func beginTrial(isRead: Bool, begins: Bool) {
         self.isOnTrial = true
         self.isTrialRepeatable = isRead
-        self.trialRequest.removeAll(keepingCapacity: true)
-        self.trialRequest.append(request)
+        self.doesTrialBegin = begins
     }
 
     /// What the bytes at hand say about the request on trial.
@@ -41,6 +51,7 @@ extension ServerSession {
         var cursor = start
         // Rows that nobody has seen yet: a server sends those of a small answer together with its end, be it an error.
         var hasRows = false
+        var isBegun = !self.doesTrialBegin
         while cursor - start < Self.sightLimit {
             guard let header = MessageFramer.header(bytes, at: cursor) else {
                 return hasRows ? .good : .undecided(needed: cursor - start + MessageFramer.headerLength)
@@ -51,6 +62,11 @@ extension ServerSession {
                 continue
             }
             if Self.preliminary.contains(header.type) {
+                cursor += max(header.length + 1, MessageFramer.headerLength)
+                continue
+            }
+            if header.type == Backend.commandComplete && !isBegun && !hasRows {
+                isBegun = true
                 cursor += max(header.length + 1, MessageFramer.headerLength)
                 continue
             }
@@ -87,8 +103,8 @@ extension ServerSession {
         guard self.isOnTrial, let client = self.client else { return }
         self.isOnTrial = false
         // The client's alone from here on: this server may soon be another reactor's.
-        let request = self.trialRequest
-        self.trialRequest = []
+        let request = self.keptRequest
+        self.keptRequest = []
         // Nothing of the request has been answered, so all effects are its own.
         for effect in self.effects.reversed() {
             switch effect {
@@ -145,7 +161,20 @@ extension ServerSession {
     }
 
     /// Begins a transaction that the client believes to have begun long ago.
-    func begin(_ modes: TransactionModes) { self.run(.begin, modes.begin) }
+    ///
+    /// - Parameter hasSnapshot: it has run a query elsewhere, behind which its modes cannot be changed any more.
+    func begin(_ modes: TransactionModes, hasSnapshot: Bool) {
+        self.run(.begin, hasSnapshot ? modes.begin + "; SELECT" : modes.begin)
+    }
+
+    /// A replica has refused what nobody can carry out elsewhere any more: the next one like it goes to the primary.
+    func learnRefusal(_ fields: ErrorFields) {
+        guard !self.keptRequest.isEmpty, let client = self.client, let route = client.route, route.isOnReplica,
+            route.router.settings.rerunsRefused, case .statement? = Refusal(fields.sqlState)
+        else { return }
+        let request = self.keptRequest
+        client.learn(fields, from: request.span, unanswered: self.requests.executesToSync, route)
+    }
 }
 
 /// Why a replica has not carried out a statement, by its SQLSTATE.
@@ -171,6 +200,25 @@ extension ClientSession {
     /// The function that reports "cached plan must not change result type", in whatever language.
     private static let outdatedPlan = "RevalidateCachedQuery"
 
+    /// Where PostgreSQL finds that a standby cannot be SERIALIZABLE.
+    private static let snapshot = "GetSerializableTransactionSnapshot"
+
+    /// Takes note of why a replica has refused a statement.
+    ///
+    /// - Parameter unanswered: how many Executes of the request had not been answered then.
+    func learn(_ error: ErrorFields, from request: Span<UInt8>, unanswered: Int, _ route: ClientRoute) {
+        let routine = error.text(UInt8(ascii: "R"))
+        if error.sqlState == SQLState.featureNotSupported
+            && (routine == Self.snapshot || error.message.contains("serializable"))
+        {
+            route.isSerializable = true
+        } else if routine == Self.outdatedPlan {
+            // A table has changed, and the statement is the read that it was.
+        } else if let text = RequestSummary.refusedText(request, unanswered: unanswered, self, route.router) {
+            route.router.refused(text, self, reason: "a replica has refused it: \(error.message)")
+        }
+    }
+
     /// A request that a replica could not carry out, and whose answer has not begun.
     func takeElsewhere(_ request: [UInt8], from load: NodeLoad?, because error: ErrorFields?) {
         guard let route = self.route else { return }
@@ -184,14 +232,8 @@ extension ClientSession {
         case .statement:
             route.isPrimaryForced = true
             route.router.counters.reruns &+= 1
-            let reason = error?.message ?? ""
-            if error?.sqlState == "0A000" && reason.contains("serializable") {
-                route.isSerializable = true
-            } else if error?.text(UInt8(ascii: "R")) == Self.outdatedPlan {
-                // A table has changed, and the statement is the read that it was.
-            } else if let text = RequestSummary.onlyText(request.span, self) {
-                route.router.refused(text, self, reason: "a replica has refused it: \(reason)")
-            }
+            // The answer had not begun: it was the first statement, but for a BEGIN.
+            if let error { self.learn(error, from: request.span, unanswered: .max, route) }
         case .passing, .conflict, nil:
             route.avoided = load?.node
             route.router.counters.retries &+= 1
@@ -199,7 +241,7 @@ extension ClientSession {
         }
         let kind = error == nil ? "lost" : "failed (\(error?.sqlState ?? "") \(error?.message ?? ""))"
         self.worker.log(.debug, self.prefix, "request \(kind) on replica \(load?.node.description ?? ""): tried again")
-        route.replay = request
+        route.replay.insert(contentsOf: request, at: 0)
         // Not from within the callback of the server that has failed.
         self.worker.loop.later { [self] in
             guard !self.isClosed else { return }
@@ -212,25 +254,40 @@ extension ClientSession {
 }
 
 extension RequestSummary {
-    /// The text of a request's only statement; nil when there are several.
-    static func onlyText(_ request: Span<UInt8>, _ client: ClientSession) -> [UInt8]? {
-        var texts: [[UInt8]] = []
+    /// The text of a request's statement that was taken for a read and has failed.
+    ///
+    /// - Parameter unanswered: how many Executes had not been answered then; of more than there are the first one has failed.
+    static func refusedText(
+        _ request: Span<UInt8>, unanswered: Int, _ client: ClientSession, _ router: Router
+    ) -> [UInt8]? {
+        var texts: [(name: [UInt8], text: [UInt8])] = []
+        var bound: [(portal: [UInt8], text: [UInt8])] = []
+        var executed: [[UInt8]] = []
         var cursor = 0
         while let header = MessageFramer.header(request, at: cursor), cursor + header.length < request.count {
             let message = request.extracting(cursor..<(cursor + header.length + 1))
             switch header.type {
-            case Frontend.query: return QueryMessage.text(message).map { message.copy($0) }
-            case Frontend.parse: if let parse = ParseMessage(message) { texts.append(message.copy(parse.query)) }
+            case Frontend.query: if let text = QueryMessage.text(message) { executed.append(message.copy(text)) }
+            case Frontend.parse:
+                guard let parse = ParseMessage(message) else { return nil }
+                texts.append((message.copy(parse.statement), message.copy(parse.query)))
             case Frontend.bind:
-                if case .prefix(let prefix) = BindPrefix.parse(message),
-                    let statement = client.statements.find(message.extracting(prefix.statement))
-                {
-                    texts.append(statement.textBytes)
-                }
+                guard case .prefix(let prefix) = BindPrefix.parse(message) else { return nil }
+                let name = message.extracting(prefix.statement)
+                let text =
+                    texts.last { $0.name.span.equals(name) }?.text
+                    ?? client.statements.find(name)?.textBytes ?? Array(client.unnamedParse.prefix { $0 != 0 })
+                bound.append((message.copy(prefix.portal), text))
+            case Frontend.execute:
+                guard let execute = ExecuteMessage(message) else { return nil }
+                let portal = message.extracting(execute.portal)
+                executed.append(bound.last { $0.portal.span.equals(portal) }?.text ?? [])
             default: break
             }
             cursor += header.length + 1
         }
-        return texts.count == 1 ? texts.first : nil
+        return executed.dropFirst(max(executed.count - unanswered, 0)).first {
+            router.isTakenForRead($0, client)
+        }
     }
 }

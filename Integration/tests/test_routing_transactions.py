@@ -1,0 +1,291 @@
+"""Transactions of a routed client: random requests straight to PostgreSQL and through Martlet have the same answers.
+
+A request is a Query of several statements or a batch of the extended protocol; both begin, end and chain transactions
+wherever they like. Compared are rows, tags, SQLSTATEs with their texts, notices, the status of each ReadyForQuery, and at
+the end what the table holds.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from rawpg import FLUSH, SYNC, Connection, Message, bind, describe, execute, parse, query
+from routing import REPLICA_READS, WHERE, Routed
+
+pytestmark = pytest.mark.martlet("routing")
+
+CLIENTS = 4
+SCHEMA = "".join(
+    f"CREATE TABLE t{number} (k int PRIMARY KEY, v int); CREATE UNLOGGED TABLE u{number} AS SELECT 1 AS one;"
+    for number in range(CLIENTS))
+
+BEGINS = [
+    "BEGIN", "BEGIN READ ONLY", "BEGIN READ ONLY", "START TRANSACTION", "START TRANSACTION READ ONLY", "BEGIN READ WRITE",
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ",
+    "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", "BEGIN ISOLATION LEVEL READ COMMITTED"]
+ENDS = ["COMMIT", "COMMIT", "ROLLBACK", "END", "ABORT", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"]
+SAVEPOINTS = ["SAVEPOINT a", "ROLLBACK TO a", "RELEASE a", "SAVEPOINT b", "ROLLBACK TO b"]
+READS = ["SELECT sum(v), count(*) FROM {t}", "SELECT v FROM {t} WHERE k = 1", "SELECT k, v FROM {t} ORDER BY k", "VALUES (1)"]
+WRITES = [
+    "UPDATE {t} SET v = v + 1 WHERE k = 1", "INSERT INTO {t} VALUES (7, 0) ON CONFLICT (k) DO UPDATE SET v = 70",
+    "DELETE FROM {t} WHERE k = 7", "UPDATE {t} SET v = v * 2 WHERE k = 2 RETURNING v"]
+ERRORS = ["SELECT 1/0", "SELECT nothing FROM {t}", "INSERT INTO {t} VALUES (1, 1)"]
+SETS = [
+    "SET TRANSACTION READ ONLY", "SET TRANSACTION READ WRITE", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "SET LOCAL work_mem = '5MB'", "SET LOCAL application_name = 'local'", "SET application_name = 'mine'",
+    "SHOW work_mem", "SHOW application_name", "SHOW transaction_isolation"]
+# Reads that a replica cannot carry out, or that mean something on the primary only.
+PRIMARYS = [
+    "SELECT one FROM u{n}", "LOCK TABLE {t} IN SHARE MODE", "LOCK TABLE {t} IN ACCESS SHARE MODE", "NOTIFY {t}",
+    "SELECT pg_current_xact_id() IS NOT NULL", "SELECT pg_try_advisory_xact_lock({n})", "EXPLAIN (COSTS OFF) TABLE u{n}"]
+SORTS = [
+    (BEGINS, 20), (ENDS, 22), (READS, 26), (WRITES, 14), (SAVEPOINTS, 7), (ERRORS, 5), (SETS, 6), (PRIMARYS, 4)]
+# A transaction that cannot leave its replica says so, or the replica does.
+DOCUMENTED = re.compile(
+    "during recovery|recovery is in progress|in a hot standby|this transaction runs on a replica, which it cannot leave")
+PREPARED = sorted({text for texts, _ in SORTS for text in texts if "nothing" not in text})
+
+
+@dataclass(frozen=True)
+class Request:
+    """`kind` is Q for one Query, E for a batch with each statement parsed, F for one with a Flush behind each Describe as
+    asyncpg sends it, P for one of statements prepared before."""
+
+    kind: str
+    statements: tuple[str, ...]
+    # It is sent together with the one before it.
+    is_pipelined: bool = False
+    # Time for the replicas, so that reads go there again.
+    pause: bool = False
+
+    def messages(self, table: str) -> bytes:
+        texts = [named(text, table) for text in self.statements]
+        if self.kind == "Q":
+            return query("; ".join(texts))
+        parts = []
+        for each, text in zip(self.statements, texts):
+            if self.kind == "P" and each in PREPARED:
+                parts += [bind(f"s{PREPARED.index(each)}"), describe("P"), execute()]
+            elif self.kind == "F":
+                parts += [parse(text), describe("S"), FLUSH, bind(), execute()]
+            else:
+                parts += [parse(text), bind(), describe("P"), execute()]
+        return b"".join(parts) + SYNC
+
+    def __str__(self) -> str:
+        separator = "; " if self.kind == "Q" else "]["
+        text = separator.join(self.statements)
+        return (f"{'' if self.pause else 'at once: '}{'with it: ' if self.is_pipelined else ''}{self.kind} "
+                + (text if self.kind == "Q" else f"[{text}]"))
+
+
+def named(text: str, table: str) -> str:
+    return text.replace("{t}", table).replace("{n}", table[1:])
+
+
+def program(dice: random.Random) -> list[Request]:
+    requests = []
+    for _ in range(dice.randint(3, 9)):
+        statements = [
+            dice.choice(dice.choices([texts for texts, _ in SORTS], [weight for _, weight in SORTS])[0])
+            for _ in range(dice.choice([1, 1, 1, 2, 2, 3, 4, 5]))]
+        requests.append(Request(
+            dice.choice("QQEEEPPF"), tuple(statements), bool(requests) and dice.random() < 0.2, dice.random() < 0.5))
+    return requests
+
+
+def told(each: Message) -> object:
+    """What must be the same of a message; None if it says nothing here."""
+    if each.type in "EN":
+        return each.type, each.fields().get("S"), each.sqlstate, each.text
+    if each.type == "T":
+        return each.type, each.columns()
+    if each.type == "D":
+        return each.type, each.values()
+    return None if each.type == "S" else (each.type, each.body)
+
+
+@dataclass
+class Side:
+    """One of the two: a client, and what it makes of a program."""
+
+    connect: Callable[[], Connection]
+    table: str
+    client: Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        self.client = self.connect()
+        self.client.ask(
+            *(parse(named(text, self.table), f"s{number}") for number, text in enumerate(PREPARED)), SYNC)
+
+    def reset(self) -> None:
+        """The table as it was, nothing open, the session's settings as they were."""
+        status = self.client.ask(query("ROLLBACK"))[-1]
+        assert status.body == b"I"
+        self.client.simple("RESET ALL")
+        self.client.simple(
+            f"DELETE FROM {self.table}; INSERT INTO {self.table} VALUES (1, 10), (2, 20), (3, 30)")
+
+    def run(self, requests: list[Request], paused: float) -> Iterator[list[object]]:
+        """The answers to requests, as many at a time as are sent together."""
+        for group in groups(requests):
+            if group[0].pause:
+                time.sleep(paused)
+            answer = self.client.ask(*(each.messages(self.table) for each in group), ready=len(group))
+            yield [said for each in answer if (said := told(each)) is not None]
+        yield [told(each) for each in self.client.ask(query("ROLLBACK"))]
+        yield [told(each) for each in self.client.ask(query("SHOW application_name"))]
+
+    def contents(self) -> list[list[bytes | None]]:
+        return self.client.simple(f"SELECT k, v FROM {self.table} ORDER BY k")
+
+
+def groups(requests: list[Request]) -> Iterator[list[Request]]:
+    group: list[Request] = []
+    for each in requests:
+        if group and not each.is_pipelined:
+            yield group
+            group = []
+        group.append(each)
+    if group:
+        yield group
+
+
+@dataclass
+class Pair:
+    """Both sides of one client's table."""
+
+    route: Routed
+    direct: Side
+    routed: Side
+
+    documented: int = 0
+
+    # A round of the samples and of replay.
+    pause = 0.02
+
+    def difference(self, requests: list[Request]) -> str | None:
+        """How the two differ in a program; nil if they do not."""
+        for side in (self.direct, self.routed):
+            side.reset()
+        deadline = time.monotonic() + 10
+        while self.route.cluster.name_of(int(self.routed.client.simple(WHERE)[0][0] or 0)) == "primary":
+            assert time.monotonic() < deadline, "reads go to a replica"
+            time.sleep(0.003)
+        sides = [self.direct.run(requests, 0), self.routed.run(requests, self.pause)]
+        for number, (expected, got) in enumerate(zip(*sides)):
+            if expected != got and any(DOCUMENTED.search(str(each)) for each in got if each not in expected):
+                self.documented += 1
+                return None
+            if expected != got:
+                return f"answer {number}\n  directly: {expected}\n  routed:   {got}"
+        contents = [side.contents() for side in (self.direct, self.routed)]
+        return None if contents[0] == contents[1] else f"the table: {contents[0]} and {contents[1]}"
+
+    def fails(self, requests: list[Request]) -> str | None:
+        """The same on new connections: for the search for the smallest program."""
+        for side in (self.direct, self.routed):
+            side.client.socket.close()
+            side.open()
+        try:
+            return self.difference(requests)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a difference.
+            return repr(error)
+
+    def shrink(self, requests: list[Request]) -> list[Request]:
+        """The shortest program found that still differs."""
+        for _ in range(3):
+            before = requests
+            for smaller in smallers(requests):
+                if len(text(smaller)) < len(text(requests)) and self.fails(smaller):
+                    requests = smaller
+            if requests == before:
+                break
+        return requests
+
+
+def smallers(requests: list[Request]) -> Iterator[list[Request]]:
+    """Programs with one request or statement less, each relative to the program as given."""
+    for index in range(len(requests) - 1, -1, -1):
+        yield requests[:index] + requests[index + 1:]
+    for index, each in enumerate(requests):
+        for number in range(len(each.statements)):
+            if len(each.statements) > 1:
+                fewer = each.statements[:number] + each.statements[number + 1:]
+                yield [
+                    *requests[:index],
+                    Request(each.kind, fewer, each.is_pipelined, each.pause), *requests[index + 1:]]
+
+
+def text(requests: list[Request]) -> str:
+    return "\n".join(f"  {each}" for each in requests)
+
+
+def pairs(route: Routed) -> list[Pair]:
+    """The direct side is a database of its own on the same primary."""
+    primary = route.cluster.primary
+    database = primary.create_database(route.database.replace("db_", "direct_"))
+    with primary.connect(database, user="app") as connection:
+        connection.execute(SCHEMA)
+
+    def directly() -> Connection:
+        return Connection("127.0.0.1", primary.port).login(database=database)
+
+    def routed() -> Connection:
+        return Connection(route.proxy.host, route.proxy.port).login()
+
+    return [Pair(route, Side(directly, f"t{number}"), Side(routed, f"t{number}")) for number in range(CLIENTS)]
+
+
+@pytest.mark.parametrize("transaction_routing", ["read_only", "promote", "primary"])
+def test_transactions_as_directly(
+    routed: Callable[..., Routed], request: pytest.FixtureRequest, transaction_routing: str
+) -> None:
+    route = routed(schema=SCHEMA, transaction_routing=transaction_routing, settings={"sample_interval": "5ms"})
+    seed = request.config.getoption("--seed") or random.SystemRandom().randrange(1 << 32)
+    count = request.config.getoption("--requests") or (20_000 if request.config.getoption("--long") else 1_000)
+    found: list[str] = []
+    done = [0] * CLIENTS
+    before = int(route.routes()[REPLICA_READS])
+
+    def work(number: int, pair: Pair) -> None:
+        dice = random.Random(f"{seed} {transaction_routing} {number}")
+        while sum(done) < count and not found:
+            requests = program(dice)
+            try:
+                difference = pair.difference(requests)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a difference.
+                difference = repr(error)
+            done[number] += len(requests)
+            if difference and not found:
+                found.append("")
+                smallest = pair.shrink(requests)
+                found[0] = (
+                    f"--seed {seed}: after {done[number]} requests of client {number}\n{text(requests)}\n{difference}\n"
+                    f"in short\n{text(smallest)}\n{pair.fails(smallest)}")
+
+    made = pairs(route)
+    threads = [threading.Thread(target=work, args=(number, pair)) for number, pair in enumerate(made)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for each in made:
+        each.direct.client.socket.close()
+        each.routed.client.socket.close()
+    assert not found, found[0]
+    on_replicas = int(route.routes()[REPLICA_READS]) - before
+    documented = sum(each.documented for each in made)
+    print(f"--seed {seed}: {sum(done)} requests, {on_replicas} reads on replicas, {documented} times it could not leave")
+    assert on_replicas > sum(done) / 50 or transaction_routing == "primary"
+    assert documented < sum(done) / 50
