@@ -7,6 +7,7 @@ the end what the table holds.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import threading
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rawpg import FLUSH, SYNC, Connection, Message, bind, describe, execute, parse, query
+from rawpg import FLUSH, SYNC, Connection, Message, bind, cancel, describe, execute, parse, query
 from routing import REPLICA_READS, WHERE, Routed
 
 pytestmark = pytest.mark.martlet("routing")
@@ -289,3 +290,281 @@ def test_transactions_as_directly(
     print(f"--seed {seed}: {sum(done)} requests, {on_replicas} reads on replicas, {documented} times it could not leave")
     assert on_replicas > sum(done) / 50 or transaction_routing == "primary"
     assert documented < sum(done) / 50
+
+
+# What the random ones do not reach, or do not look at.
+
+ON_REPLICA = "BEGIN READ ONLY"
+LIAR = """
+    CREATE TABLE log (n int);
+    CREATE FUNCTION put(n int) RETURNS int LANGUAGE sql AS 'INSERT INTO log VALUES (n) RETURNING n';
+    CREATE FUNCTION liar(n int) RETURNS int STABLE LANGUAGE sql AS 'SELECT put(n)';
+    CREATE SEQUENCE numbers;
+    CREATE UNLOGGED TABLE fast AS SELECT 1 AS one;
+"""
+
+
+def run(*texts: str) -> bytes:
+    """Statements as one batch."""
+    return b"".join(parse(text) + bind() + describe("P") + execute() for text in texts) + SYNC
+
+
+def login(route: Routed, **parameters: str) -> Connection:
+    return Connection(route.proxy.host, route.proxy.port).login(**parameters)
+
+
+def on_replica(route: Routed, client: Connection) -> bool:
+    return route.cluster.name_of(int(client.simple(WHERE)[0][0] or 0)) in route.cluster.replicas
+
+
+def begin_on_replica(route: Routed, client: Connection, begin: str = ON_REPLICA) -> None:
+    """Opens a transaction whose first read runs on a replica."""
+    deadline = time.monotonic() + 10
+    while True:
+        client.simple(begin)
+        if on_replica(route, client):
+            return
+        assert time.monotonic() < deadline, "reads go to a replica"
+        client.simple("ROLLBACK")
+
+
+def errors(answer: list[Message]) -> list[str]:
+    return [each.sqlstate for each in answer if each.type == "E"]
+
+
+def values(answer: list[Message]) -> list[bytes | None]:
+    return [value for each in answer if each.type == "D" for value in each.values()]
+
+
+def logged(route: Routed) -> list[int]:
+    with route.direct() as primary:
+        return [n for n, in primary.execute("SELECT n FROM log ORDER BY n")]
+
+
+def test_a_write_behind_a_batch_of_transactions_is_undone(routed: Callable[..., Routed]) -> None:
+    """The batch leaves a transaction open, which is the one that ROLLBACK ends."""
+    route = routed(schema=LIAR)
+    with login(route) as client:
+        answer = client.ask(run(ON_REPLICA, "SELECT 1", "COMMIT", "BEGIN", "SELECT 2"))
+        assert not errors(answer) and answer[-1].body == b"T"
+        assert not errors(client.ask(query("INSERT INTO log VALUES (1)")))
+        assert client.ask(query("ROLLBACK"))[-1].body == b"I"
+        answer = client.ask(run(ON_REPLICA, "SELECT 1", "COMMIT AND CHAIN"))
+        assert not errors(answer) and answer[-1].body == b"T"
+        assert errors(client.ask(query("INSERT INTO log VALUES (2)"))) == ["25006"]
+        client.ask(query("ROLLBACK"))
+    assert logged(route) == []
+
+
+ENDING = {
+    "query": query("SELECT 1; COMMIT; INSERT INTO log VALUES (1)"),
+    "batch": run("SELECT 1", "COMMIT", "INSERT INTO log VALUES (1)"),
+    "rollback": query("ROLLBACK; INSERT INTO log VALUES (1)"),
+    "another transaction": run("ROLLBACK", "BEGIN", "INSERT INTO log VALUES (1)", "COMMIT"),
+}
+
+
+@pytest.mark.parametrize("begin", [ON_REPLICA, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"])
+def test_what_comes_behind_the_end(shared: Routed, begin: str) -> None:
+    """Whatever binds the transaction to its replica, and whether it has failed."""
+    for before in [[], ["SAVEPOINT a"], ["SET LOCAL work_mem = '5MB'"], ["SELECT 1/0"], ["SAVEPOINT a", "SELECT 1/0"]]:
+        for name, request in ENDING.items():
+            with shared.direct() as primary:
+                primary.execute("TRUNCATE log")
+            with login(shared) as client:
+                begin_on_replica(shared, client, begin)
+                for each in before:
+                    client.ask(query(each))
+                answer = client.ask(request)
+                if "SELECT 1/0" in before and name in ("query", "batch"):
+                    assert errors(answer) == ["25P02"] and answer[-1].body == b"E", (before, name)
+                    assert logged(shared) == [], (before, name)
+                else:
+                    assert not errors(answer) and answer[-1].body == b"I", (before, name)
+                    assert logged(shared) == [1], (before, name)
+                assert client.ask(query("ROLLBACK"))[-1].body == b"I"
+
+
+@pytest.fixture
+def shared(routed: Callable[..., Routed]) -> Routed:
+    return routed(schema=LIAR)
+
+
+PRIMARYS_ANSWERS = {
+    "SELECT one FROM fast": b"1", "SELECT last_value FROM numbers": b"1", "SELECT pg_current_xact_id() IS NOT NULL": b"t",
+    "LOCK TABLE log IN SHARE MODE": None, "NOTIFY log": None, "LISTEN log": None,
+    "SELECT setting FROM pg_settings WHERE name = 'port'": b"port",
+}
+
+
+@pytest.mark.parametrize("how", ["first", "later", "with BEGIN", "batch", "prepared", "flushed"])
+def test_what_a_read_only_transaction_needs_the_primary_for(shared: Routed, how: str) -> None:
+    with login(shared) as client:
+        client.simple("SELECT nextval('numbers')")
+        for number, (statement, expected) in enumerate(PRIMARYS_ANSWERS.items()):
+            if how in ("first", "with BEGIN", "prepared"):
+                # Where replicas may be used.
+                begin_on_replica(shared, client)
+                client.simple("COMMIT")
+            else:
+                begin_on_replica(shared, client)
+            if how == "first":
+                client.simple(ON_REPLICA)
+            if how == "prepared":
+                client.ask(parse(statement, f"s{number}"), SYNC)
+                answer = client.ask(parse(ON_REPLICA) + bind() + execute() + bind(f"s{number}") + execute() + SYNC)
+            elif how == "with BEGIN":
+                answer = client.ask(run(ON_REPLICA, statement))
+            elif how == "batch":
+                answer = client.ask(run("SELECT 'x'", statement))
+            elif how == "flushed":
+                answer = client.ask(parse(statement), describe("S"), FLUSH, bind(), execute(), SYNC)
+            else:
+                answer = client.ask(query(statement))
+            assert not errors(answer), statement
+            assert answer[-1].body == b"T", statement
+            if expected:
+                if expected == b"port":
+                    expected = str(shared.cluster.primary.port).encode()
+                assert values(answer)[-1] == expected, statement
+            assert not on_replica(shared, client), statement
+            client.simple("COMMIT")
+
+
+@pytest.mark.parametrize("routing, begin", [("promote", "BEGIN"), ("read_only", ON_REPLICA)])
+def test_wishes_within_a_transaction(routed: Callable[..., Routed], routing: str, begin: str) -> None:
+    route = routed(schema=LIAR, transaction_routing=routing)
+    with login(route) as client:
+        for how, extended in itertools.product(["hint", "set", "min_lsn"], [False, True]):
+            client.simple("RESET martlet.route")
+            client.simple("RESET martlet.min_lsn")
+            begin_on_replica(route, client, begin)
+            text = wish(route, client, how)
+            answer = client.ask(run(text) if extended else query(text))
+            assert values(answer) == [str(route.cluster.primary.port).encode()], how
+            client.simple("COMMIT")
+
+
+def wish(route: Routed, client: Connection, how: str) -> str:
+    """Asks for the primary, or for more than replicas have; returns the read with which that counts."""
+    if how == "hint":
+        return f"/* martlet: route=primary */ {WHERE}"
+    client.simple("SET martlet.route = 'primary'" if how == "set" else "SET martlet.min_lsn = 'FF/0'")
+    return WHERE
+
+
+def test_wishes_that_cannot_be_granted(shared: Routed) -> None:
+    for binding in ["", "SAVEPOINT a", "DECLARE c CURSOR FOR SELECT 1"]:
+        for how in ["hint", "set", "min_lsn"]:
+            with login(shared) as client:
+                begin_on_replica(
+                    shared, client, ON_REPLICA if binding else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                client.ask(query(binding))
+                answer = client.ask(query(wish(shared, client, how)))
+                assert errors(answer) == ["0A000"] and answer[-1].body == b"E", (binding, how)
+                assert "cannot leave" in answer[0].text
+                assert client.ask(query("ROLLBACK"))[-1].body == b"I"
+
+
+def test_a_lock_behind_a_flush(shared: Routed) -> None:
+    """As asyncpg asks for it."""
+    with login(shared) as client:
+        begin_on_replica(shared, client, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        client.ask(parse("SELECT 1", "other"), SYNC)
+        client.send(parse("SELECT pg_advisory_xact_lock(1)"), describe("S"), FLUSH)
+        answer = client.ask(bind(), execute(), SYNC)
+        assert errors(answer) == ["0A000"] and answer[-1].body == b"E"
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_serializable_by_default_of_the_role(routed: Callable[..., Routed], extended: bool) -> None:
+    """A standby refuses the query behind BEGIN READ ONLY: the primary carries both out, and it is remembered."""
+    route = routed(schema=LIAR)
+    with route.direct() as primary:
+        primary.execute(
+            f"ALTER ROLE app IN DATABASE {route.database} SET default_transaction_isolation = serializable")
+    route.cluster.wait_caught_up()
+    route.proxy.command("RECONNECT app")
+    with login(route) as client:
+        for turn in range(3):
+            if extended:
+                answer = client.ask(run(ON_REPLICA, WHERE))
+            else:
+                client.simple(ON_REPLICA)
+                answer = client.ask(query(WHERE))
+            assert not errors(answer), turn
+            assert values(answer) == [str(route.cluster.primary.port).encode()]
+            client.simple("COMMIT")
+        assert int(route.routes()["reruns"]) == 1
+
+
+def test_primary_holds_for_a_batch_of_begin_and_a_read(routed: Callable[..., Routed]) -> None:
+    route = routed(schema=LIAR, transaction_routing="primary")
+    with login(route) as client:
+        answer = client.ask(run(ON_REPLICA, WHERE, "COMMIT"))
+        assert values(answer) == [str(route.cluster.primary.port).encode()]
+        answer = client.ask(run("/* martlet: route=replica */ BEGIN READ ONLY", WHERE, "COMMIT"))
+        assert values(answer) != [str(route.cluster.primary.port).encode()]
+
+
+REFUSED = {
+    "first of a batch": run("SELECT liar(1)", "SELECT 1"), "second of a batch": run("SELECT 1", "SELECT liar(1)"),
+    "COPY": query("COPY (SELECT liar(1)) TO STDOUT"), "behind BEGIN": run(ON_REPLICA, "SELECT liar(1)"),
+    "later behind BEGIN": run(ON_REPLICA, "SELECT 1", "SELECT liar(1)"),
+    "behind a Flush": parse("SELECT liar(1)") + describe("S") + FLUSH + bind() + execute() + SYNC,
+    "behind BEGIN and a Flush": run(ON_REPLICA) + parse("SELECT liar(1)") + describe("S") + FLUSH + bind() + execute() + SYNC,
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_what_was_refused_is_remembered(shared: Routed, refused: str) -> None:
+    """Also where nobody can run it elsewhere any more; and only what was refused."""
+    text = "COPY (SELECT liar(1)) TO STDOUT" if refused == "COPY" else "SELECT liar(1)"
+    with login(shared, options="-c martlet.read_after_write=off") as client:
+        # On the reactor that EXPLAIN ROUTE asks, and the others.
+        for each in [client, *(login(shared) for _ in range(5))]:
+            begin_on_replica(shared, each)
+            each.simple("COMMIT")
+            each.ask(REFUSED[refused], ready=REFUSED[refused].count(SYNC) or 1)
+            each.ask(query("ROLLBACK"))
+        assert shared.explain(text)["class"] == "write"
+        assert shared.explain("SELECT 1")["class"] == "read"
+        assert not errors(client.ask(query(text)))
+
+
+def test_tags_of_what_is_answered_here(shared: Routed) -> None:
+    texts = [
+        "START TRANSACTION", "START TRANSACTION READ ONLY", "BEGIN", "BEGIN WORK", "COMMIT AND CHAIN", "END", "ABORT",
+        "ROLLBACK AND CHAIN", "SET TRANSACTION READ ONLY"]
+    with login(shared) as client, Connection("127.0.0.1", shared.cluster.primary.port).login(
+            database=shared.database) as direct:
+        for text in texts:
+            for each in (
+                    query(text), run(text), query("COMMIT"), query("BEGIN"), run(text), run("SELECT 1"), query("ROLLBACK")):
+                expected = [told(said) for said in direct.ask(each)]
+                assert [told(said) for said in client.ask(each)] == expected, text
+
+
+def test_positions_of_errors_behind_the_end(shared: Routed) -> None:
+    """They count in the text that the client has sent."""
+    with login(shared) as client:
+        begin_on_replica(shared, client)
+        client.ask(query("SAVEPOINT a"))
+        text = "SELECT 'äöü'; COMMIT; SELECT 1, nothing"
+        answer = client.ask(query(text))
+        fields = next(each for each in answer if each.type == "E").fields()
+        assert int(fields["P"]) == text.index("nothing") + 1
+
+
+def test_a_cancelled_part_ends_the_request(routed: Callable[..., Routed]) -> None:
+    """Of a request that is taken in two parts nothing runs behind the one that is cancelled."""
+    route = routed(schema=LIAR)
+    with login(route) as client:
+        begin_on_replica(route, client)
+        client.ask(query("SAVEPOINT a"))
+        client.send(query("SELECT pg_sleep(60); COMMIT; INSERT INTO log VALUES (1)"), query("SELECT 1"))
+        while client.silent():
+            cancel(route.proxy.host, route.proxy.port, client.key)
+        answer = client.read_until("Z", 2)
+        assert errors(answer) == ["57014", "25P02"]
+    assert logged(route) == []

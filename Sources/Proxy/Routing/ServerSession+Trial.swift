@@ -261,6 +261,8 @@ extension RequestSummary {
         _ request: Span<UInt8>, unanswered: Int, _ client: ClientSession, _ router: Router
     ) -> [UInt8]? {
         var texts: [(name: [UInt8], text: [UInt8])] = []
+        // The unnamed statement of before, unless the request makes another one.
+        let unnamed = Self.parsesUnnamed(request) ? [] : Array(client.unnamedParse.prefix { $0 != 0 })
         var bound: [(portal: [UInt8], text: [UInt8])] = []
         var executed: [[UInt8]] = []
         var cursor = 0
@@ -276,7 +278,7 @@ extension RequestSummary {
                 let name = message.extracting(prefix.statement)
                 let text =
                     texts.last { $0.name.span.equals(name) }?.text
-                    ?? client.statements.find(name)?.textBytes ?? Array(client.unnamedParse.prefix { $0 != 0 })
+                    ?? client.statements.find(name)?.textBytes ?? unnamed
                 bound.append((message.copy(prefix.portal), text))
             case Frontend.execute:
                 guard let execute = ExecuteMessage(message) else { return nil }
@@ -289,5 +291,18 @@ extension RequestSummary {
         return executed.dropFirst(max(executed.count - unanswered, 0)).first {
             router.isTakenForRead($0, client)
         }
+    }
+
+    private static func parsesUnnamed(_ request: Span<UInt8>) -> Bool {
+        var cursor = 0
+        while let header = MessageFramer.header(request, at: cursor), cursor + header.length < request.count {
+            if header.type == Frontend.parse, cursor + MessageFramer.headerLength < request.count,
+                request[cursor + MessageFramer.headerLength] == 0
+            {
+                return true
+            }
+            cursor += header.length + 1
+        }
+        return false
     }
 }
