@@ -480,22 +480,25 @@ def test_a_lock_behind_a_flush(shared: Routed) -> None:
 def test_serializable_by_default_of_the_role(routed: Callable[..., Routed], extended: bool) -> None:
     """A standby refuses the query behind BEGIN READ ONLY: the primary carries both out, and it is remembered."""
     route = routed(schema=LIAR)
+    role = f"ALTER ROLE app IN DATABASE {route.database}"
     with route.direct() as primary:
-        primary.execute(
-            f"ALTER ROLE app IN DATABASE {route.database} SET default_transaction_isolation = serializable")
-    route.cluster.wait_caught_up()
-    route.proxy.command("RECONNECT app")
-    with login(route) as client:
-        for turn in range(3):
-            if extended:
-                answer = client.ask(run(ON_REPLICA, WHERE))
-            else:
-                client.simple(ON_REPLICA)
-                answer = client.ask(query(WHERE))
-            assert not errors(answer), turn
-            assert values(answer) == [str(route.cluster.primary.port).encode()]
-            client.simple("COMMIT")
-        assert int(route.routes()["reruns"]) == 1
+        primary.execute(f"{role} SET default_transaction_isolation = serializable")
+        try:
+            route.cluster.wait_caught_up()
+            route.proxy.command("RECONNECT app")
+            with login(route) as client:
+                for turn in range(3):
+                    if extended:
+                        answer = client.ask(run(ON_REPLICA, WHERE))
+                    else:
+                        client.simple(ON_REPLICA)
+                        answer = client.ask(query(WHERE))
+                    assert not errors(answer), turn
+                    assert values(answer) == [str(route.cluster.primary.port).encode()]
+                    client.simple("COMMIT")
+                assert int(route.routes()["reruns"]) == 1
+        finally:
+            primary.execute(f"{role} RESET default_transaction_isolation")
 
 
 def test_primary_holds_for_a_batch_of_begin_and_a_read(routed: Callable[..., Routed]) -> None:
