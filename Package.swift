@@ -103,7 +103,7 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "Admin", "Authentication", "CLinux", "Proxy", "Reactor", "Settings",
+                "Admin", "Authentication", "CLinux", "Proxy", "Reactor", "Settings", "Topology",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),

@@ -24,7 +24,8 @@ extension FuzzTarget {
         case .pause(let database):
             let again = "pause" + (database.map { " \"\($0.quoted("\""))\"" } ?? "")
             try expect(try ConsoleCommand(parsing: Array(again.utf8)) == command, "\(command) written again: \(again)")
-        case .empty, .show, .showSetting, .reload, .resume, .enable, .reconnect, .kill, .killClient, .waitClose,
+        case .empty, .show, .showSetting, .reload, .resume, .enable, .reconnect, .forget, .kill, .killClient,
+            .waitClose,
             .shutdown:
             break
         }

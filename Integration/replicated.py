@@ -114,12 +114,12 @@ class ReplicatedCluster:
         return next(name for name, node in self.nodes.items() if node.port == port)
 
     def entry(self, **keys: object) -> str:
-        """A value for Martlet's [databases] that routes between all the servers; `keys` are more of it."""
+        """A value for Martlet's [databases] that routes between all the servers; `keys` are more of it, or None for less."""
         nodes = self.nodes.values()
         pairs = {
             "host": ",".join(node.host for node in nodes), "port": ",".join(str(node.port) for node in nodes),
             "routing": "split", "check_user": "postgres"} | keys
-        return " ".join(f"{key}={value}" for key, value in pairs.items())
+        return " ".join(f"{key}={value}" for key, value in pairs.items() if value is not None)
 
     # Replay
 

@@ -23,7 +23,7 @@ TEXT, INT4, INT8 = 25, 23, 20
 NODES = {
     "database": TEXT, "host": TEXT, "port": INT4, "addr": TEXT, "role": TEXT, "state": TEXT, "timeline": INT4,
     "lsn": TEXT, "lag_us": INT8, "lag_bytes": INT8, "caught_up": INT8, "weight": INT4, "in_flight": INT4,
-    "latency_us": INT8}
+    "latency_us": INT8, "error": TEXT}
 KEPT = ["own_write", "earlier_read", "lag", "no_replica", "transaction", "statement", "override", "balance"]
 ROUTES = {"database": TEXT, "routing": TEXT, "replica_reads": INT8} | {f"primary_{why}": INT8 for why in KEPT} | {
     "writes": INT8, "reruns": INT8, "retries": INT8, "promotions": INT8, "unparsed": INT8}

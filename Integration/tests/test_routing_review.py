@@ -238,7 +238,8 @@ def test_databases_that_clients_think_of(routed: Callable[..., Routed]) -> None:
     for number in range(20):
         with pytest.raises(psycopg.OperationalError):
             route.connect(f"none_{number}")
-    assert tasks() <= before + 1
+    # Catalogues are read by four threads at most, the second two of which are new.
+    assert tasks() <= before + 2
 
 
 # What one client can make others pay for

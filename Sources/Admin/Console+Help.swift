@@ -19,6 +19,7 @@ extension Console {
             "DISABLE <database>",
             "ENABLE <database>",
             "RECONNECT [<database>]",
+            "FORGET <database>",
             "WAIT_CLOSE [<database>]",
             "KILL [<database>]",
             "KILL_CLIENT <id>",

@@ -171,6 +171,9 @@ public struct Console: ConsoleService {
                 try await host.reconnect(database: database)
             }
             answer.commandComplete("RECONNECT")
+        case .forget(let database):
+            try await self.control("FORGET", "forget", database, role) { try await host.forget(database: database) }
+            answer.commandComplete("FORGET")
         case .kill(let database):
             try await self.control("KILL", "kill", database, role) {
                 try await self.requireNotPaused(host)

@@ -19,6 +19,7 @@ enum ConsoleCommand: Equatable {
     case disable(database: String)
     case enable(database: String)
     case reconnect(database: String?)
+    case forget(database: String)
     case kill(database: String?)
     case killClient(id: String)
     case waitClose(database: String?)
@@ -70,7 +71,7 @@ enum ConsoleCommand: Equatable {
     }
 
     private enum Keyword: String, CaseIterable {
-        case disable, enable, kill
+        case disable, enable, forget, kill
         case killClient = "kill_client"
         case pause, reconnect, reload, resume, select, set, show, shutdown
         case waitClose = "wait_close"
@@ -136,6 +137,7 @@ enum ConsoleCommand: Equatable {
         case .killClient: return .killClient(id: try Self.name(arguments) ?? "")
         case .disable: return .disable(database: try Self.requiredName(arguments))
         case .enable: return .enable(database: try Self.requiredName(arguments))
+        case .forget: return .forget(database: try Self.requiredName(arguments))
         }
     }
 

@@ -9,7 +9,7 @@ extension Table {
         var table = Table([
             .text("database"), .text("host"), .int4("port"), .text("addr"), .text("role"), .text("state"),
             .int4("timeline"), .text("lsn"), .int8("lag_us"), .int8("lag_bytes"), .int8("caught_up"), .int4("weight"),
-            .int4("in_flight"), .int8("latency_us"),
+            .int4("in_flight"), .int8("latency_us"), .text("error"),
         ])
         for node in nodes {
             let high = String(node.position >> 32, radix: 16, uppercase: true)
@@ -18,7 +18,7 @@ extension Table {
                 node.database, node.host, .int4(node.port), node.address, node.role, node.state,
                 .int4(Int(node.timeline)), "\(high)/\(low)", node.lag.map { String($0) },
                 String(Int64(clamping: node.lagBytes)), String(Int64(clamping: node.caughtUp)), .int4(node.weight),
-                .int4(node.inFlight), String(node.latency),
+                .int4(node.inFlight), String(node.latency), node.error,
             ])
         }
         return table

@@ -27,6 +27,8 @@ public struct NodeStatus: Sendable, Equatable {
     public var inFlight = 0
     /// Moving average of the time that it takes to answer; 0 before the first answer.
     public var latency: Microseconds = 0
+    /// Why it cannot be checked although it lives; empty if it can.
+    public var error = ""
 
     public init(database: String, host: String, port: Int) {
         self.database = database

@@ -75,6 +75,8 @@ public protocol ConsoleHost: Sendable {
     func enable(database: String) async throws(ConsoleError)
     /// Marks every server connection to be closed once it is released.
     func reconnect(database: String?) async throws(ConsoleError)
+    /// Forgets what keeps an old primary of a routed database from being the primary: timelines, and who was fenced.
+    func forget(database: String) async throws(ConsoleError)
     /// Drops clients and server connections at once and leaves the database paused.
     func kill(database: String?) async throws(ConsoleError)
     /// Drops one client ("admin forced disconnect"); `id` as in SHOW CLIENTS.

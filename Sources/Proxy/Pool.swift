@@ -95,7 +95,8 @@ final class Pool {
 
     /// Takes over changed settings.
     func apply(_ settings: Settings, database: DatabaseSettings) {
-        let changed = database.needsOtherServerConnections(than: self.database)
+        // With routing the list of nodes tells whose connections have to go.
+        let changed = database.needsOtherServerConnections(than: self.database, sameServer: self.load != nil)
         self.database = database
         let mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
         if self.mode == .session && mode != .session {

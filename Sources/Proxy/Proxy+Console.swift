@@ -3,6 +3,7 @@ import Logging
 import Reactor
 public import Settings
 import Synchronization
+import Wire
 
 // The proxy as the console and the signals see it: reads are gathered from all reactors, commands are messages to all.
 extension Proxy: ConsoleHost {
@@ -137,6 +138,8 @@ extension Proxy: ConsoleHost {
             self.logger.warning("\(problem)")
         }
         let (settings, changes) = Settings.reload(from: old.settings, to: new.settings)
+        let refusals = await self.routers.refusals(of: new.with(settings))
+        guard refusals.isEmpty else { throw ReloadError(messages: refusals.map { Self.refusalText($0) }) }
         let lines = changes.map(\.description) + new.filesChanged(since: old)
         self.control.withLock { $0.staged = [:] }
         self.publish(new.with(settings))
@@ -147,6 +150,10 @@ extension Proxy: ConsoleHost {
     private static func lockout(from old: Configuration, to new: Configuration) -> String? {
         guard new.letsNobodyIn, !old.letsNobodyIn else { return nil }
         return "auth_type = \(new.settings.general.authType.rawValue) without auth_file: nobody could log in any more"
+    }
+
+    private static func refusalText(_ refusal: String) -> String {
+        "check_user, check_password or check_dbname is refused by \(refusal); nothing has been changed"
     }
 
     public func set(key: String, value: String) async throws(ConsoleError) -> String? {
@@ -176,6 +183,11 @@ extension Proxy: ConsoleHost {
         }
         let new = files.with(settings)
         if let error = Self.lockout(from: old, to: new) { throw ConsoleError("SET failed: \(error)") }
+        if let refusal = await self.routers.refusals(of: new).first {
+            throw ConsoleError("SET failed: \(Self.refusalText(refusal))")
+        }
+        // Another command may have changed something meanwhile.
+        guard self.configuration === old else { return try await self.set(key: key, value: value) }
         if let partner = TLSContexts.partner(of: key) {
             self.control.withLock { control in
                 control.staged[key] = nil
@@ -274,6 +286,16 @@ extension Proxy: ConsoleHost {
         self.tellAll { worker in
             for pool in worker.pools.values where matches(pool) { pool.retire("obsolete connection") }
         }
+    }
+
+    public func forget(database: String) async throws(ConsoleError) {
+        guard self.configuration.settings.database(named: database) != nil else {
+            throw ConsoleError.noSuchDatabase(database)
+        }
+        guard let router = self.routers.known(database) else {
+            throw ConsoleError("database \"\(database)\" is not routed", sqlState: SQLState.undefinedObject)
+        }
+        self.routers.forget(router)
     }
 
     public func kill(database: String?) async throws(ConsoleError) {

@@ -4,6 +4,7 @@ import Pooling
 public import Reactor
 public import Settings
 import Synchronization
+import Topology
 
 extension EventLoopKind {
     /// The event loop that a setting means on this machine; says why it is not io_uring where `auto` asks for it.
@@ -101,11 +102,21 @@ public final class Proxy: Sendable {
     public func start() async throws(SystemError) {
         let configuration = self.control.withLock { $0.configuration }
         self.prepareVerifiers(configuration)
+        try self.openStateFile(configuration.settings.general.stateFile)
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
         self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
         self.routers.apply(configuration)
         for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
+    }
+
+    private func openStateFile(_ path: String) throws(SystemError) {
+        guard !path.isEmpty else { return }
+        do throws(StateFile.Failure) {
+            try StateFile(path: path, clusters: self.routers.clusters, logger: self.logger).open()
+        } catch {
+            throw SystemError(error.description, code: 0)
+        }
     }
 
     func prepareVerifiers(_ configuration: Configuration) {

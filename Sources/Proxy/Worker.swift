@@ -156,8 +156,7 @@ final class Worker {
                 if pool.load != nil { pool.retire("database configuration changed") }
                 continue
             }
-            // A monitor that has just been made knows no servers yet: `nodeChanged` looks again.
-            if !router.balancer.loads.isEmpty && !router.keep(pool) { pool.retire("database configuration changed") }
+            if !router.keep(pool) { pool.retire("database configuration changed") }
         }
         for client in self.clients.values where client.hasGroup {
             let router = client.group.router

@@ -53,10 +53,10 @@ public struct Balancer {
 
     /// Takes over a list of nodes; those that stay keep what is known of them.
     ///
-    /// - Parameter weights: one for each host of the configuration, or none, which is 1 each.
-    public mutating func setNodes(_ nodes: [Node], weights: [Int]) {
+    /// - Parameter weights: of the hosts of the configuration; of one that is not in here it is 1.
+    public mutating func setNodes(_ nodes: [Node], weights: [HostAddress: Int]) {
         self.loads = nodes.enumerated().map { position, node in
-            let weight = weights.indices.contains(node.index) ? weights[node.index] : 1
+            let weight = weights[node.place] ?? 1
             if let known = self.loads.first(where: { $0.node === node }) {
                 known.position = position
                 known.weight = weight

@@ -1,3 +1,4 @@
+public import Settings
 public import Synchronization
 
 /// A primary and its replicas, as all threads see them.
@@ -23,6 +24,7 @@ public final class Cluster: Sendable {
 
     private struct State {
         var nodes: [Node] = []
+        var unresolved: Set<HostAddress> = []
         var wake: (@Sendable () -> Void)?
         var suspected: (@Sendable (Node) -> Void)?
     }
@@ -34,14 +36,22 @@ public final class Cluster: Sendable {
     /// The number of the sample that was begun last.
     public var generation: UInt64 { self.samples.last }
 
-    /// The nodes, in the order of the file. Changes when a host name's addresses change.
+    /// The nodes, in the order of the file. Changes when a host name's addresses change, or the file.
     public var nodes: [Node] { self.state.withLock { $0.nodes } }
 
     /// The node that takes writes.
     public var primary: Node? { self.nodes.first { $0.role == .primary && $0.isUp.load(ordering: .relaxed) } }
 
+    /// Hosts whose names are being looked up for the first time: which nodes they are is not known yet.
+    public var unresolved: Set<HostAddress> { self.state.withLock { $0.unresolved } }
+
     /// For the control plane.
-    public func setNodes(_ nodes: [Node]) { self.state.withLock { $0.nodes = nodes } }
+    public func setNodes(_ nodes: [Node], unresolved: Set<HostAddress> = []) {
+        self.state.withLock {
+            $0.nodes = nodes
+            $0.unresolved = unresolved
+        }
+    }
 
     /// For the control plane: `wake` is called (from any thread; must not block) when samples are needed soon after a
     /// time in which they were not, `suspected` when a node seems to be in trouble and should be looked at at once.

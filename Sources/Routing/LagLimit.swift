@@ -9,8 +9,8 @@ public struct LagLimit: Sendable, Equatable {
         case over
     }
 
-    private let time: Int64
-    private let bytes: UInt64
+    private var time: Int64
+    private var bytes: UInt64
     /// What the last measurement said.
     public private(set) var verdict = Verdict.unknown
 
@@ -18,6 +18,12 @@ public struct LagLimit: Sendable, Equatable {
     ///   - time: microseconds; 0 is no limit.
     ///   - bytes: bytes of write-ahead log; 0 is no limit.
     public init(time: Int64, bytes: Int) {
+        self.time = time
+        self.bytes = UInt64(max(0, bytes))
+    }
+
+    /// Other limits hold from the next measurement on.
+    public mutating func change(time: Int64, bytes: Int) {
         self.time = time
         self.bytes = UInt64(max(0, bytes))
     }

@@ -1,4 +1,4 @@
-import Settings
+public import Settings
 public import Synchronization
 
 /// One PostgreSQL server of a cluster, as all threads see it: names that never change and numbers that the control
@@ -21,8 +21,6 @@ public final class Node: Sendable {
     public let port: Int
     /// One of the addresses of `host`, in numbers; nil for a Unix socket.
     public let address: String?
-    /// Its place in the database's host list, for `weights`. Addresses of one name have the same.
-    public let index: Int
 
     private let roleValue = Atomic<UInt8>(Role.unknown.rawValue)
     /// Answers its monitor's questions in time.
@@ -47,21 +45,32 @@ public final class Node: Sendable {
     /// started again from an older state, or be another server.
     public let knownSince = Atomic<UInt64>(0)
 
-    public init(host: String, port: Int, address: String?, index: Int) {
+    private let refusalText = Mutex<String?>(nil)
+
+    public init(host: String, port: Int, address: String?) {
         self.host = host
         self.port = port
         self.address = address
-        self.index = index
+        let place = HostAddress(host: host, port: port)
+        self.name = address.map { $0 == host ? place.description : "\(host)(\($0)):\(port)" } ?? place.description
     }
+
+    /// Where it stands in a database's host list. Addresses of one name have the same.
+    public var place: HostAddress { HostAddress(host: self.host, port: self.port) }
+
+    /// Why its monitor may not ask it, in the server's words; nil if it may.
+    public var refusal: String? { self.refusalText.withLock { $0 } }
+    /// For the control plane.
+    public func setRefusal(_ text: String?) { self.refusalText.withLock { $0 = text } }
 
     /// Who sees a new role also sees `caughtUp` as it was set before it: 0 after a change of primary.
     public var role: Role { Role(rawValue: self.roleValue.load(ordering: .acquiring)) ?? .unknown }
     /// For the control plane.
     public func setRole(_ role: Role) { self.roleValue.store(role.rawValue, ordering: .releasing) }
 
+    /// What it is known by, also to a monitor that comes later: `description`.
+    public let name: String
+
     /// "pg1:5432", with the address when `host` is a name; the socket's path for a Unix socket.
-    public var description: String {
-        if let address = self.address, address != self.host { return "\(self.host)(\(address)):\(self.port)" }
-        return HostAddress(host: self.host, port: self.port).description
-    }
+    public var description: String { self.name }
 }

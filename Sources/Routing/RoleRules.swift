@@ -12,7 +12,7 @@ public struct RoleRules: Sendable {
         public var timeline: UInt32
         /// `pg_control_system()`; nil if it may not be read.
         public var systemIdentifier: UInt64?
-        /// `pg_postmaster_start_time()` as text, to the microsecond: tells whether two addresses are one server.
+        /// `pg_postmaster_start_time()`, seconds since 1970 to the microsecond as text: tells whether two addresses are one server.
         public var startTime: String
 
         public init(isInRecovery: Bool, timeline: UInt32, systemIdentifier: UInt64?, startTime: String) {
@@ -25,13 +25,13 @@ public struct RoleRules: Sendable {
 
     /// A server as the rules see it.
     public struct Member: Sendable {
-        /// A number of its own, never given to another.
-        public var id: Int
+        /// Its own, whoever watches it: what is known of it outlasts that.
+        public var id: String
         public var isUp: Bool
         /// Nil if it never answered. Of a server that is down: its last answer.
         public var answer: Answer?
 
-        public init(id: Int, isUp: Bool, answer: Answer?) {
+        public init(id: String, isUp: Bool, answer: Answer?) {
             self.id = id
             self.isUp = isUp
             self.answer = answer
@@ -39,15 +39,27 @@ public struct RoleRules: Sendable {
     }
 
     /// The server that takes writes, up or down; nil if none is known.
-    public private(set) var primary: Int?
+    public private(set) var primary: String?
+    /// What holds for longer than these servers are watched.
+    public private(set) var memory = ClusterMemory()
+
     /// The highest timeline that was seen on any server of this cluster.
-    public private(set) var highestTimeline: UInt32 = 0
+    public var highestTimeline: UInt32 { self.memory.highestTimeline }
     /// The cluster's system identifier; nil if none is known.
-    public private(set) var systemIdentifier: UInt64?
-    /// Fenced servers, and the timeline each was fenced on.
-    private var fenced: [Int: UInt32] = [:]
+    public var systemIdentifier: UInt64? { self.memory.systemIdentifier }
 
     public init() {}
+
+    /// Takes over what is known of these servers already.
+    public mutating func recall(_ memory: ClusterMemory) { self.memory.take(over: memory) }
+
+    /// Another who watches servers of this cluster has seen this timeline.
+    public mutating func learn(highestTimeline: UInt32) {
+        self.memory.highestTimeline = max(self.memory.highestTimeline, highestTimeline)
+    }
+
+    /// Forgets all, who is primary included.
+    public mutating func forget() { self = RoleRules() }
 
     /// The role of each member, in their order.
     public mutating func roles(of members: [Member]) -> [Node.Role] {
@@ -56,25 +68,31 @@ public struct RoleRules: Sendable {
             guard let answer = member.answer else { return false }
             return !self.isForeign(answer)
         }
-        for member in own { self.highestTimeline = max(self.highestTimeline, member.answer?.timeline ?? 0) }
+        for member in own { self.learn(highestTimeline: member.answer?.timeline ?? 0) }
         self.choosePrimary(own)
+        if let primary = self.primary { self.memory.primary = primary }
         let primaryAnswer = members.first { $0.id == self.primary }?.answer
-        var stillFenced: [Int: UInt32] = [:]
-        let roles = members.map { member -> Node.Role in
+        return members.map { member in
+            // Of one that has not answered yet what was known goes on to hold.
             guard let answer = member.answer else { return .unknown }
-            if self.isForeign(answer) { return .foreign }
-            if answer.isInRecovery { return .replica }
-            // Two addresses of one server: one is as good as the other.
-            if member.id == self.primary || (primaryAnswer.map { Self.isSame($0, answer) } ?? false) { return .primary }
-            // One that is down and on the newest timeline may come back as anything.
-            guard member.isUp || answer.timeline < self.highestTimeline || self.fenced[member.id] != nil else {
-                return .unknown
+            let role = self.role(of: member, answer, primaryAnswer)
+            if role == .fenced {
+                self.memory.fence(member.id, on: answer.timeline)
+            } else {
+                self.memory.free(member.id)
             }
-            stillFenced[member.id] = answer.timeline
-            return .fenced
+            return role
         }
-        self.fenced = stillFenced
-        return roles
+    }
+
+    private func role(of member: Member, _ answer: Answer, _ primary: Answer?) -> Node.Role {
+        if self.isForeign(answer) { return .foreign }
+        if answer.isInRecovery { return .replica }
+        // Two addresses of one server: one is as good as the other.
+        if member.id == self.primary || (primary.map { Self.isSame($0, answer) } ?? false) { return .primary }
+        // One that is down and on the newest timeline may come back as anything.
+        let isKnown = answer.timeline < self.highestTimeline || self.memory.fenced[member.id] != nil
+        return member.isUp || isKnown ? .fenced : .unknown
     }
 
     private func isForeign(_ answer: Answer) -> Bool {
@@ -87,23 +105,27 @@ public struct RoleRules: Sendable {
             && a.isInRecovery == b.isInRecovery
     }
 
-    /// The first known identifier holds as long as some server has it; among several at the start the most frequent.
-    private mutating func settleSystemIdentifier(_ members: [Member]) {
+    /// Finds out which cluster it is: the first known identifier holds as long as some server has it; among several at
+    /// the start the most frequent.
+    ///
+    /// - Returns: whether it is another than before. What was known is forgotten then: the timelines of two clusters have
+    ///   nothing to do with each other.
+    @discardableResult
+    public mutating func settleSystemIdentifier(_ members: [Member]) -> Bool {
         let told = members.compactMap { $0.answer?.systemIdentifier }
-        if let known = self.systemIdentifier, told.isEmpty || told.contains(known) { return }
+        if let known = self.systemIdentifier, told.isEmpty || told.contains(known) { return false }
         var most: (identifier: UInt64, count: Int)?
         for identifier in told {
             let count = told.count { $0 == identifier }
             if count > most?.count ?? 0 { most = (identifier, count) }
         }
-        guard let most else { return }
+        guard let most else { return false }
         if self.systemIdentifier != nil {
-            // All servers were made anew: another cluster, whose timelines have nothing to do with the old ones'.
-            self.highestTimeline = 0
-            self.fenced = [:]
+            self.memory = ClusterMemory()
             self.primary = nil
         }
-        self.systemIdentifier = most.identifier
+        self.memory.systemIdentifier = most.identifier
+        return true
     }
 
     private mutating func choosePrimary(_ own: [Member]) {
@@ -111,12 +133,12 @@ public struct RoleRules: Sendable {
             guard let answer = member.answer, !answer.isInRecovery, answer.timeline >= self.highestTimeline else {
                 return false
             }
-            if let fencedOn = self.fenced[member.id] { return answer.timeline > fencedOn }
+            if let fencedOn = self.memory.fenced[member.id] { return answer.timeline > fencedOn }
             return true
         }
         let running = candidates.filter(\.isUp)
         if running.contains(where: { $0.id == self.primary }) { return }
-        if let first = running.first {
+        if let first = running.first(where: { $0.id == self.memory.primary }) ?? running.first {
             self.primary = first.id
         } else if !candidates.contains(where: { $0.id == self.primary }) {
             self.primary = nil

@@ -45,6 +45,9 @@ public struct SampleHistory: Sendable {
     /// The generation of the newest sample that was completed; nil if there is none.
     public var newest: UInt64? { self.samples.last?.generation }
 
+    /// How old the newest sample is, microseconds; `.max` if there is none.
+    public func age(now: Int64) -> Int64 { self.samples.last.map { max(0, now - $0.time) } ?? .max }
+
     /// Forgets all samples: the primary is another, or its timeline.
     public mutating func clear(timeline: UInt32) {
         self.samples = []

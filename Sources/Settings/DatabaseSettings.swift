@@ -83,8 +83,12 @@ public struct DatabaseSettings: Sendable {
     }
 
     /// True when server connections made under `other` are not what this entry asks for and must be replaced.
-    public func needsOtherServerConnections(than other: Self) -> Bool {
-        Self.connectionKeys.contains { key in key.print(self) != key.print(other) }
+    ///
+    /// - Parameter sameServer: whoever asks has seen to it that they lead to a server of this entry.
+    public func needsOtherServerConnections(than other: Self, sameServer: Bool = false) -> Bool {
+        Self.connectionKeys.contains { key in
+            !(sameServer && (key.name == "host" || key.name == "port")) && key.print(self) != key.print(other)
+        }
     }
 }
 

@@ -157,6 +157,7 @@ extension GeneralSettings {
 
     private static let process: [Key] = [
         .text("pidfile", \.pidfile).needsRestart,
+        .text("state_file", \.stateFile).needsRestart,
         .optionalText("user", \.user).needsRestart,
         .text("job_name", \.jobName).needsRestart.withoutEffect,
         .optionalText("conffile", \.conffile),

@@ -175,6 +175,8 @@ public struct GeneralSettings: Sendable, Equatable {
 
     /// Empty for none.
     public var pidfile = ""
+    /// Keeps what is known of routed clusters over a restart; empty for none.
+    public var stateFile = ""
     /// Operating system user to become, or nil.
     public var user: String?
     public var jobName = "pgbouncer"

@@ -17,7 +17,6 @@ extension Settings {
             : [
                 self.lackOfUser(database, mode), Self.repeatedHost(database), self.sessionPooling(database, mode),
                 self.idleWindow(database), Self.lackOfReplicas(database, mode), Self.idleBalancing(database),
-                self.manyMonitors(database),
             ]
         return found.compactMap { $0 }.map { Remark(severity: $0.severity, message: "\(subject)\($0.message)") }
     }
@@ -81,15 +80,6 @@ extension Settings {
         guard database.loadBalanceHosts == .disable else { return nil }
         return Remark(
             severity: .note, message: ": load_balance_hosts has no effect with routing; load_balance and weights have")
-    }
-
-    /// The database to log in to is part of what makes a monitor.
-    private func manyMonitors(_ database: DatabaseSettings) -> Remark? {
-        guard database.name == "*", database.dbname == nil, database.checkDbname == nil, self.general.checkDbname == nil
-        else { return nil }
-        return Remark(
-            severity: .note,
-            message: ": each database in use has its servers watched anew; check_dbname=postgres does it once for all")
     }
 
     private static func idleKeys(of database: DatabaseSettings) -> Remark? {

@@ -2,29 +2,35 @@ public import Logging
 public import Routing
 public import SQL
 import Settings
+import Synchronization
 
 /// Watches the servers of one cluster: each from a thread of its own, so that one that hangs delays nobody.
 public final class ClusterMonitor: Sendable {
-    public let settings: ClusterSettings
     /// What is known; published while the monitor runs.
     public let cluster: Cluster
     let core: MonitorCore
-    private let catalogues: CatalogueWatcher
+    private let catalogues: CatalogueReaders
 
     /// A monitor that does nothing yet.
     ///
-    /// - Parameter changed: called from the monitor's threads, never from within a call to the cluster and never with a
-    ///   lock held.
+    /// - Parameters:
+    ///   - known: what is known of clusters, and is to know what is seen here.
+    ///   - changed: called from the monitor's threads, never from within a call to the cluster and never with a lock held.
     public init(
-        settings: ClusterSettings, logger: Logger, changed: @escaping @Sendable (Cluster.Change) -> Void
+        settings: ClusterSettings, known: KnownClusters, logger: Logger,
+        changed: @escaping @Sendable (Cluster.Change, Cluster) -> Void
     ) {
-        self.settings = settings
-        self.cluster = Cluster(samples: .ofProcess)
-        self.core = MonitorCore(settings: settings, cluster: self.cluster, logger: logger, changed: changed)
-        self.catalogues = CatalogueWatcher(core: self.core)
+        let cluster = Cluster(samples: .ofProcess)
+        self.cluster = cluster
+        self.core = MonitorCore(
+            settings: settings, cluster: cluster, known: known, logger: logger, changed: { changed($0, cluster) })
+        self.catalogues = .ofProcess
     }
 
     deinit { self.stop() }
+
+    /// As they are now.
+    public var settings: ClusterSettings { self.core.settings }
 
     /// Starts the threads. To be called once.
     public func start() {
@@ -35,40 +41,82 @@ public final class ClusterMonitor: Sendable {
                 core.update { $0.suspect(node, now: monotonicNow()) }
                 core.wakeHelpers()
             })
-        let names = Set(self.settings.hosts.indices.filter { self.settings.hosts[$0].isName })
-        core.update { $0.begin(unresolved: names, now: monotonicNow()) }
-        for (index, host) in self.settings.hosts.enumerated() {
-            guard names.contains(index) else {
-                let address = host.kind == .tcp ? host.host : nil
-                core.setAddresses([address], host: host.host, port: host.port, index: index)
-                continue
-            }
-            let waker = core.addHelper()
-            let watcher = { @Sendable in
-                NameWatcher(core: core, host: host.host, port: host.port, index: index, waker: waker).run()
-            }
-            if !startMonitorThread("martlet-names", watcher) {
-                core.log(.error, "there is no thread left to look up \"\(host.host)\"")
-            }
-        }
-        self.catalogues.start()
+        core.apply(core.settings)
     }
+
+    /// Takes over other settings. Servers that are still listed keep their roles and all else that is known of them.
+    public func apply(_ settings: ClusterSettings) { self.core.apply(settings) }
+
+    /// Which cluster it is, as far as that is known.
+    public var sight: KnownClusters.Cluster { self.core.update { $0.sight } }
+
+    /// Forgets timelines and who was fenced, for good: roles follow from what the servers say now.
+    public func forget() { self.core.update { $0.forget(monotonicNow()) } }
 
     /// Lets the threads end; returns at once. `changed` is not called any more afterwards, but a call that is under way
     /// on another thread goes on.
-    public func stop() { self.core.stop() }
+    public func stop() {
+        self.core.stop()
+        self.catalogues.forget(self.core) { _ in true }
+    }
 
     /// Reads the catalogue of a database from the primary, now, after each `refreshCatalogue`, and every few minutes.
     ///
     /// - Parameter changed: called from a thread of the monitor with each catalogue that differs from the last one;
     ///   the lists of patterns in it are empty.
-    public func watchCatalogue(of database: String, changed: @escaping @Sendable (Catalogue) -> Void) {
-        self.catalogues.watch(database, changed: changed)
+    public func watchCatalogue(
+        as login: ClusterSettings.Login, changed: @escaping @Sendable (Catalogue) -> Void
+    ) {
+        self.catalogues.watch(login, self.core, changed: changed)
     }
 
     /// DDL has passed through: the catalogue of this database is read anew soon.
-    public func refreshCatalogue(of database: String) { self.catalogues.refresh(database) }
+    public func refreshCatalogue(as login: ClusterSettings.Login) { self.catalogues.refresh(login, self.core) }
 
-    /// The catalogue of this database is of no interest any more.
-    public func forgetCatalogue(of database: String) { self.catalogues.forget(database) }
+    /// Other catalogues than these are of no interest any more.
+    public func keepCatalogues(as logins: Set<ClusterSettings.Login>) {
+        self.catalogues.forget(self.core) { !logins.contains($0) }
+    }
+
+    /// Tries what others settings have of new users and passwords at a server that answers now.
+    ///
+    /// - Parameter givesDatabase: the database to log in to must be there, too.
+    /// - Returns: what the server says if it refuses all of them; nil if it takes one, or cannot be asked.
+    public func refusal(of settings: ClusterSettings, givesDatabase: Bool) async -> String? {
+        let before = self.settings.logins
+        let logins = settings.logins.filter { login in
+            givesDatabase
+                ? !before.contains(login)
+                : !before.contains { $0.user == login.user && $0.password == login.password }
+        }
+        let nodes = self.cluster.nodes.filter {
+            $0.isUp.load(ordering: .relaxed) && settings.hosts.contains($0.place)
+        }
+        guard !logins.isEmpty, let node = nodes.first(where: { $0.role == .primary }) ?? nodes.first else { return nil }
+        return await withCheckedContinuation { continuation in
+            let trial = { @Sendable in
+                continuation.resume(returning: Self.refusal(of: logins, settings, by: node, givesDatabase))
+            }
+            if !startMonitorThread("martlet-trial", trial) { continuation.resume(returning: nil) }
+        }
+    }
+
+    private static func refusal(
+        of logins: [ClusterSettings.Login], _ settings: ClusterSettings, by node: Node, _ givesDatabase: Bool
+    ) -> String? {
+        var refusal: String?
+        let deadline = monotonicNow() + settings.checkTimeout
+        for login in logins.prefix(8) {
+            do throws(MonitorConnection.Failure) {
+                _ = try MonitorConnection(
+                    to: MonitorConnection.Target(node, login, settings.tls), waker: Waker(), deadline: deadline,
+                    isStopped: { false })
+                return nil
+            } catch {
+                guard error.isOfUser || (givesDatabase && error.isOfLogin) else { return nil }
+                refusal = "\(node.description): \(error.reason(allowed: settings.checkTimeout))"
+            }
+        }
+        return refusal
+    }
 }

@@ -2,8 +2,43 @@ import CLinux
 import Glibc
 public import Settings
 
-/// How a cluster is found and watched; what two databases have to agree in to share one monitor.
+/// How a cluster is found and watched.
 public struct ClusterSettings: Hashable, Sendable {
+    /// As whom, and to which database.
+    public struct Login: Hashable, Sendable {
+        /// Nil: libpq takes the operating system's user.
+        public var user: String?
+        /// Nil: libpq looks into the password file.
+        public var password: String?
+        public var dbname: String
+
+        public init(user: String? = nil, password: String? = nil, dbname: String) {
+            self.user = user
+            self.password = password
+            self.dbname = dbname
+        }
+    }
+
+    /// What is said of TLS.
+    public struct TLS: Hashable, Sendable {
+        public var mode = SSLMode.prefer
+        public var channelBinding = ChannelBinding.prefer
+        /// Files; empty for none. Without one of authorities libpq takes the user's own, if there is one.
+        public var rootCert = ""
+        public var cert = ""
+        public var key = ""
+
+        public init() {}
+
+        /// In libpq's words.
+        var parameters: [(name: String, value: String)] {
+            [("sslmode", self.mode.rawValue), ("channel_binding", self.channelBinding.rawValue)]
+                + [("sslrootcert", self.rootCert), ("sslcert", self.cert), ("sslkey", self.key)].filter {
+                    !$0.1.isEmpty
+                }
+        }
+    }
+
     public var hosts: [HostAddress]
     /// Microseconds.
     public var checkInterval: Microseconds = 1_000_000
@@ -11,31 +46,28 @@ public struct ClusterSettings: Hashable, Sendable {
     public var checkTimeout: Microseconds = 2_000_000
     /// Microseconds.
     public var sampleInterval: Microseconds = 25_000
-    public var user: String?
-    public var password: String?
-    public var dbname: String
-    public var sslmode = SSLMode.prefer
-    public var channelBinding = ChannelBinding.prefer
-    /// Files; empty for none. Without one of authorities libpq takes the user's own, if there is one.
-    public var sslRootCert = ""
-    public var sslCert = ""
-    public var sslKey = ""
+    /// Any of these will do; a server that refuses one is asked by the next.
+    public var logins: [Login]
+    public var tls = TLS()
     /// Microseconds; 0 is no limit.
     public var maxReplicaLag: Microseconds = 10_000_000
     /// Bytes of write-ahead log; 0 is no limit.
     public var maxReplicaLagBytes = 0
+    /// The entries of `[databases]` that lead there.
+    public var databases: Set<String> = []
 
-    /// What is said of TLS in libpq's words.
-    var tlsParameters: [(name: String, value: String)] {
-        [("sslmode", self.sslmode.rawValue), ("channel_binding", self.channelBinding.rawValue)]
-            + [("sslrootcert", self.sslRootCert), ("sslcert", self.sslCert), ("sslkey", self.sslKey)]
-            .filter { !$0.1.isEmpty }
-    }
-
-    public init(hosts: [HostAddress], dbname: String) {
+    public init(hosts: [HostAddress], logins: [Login]) {
         self.hosts = hosts
-        self.dbname = dbname
+        self.logins = logins
     }
+
+    /// Another database on the same servers.
+    public mutating func add(_ other: ClusterSettings) {
+        for login in other.logins where !self.logins.contains(login) { self.logins.append(login) }
+        self.databases.formUnion(other.databases)
+    }
+
+    public init(hosts: [HostAddress], dbname: String) { self.init(hosts: hosts, logins: [Login(dbname: dbname)]) }
 }
 
 extension HostAddress {

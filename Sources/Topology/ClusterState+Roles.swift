@@ -9,8 +9,10 @@ extension ClusterState {
     mutating func decide(_ now: Int64) {
         guard self.isSettled(now) else { return }
         let before = self.rules.primary
-        let roles = self.rules.roles(
-            of: self.entries.map { RoleRules.Member(id: $0.id, isUp: $0.isUp, answer: $0.answer) })
+        let members = self.entries.map { RoleRules.Member(id: $0.node.name, isUp: $0.isUp, answer: $0.answer) }
+        self.recognize(members)
+        let roles = self.rules.roles(of: members)
+        self.tellOthers()
         let timeline = self.primaryIndex.flatMap { self.entries[$0].answer?.timeline }
         if self.rules.primary != nil, self.rules.primary != self.sampled || timeline != self.history.timeline {
             // Before anybody can see the new roles: nothing of the old primary's samples holds for the new one.
@@ -32,8 +34,7 @@ extension ClusterState {
         }
     }
 
-    /// At the start roles are decided when each node has been tried, or after a while: a primary of old that answers
-    /// first must not be taken for the primary.
+    /// Whether each node has been tried, or the time for that is over.
     private mutating func isSettled(_ now: Int64) -> Bool {
         guard let limit = self.settleBy else { return true }
         guard now >= limit || (self.unresolved.isEmpty && self.entries.allSatisfy(\.wasTried)) else { return false }
@@ -66,7 +67,8 @@ extension ClusterState {
         }
         return "fenced: out of recovery on timeline \(answer.timeline), "
             + (other ?? "the cluster has reached timeline \(self.rules.highestTimeline)")
-            + "; writes to it would be lost: make it a replica again (pg_rewind)"
+            + "; writes to it would be lost: make it a replica again (pg_rewind), or, if it is to be the primary, see "
+            + "FORGET on the console"
     }
 
     // MARK: Publishing
@@ -138,55 +140,5 @@ extension ClusterState {
         let hundredths = (time + 5_000) / 10_000
         let rest = hundredths % 100
         return "\(hundredths / 100).\(rest < 10 ? "0" : "")\(rest)"
-    }
-
-    // MARK: Addresses
-
-    /// A name was looked up, or an address is known from the file: the nodes of this place in the host list.
-    ///
-    /// - Returns: the entries that are new; each needs a thread.
-    mutating func setAddresses(
-        _ addresses: [String?], host: String, port: Int, index: Int, now: Int64
-    ) -> [(id: Int, node: Node, waker: Waker)] {
-        self.unresolved.remove(index)
-        let old = self.entries.filter { $0.node.index == index }
-        var added: [(id: Int, node: Node, waker: Waker)] = []
-        let new = addresses.map { address in
-            if let known = old.first(where: { $0.node.address == address }) { return known }
-            let entry = Entry(
-                id: self.newID(), node: Node(host: host, port: port, address: address, index: index), waker: Waker(),
-                limit: LagLimit(time: self.settings.maxReplicaLag, bytes: self.settings.maxReplicaLagBytes))
-            added.append((entry.id, entry.node, entry.waker))
-            return entry
-        }
-        let gone = old.filter { entry in !new.contains { $0.id == entry.id } }
-        guard !added.isEmpty || !gone.isEmpty else {
-            self.decide(now)
-            return []
-        }
-        for entry in gone {
-            entry.node.isUp.store(false, ordering: .relaxed)
-            entry.node.takesReads.store(false, ordering: .relaxed)
-            self.effects.wake.append(entry.waker)
-            self.log(.notice, "node \(entry.node.description) is gone: \(host) has other addresses now")
-        }
-        self.entries =
-            self.entries.filter { $0.node.index < index } + new + self.entries.filter { $0.node.index > index }
-        self.cluster.setNodes(self.entries.map(\.node))
-        self.effects.nodesChanged = true
-        self.decide(now)
-        self.publish(now)
-        return added
-    }
-
-    /// All nodes go: the monitor stops.
-    mutating func removeAll() {
-        self.effects.wake += self.entries.map(\.waker)
-        for entry in self.entries {
-            // Nobody watches it any more: a client that is still there must not write to what was the primary once.
-            entry.node.isUp.store(false, ordering: .relaxed)
-            entry.node.takesReads.store(false, ordering: .relaxed)
-        }
-        self.entries = []
     }
 }

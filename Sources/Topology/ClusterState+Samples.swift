@@ -20,7 +20,7 @@ extension ClusterState {
             return
         }
         if previous == nil { self.effects.progressed = true }
-        self.entries.first { $0.id == self.sampled }?.node.lag.store(0, ordering: .relaxed)
+        if let index = self.sampledIndex { self.entries[index].node.lag.store(0, ordering: .relaxed) }
         for index in self.entries.indices where self.entries[index].node.role == .replica {
             self.compare(index, primary: position, begun: work.begun)
             let hadCaughtUp = self.entries[index].node.caughtUp.load(ordering: .relaxed) >= previous ?? 0
@@ -67,9 +67,27 @@ extension ClusterState {
             node.caughtUp.store(caughtUp, ordering: .sequentiallyConsistent)
             self.effects.progressed = true
         }
-        node.lag.store(standing.lag, ordering: .relaxed)
+        // A primary that refuses to be asked may write without being seen.
+        let unseen = self.sampledIndex.flatMap { self.entries[$0].refusal }.map { _ in self.history.age(now: now) } ?? 0
+        let lag = max(standing.lag, unseen)
         node.lagBytes.store(standing.lagBytes, ordering: .relaxed)
-        self.limit(index, lag: standing.lag, lagBytes: standing.lagBytes)
+        self.isLate(index, by: lag, lagBytes: standing.lagBytes, now)
+    }
+
+    /// A replica refuses to be asked: it may have stood still since it was asked last.
+    mutating func guessLag(_ index: Int, _ now: Int64) {
+        guard self.entries[index].node.role == .replica, let (lag, time) = self.entries[index].measured else { return }
+        self.isLate(
+            index, by: lag + (now - time), lagBytes: self.entries[index].node.lagBytes.load(ordering: .relaxed), now,
+            isMeasured: false)
+    }
+
+    private mutating func isLate(
+        _ index: Int, by lag: Int64, lagBytes: UInt64, _ now: Int64, isMeasured: Bool = true
+    ) {
+        self.entries[index].node.lag.store(lag, ordering: .relaxed)
+        if isMeasured { self.entries[index].measured = lag == .max ? nil : (lag, now) }
+        self.limit(index, lag: lag, lagBytes: lagBytes)
     }
 
     /// Whether a replica is on the timeline of the primary; yes if no primary was seen yet.
@@ -92,6 +110,7 @@ extension ClusterState {
             node.caughtUp.store(0, ordering: .sequentiallyConsistent)
             node.lag.store(.max, ordering: .relaxed)
             self.entries[index].limit.reset()
+            self.entries[index].measured = nil
             self.entries[index].isAhead = false
             self.entries[index].pollDelay = 0
         }

@@ -1,5 +1,6 @@
 import Logging
 import Routing
+import Settings
 import Synchronization
 
 /// What the threads of a monitor know together, and who is asked what and when. Takes answers and times in; its numbers
@@ -54,6 +55,12 @@ struct ClusterState {
         var isNew = true
         /// It has replayed what the primary has not written: it has followed another server.
         var isAhead = false
+        /// How late it was when that was found out last, and when.
+        var measured: (lag: Int64, time: Int64)?
+        /// It lives, but lets nobody ask: what it said last goes on to hold. `told` are the reasons that were logged.
+        var refusal: (reason: String, told: Set<String>)?
+        /// Why the login of the settings is not used; nil if it is.
+        var refusedChange: String?
         /// When the last check ended.
         var lastCheck: Int64?
         /// A check is to be made then, whatever the interval says.
@@ -63,22 +70,31 @@ struct ClusterState {
         var pollDelay: Int64 = 0
     }
 
-    let settings: ClusterSettings
+    var settings: ClusterSettings
     let cluster: Cluster
+    /// In the order of the host list.
     var entries: [Entry] = []
     var rules = RoleRules()
+    let known: KnownClusters
+    /// What is told to others of this cluster; its memory is that of the rules.
+    var sight = KnownClusters.Cluster()
+    /// What was told last, and the version of what others have told that was looked at last.
+    var told: KnownClusters.Cluster?
+    var heard: UInt64 = 0
     var history = SampleHistory()
     /// The node whose samples the history holds.
-    var sampled: Int?
+    var sampled: String?
     /// When the last sample was begun; nil: none of this primary.
     var lastSample: Int64?
     /// Rises when the primary or its timeline changes: what was asked before tells nothing about the new one.
     var epoch = 0
     /// Until then roles are not decided before each node was tried; nil when that is over.
     var settleBy: Int64?
-    /// Places in the host list whose names have not been looked up yet.
-    var unresolved: Set<Int> = []
-    private(set) var lastID = 0
+    /// Hosts whose names have not been looked up yet.
+    var unresolved: Set<HostAddress> = []
+    /// Hosts whose names are looked up again and again.
+    var watchedNames: Set<HostAddress> = []
+    private var lastID = 0
     var effects = Effects()
     var isPrivilegeTold = false
 
@@ -89,17 +105,10 @@ struct ClusterState {
     /// The first pause between two questions to a replica that has not caught up yet, microseconds.
     static let firstPollDelay: Int64 = 1_000
 
-    init(settings: ClusterSettings, cluster: Cluster) {
+    init(settings: ClusterSettings, cluster: Cluster, known: KnownClusters) {
         self.settings = settings
         self.cluster = cluster
-    }
-
-    /// The threads are about to start.
-    ///
-    /// - Parameter unresolved: places in the host list whose names are being looked up.
-    mutating func begin(unresolved: Set<Int>, now: Int64) {
-        self.unresolved = unresolved
-        self.settleBy = now + min(self.settings.checkTimeout, 1_000_000)
+        self.known = known
     }
 
     /// Between samples while nobody needs them. Never so long that one interval alone would look like too much lag.
@@ -116,7 +125,8 @@ struct ClusterState {
 
     func index(of id: Int) -> Int? { self.entries.firstIndex { $0.id == id } }
 
-    var primaryIndex: Int? { self.rules.primary.flatMap { self.index(of: $0) } }
+    var primaryIndex: Int? { self.rules.primary.flatMap { name in self.entries.firstIndex { $0.node.name == name } } }
+    var sampledIndex: Int? { self.sampled.flatMap { name in self.entries.firstIndex { $0.node.name == name } } }
 
     /// Whether there is a primary that answers.
     var hasPrimary: Bool { self.primaryIndex.map { self.entries[$0].isUp } ?? false }
@@ -139,7 +149,7 @@ struct ClusterState {
         guard now >= due else { return .wait(until: min(due, self.settleBy ?? due)) }
         let isCheck = now >= checkAt
         var work = Work(isCheck: isCheck, generation: nil, begun: now, epoch: self.epoch)
-        if id == self.sampled {
+        if entry.node.name == self.sampled {
             // Before the question is sent: whoever sees a smaller number has written before this sample.
             work.generation = self.cluster.samples.next()
             self.lastSample = now
@@ -158,7 +168,9 @@ struct ClusterState {
 
     /// When the node's position is to be asked for next, between checks.
     private func pollTime(_ entry: Entry, _ now: Int64) -> Int64 {
-        if entry.id == self.sampled { return self.lastSample.map { $0 + self.sampleInterval(now) } ?? .min }
+        // One that refuses to be asked is not asked faster than it is checked.
+        guard entry.refusal == nil else { return .max }
+        if entry.node.name == self.sampled { return self.lastSample.map { $0 + self.sampleInterval(now) } ?? .min }
         guard entry.node.role == .replica, let newest = self.history.newest,
             entry.node.caughtUp.load(ordering: .relaxed) < newest
         else { return .max }
@@ -192,9 +204,11 @@ struct ClusterState {
             self.entries[index].isUp = true
         }
         self.entries[index].wasTried = true
+        self.accepted(index)
         if answer.isInRecovery, !identity.seesReceiver { self.tellPrivilege() }
+        self.sees(node, startedAt: identity.startTime)
         self.decide(now)
-        if id == self.sampled {
+        if node.name == self.sampled {
             self.sampleCompleted(work, answer, now)
         } else if self.entries[index].node.role == .replica {
             self.measure(index, now)
@@ -213,6 +227,9 @@ struct ClusterState {
         self.entries[index].isUp = false
         self.entries[index].isUpLogged = false
         self.entries[index].limit.reset()
+        self.entries[index].measured = nil
+        self.entries[index].refusal = nil
+        self.entries[index].node.setRefusal(nil)
         if !self.entries[index].isDownLogged {
             self.entries[index].isDownLogged = true
             self.log(.error, "node \(self.entries[index].node.description) is down: \(reason)")
@@ -230,7 +247,7 @@ struct ClusterState {
         self.publish(now)
     }
 
-    private mutating func forgetPosition(_ index: Int) {
+    mutating func forgetPosition(_ index: Int) {
         self.entries[index].position = nil
         self.entries[index].isAhead = false
         self.entries[index].isNew = true
@@ -242,7 +259,7 @@ struct ClusterState {
     /// Somebody has seen a node fail.
     mutating func suspect(_ node: Node, now: Int64) {
         guard let index = self.entries.firstIndex(where: { $0.node === node }) else { return }
-        let all = self.entries[index].id == self.rules.primary
+        let all = node.name == self.rules.primary
         for other in self.entries.indices where all || other == index {
             self.hurry(other, now)
         }
@@ -257,7 +274,7 @@ struct ClusterState {
 
     /// Samples are needed often from now on.
     mutating func needed() {
-        guard let id = self.sampled, let index = self.index(of: id) else { return }
+        guard let index = self.sampledIndex else { return }
         self.effects.wake.append(self.entries[index].waker)
     }
 }

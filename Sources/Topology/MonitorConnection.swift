@@ -1,5 +1,6 @@
 import CPQ
 import Glibc
+import Routing
 
 /// A connection to a server by libpq, never waited for longer than a deadline. Belongs to one thread.
 final class MonitorConnection {
@@ -15,6 +16,16 @@ final class MonitorConnection {
         var dbname: String
         /// libpq's parameters of TLS.
         var tls: [(name: String, value: String)]
+
+        init(_ node: Node, _ login: ClusterSettings.Login, _ tls: ClusterSettings.TLS) {
+            self.host = node.host
+            self.address = node.address
+            self.port = node.port
+            self.user = login.user
+            self.password = login.password
+            self.dbname = login.dbname
+            self.tls = tls.parameters
+        }
     }
 
     enum Failure: Error {
@@ -22,10 +33,40 @@ final class MonitorConnection {
         case lost(String)
         /// No answer in time.
         case timedOut
-        /// The server has refused the query; the SQLSTATE and what it says.
+        /// The server has refused the login or the query; the SQLSTATE, if it tells one, and what it says.
         case refused(state: String, message: String)
         /// The monitor is being stopped.
         case stopped
+
+        /// A server says no: it lives and serves others. Not one that is starting, stopping, or in trouble itself
+        /// (operator intervention but for a dropped database and a session that was idle for too long, system and
+        /// internal errors).
+        var provesLife: Bool {
+            guard case .refused(let state, _) = self else { return false }
+            return !["57", "58", "XX", "08"].contains(state.prefix(2)) || state == "57P04" || state == "57P05"
+        }
+
+        /// The one who logs in is at fault, or the database: another may do better.
+        var isOfLogin: Bool {
+            guard case .refused(let state, _) = self else { return false }
+            return state.isEmpty || ["28", "3D", "42", "55"].contains(state.prefix(2)) || state == "57P04"
+        }
+
+        /// The user or the password is wrong.
+        var isOfUser: Bool {
+            guard case .refused(let state, _) = self else { return false }
+            return state.isEmpty || state.hasPrefix("28")
+        }
+
+        /// For the log.
+        func reason(allowed: Int64) -> String {
+            switch self {
+            case .stopped: "the monitor stops"
+            case .lost(let text): text
+            case .timedOut: "no answer for \(ClusterState.seconds(allowed)) s"
+            case .refused(let state, let message): state.isEmpty ? message : "\(message) (\(state))"
+            }
+        }
     }
 
     private let handle: OpaquePointer
@@ -49,13 +90,15 @@ final class MonitorConnection {
         self.isStopped = isStopped
         // Notices go nowhere.
         PQsetNoticeReceiver(handle, { _, _ in }, nil)
+        // So that a refusal comes with its SQLSTATE.
+        PQsetErrorVerbosity(handle, PQERRORS_VERBOSE)
         guard PQstatus(handle) != CONNECTION_BAD else { throw .lost(self.reason) }
         var state = PGRES_POLLING_WRITING
         while state != PGRES_POLLING_OK {
             switch state {
             case PGRES_POLLING_WRITING: try self.wait(POLLOUT, until: deadline)
             case PGRES_POLLING_READING: try self.wait(POLLIN, until: deadline)
-            default: throw .lost(self.reason)
+            default: throw self.refusal ?? .lost(self.reason)
             }
             state = PQconnectPoll(handle)
         }
@@ -136,6 +179,22 @@ final class MonitorConnection {
         // Mostly the end: a server says nothing unasked but notices and changed parameters.
         guard PQconsumeInput(self.handle) == 1, PQstatus(self.handle) == CONNECTION_OK else { throw .lost(self.reason) }
         while let notification = PQnotifies(self.handle) { PQfreemem(notification) }
+    }
+
+    /// The server has refused the login; nil if something else went wrong.
+    private var refusal: Failure? {
+        // "FATAL:  28P01: password authentication failed …": the first word may be in any language.
+        let text = self.reason
+        if let start = Self.position(after: ":  ", in: text) {
+            let rest = text[start...]
+            let state = rest.prefix(5)
+            if state.utf8.count == 5, rest.dropFirst(5).hasPrefix(": "),
+                state.utf8.allSatisfy({ (48...57).contains($0) || (65...90).contains($0) })
+            {
+                return .refused(state: String(state), message: String(rest.dropFirst(7)))
+            }
+        }
+        return PQconnectionNeedsPassword(self.handle) == 1 ? .refused(state: "", message: text) : nil
     }
 
     /// libpq's words in one line, without what the node's name says already.

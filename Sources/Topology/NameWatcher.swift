@@ -1,13 +1,12 @@
 import CLinux
 import Glibc
 import Logging
+import Settings
 
 /// Looks a host name up again and again, on a thread of its own: a name service that hangs delays nothing else.
 final class NameWatcher {
     private let core: MonitorCore
-    private let host: String
-    private let port: Int
-    private let index: Int
+    private let host: HostAddress
     private let waker: Waker
     private var lastError: String?
 
@@ -18,32 +17,27 @@ final class NameWatcher {
     /// Further addresses of one name are left out.
     private static let maximumAddresses = 16
 
-    init(core: MonitorCore, host: String, port: Int, index: Int, waker: Waker) {
+    init(core: MonitorCore, host: HostAddress, waker: Waker) {
         self.core = core
         self.host = host
-        self.port = port
-        self.index = index
         self.waker = waker
     }
 
     func run() {
-        while !self.core.isStopped {
+        let host = self.host
+        while !self.core.isStopped, self.core.update({ $0.watches(name: host) }) {
             let begun = monotonicNow()
-            switch Self.addresses(of: self.host) {
+            switch Self.addresses(of: host.host) {
             case .addresses(let found):
                 self.lastError = nil
-                self.core.setAddresses(found, host: self.host, port: self.port, index: self.index)
+                self.core.setAddresses(found, of: host)
             case .failed(let reason):
                 // The addresses of before are the best there is.
                 if self.lastError != reason {
-                    self.core.log(.error, "host name \"\(self.host)\" cannot be resolved: \(reason)")
+                    self.core.log(.error, "host name \"\(host.host)\" cannot be resolved: \(reason)")
                 }
                 self.lastError = reason
-                let index = self.index
-                self.core.update { state in
-                    state.unresolved.remove(index)
-                    state.decide(monotonicNow())
-                }
+                self.core.update { $0.unresolvable(host, now: monotonicNow()) }
             }
             // A name that is not known is looked up more often: nothing works without it.
             let interval = self.lastError == nil ? Self.interval : Self.shortestInterval

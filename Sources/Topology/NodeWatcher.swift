@@ -1,4 +1,5 @@
 import Routing
+import Settings
 
 /// Asks one node what the state says, on a thread of its own.
 final class NodeWatcher {
@@ -7,11 +8,17 @@ final class NodeWatcher {
     private let node: Node
     private let waker: Waker
     private var probe: ServerProbe?
+    /// As whom the probe has logged in.
+    private var login: (ClusterSettings.Login, ClusterSettings.TLS)?
+    /// Which of the logins is tried next.
+    private var loginIndex = 0
     /// The connection has just broken: the next try to connect is short, for a server that only has ended this one.
     private var isLost = false
 
     /// How long a node whose connection has broken may take to accept a new one before it is called down, microseconds.
     private static let reconnectTime: Int64 = 250_000
+    /// Logins that are tried in one check.
+    private static let loginsAtOnce = 8
 
     init(core: MonitorCore, id: Int, node: Node, waker: Waker) {
         self.core = core
@@ -32,13 +39,14 @@ final class NodeWatcher {
     }
 
     private func ask(_ work: ClusterState.Work) {
-        let timeout = self.core.settings.checkTimeout
+        let settings = self.core.settings
+        let timeout = settings.checkTimeout
         let allowed = self.isLost ? min(timeout, Self.reconnectTime) : timeout
         let hadProbe = self.probe != nil
         let id = self.id
         do throws(MonitorConnection.Failure) {
             let deadline = monotonicNow() + allowed
-            let probe = try self.connected(deadline: deadline)
+            let probe = try self.connected(settings, mayChange: work.isCheck, deadline: deadline)
             // What a new connection has not told yet is asked in full.
             let answer = try probe.ask(isFull: work.isCheck || !hadProbe, deadline: deadline)
             self.isLost = false
@@ -54,16 +62,50 @@ final class NodeWatcher {
         }
     }
 
-    private func connected(deadline: Int64) throws(MonitorConnection.Failure) -> ServerProbe {
-        if let probe = self.probe { return probe }
+    /// The connection, made if there is none. While the settings name other logins than the one it has, it is only
+    /// replaced by one that works.
+    private func connected(
+        _ settings: ClusterSettings, mayChange: Bool, deadline: Int64
+    ) throws(MonitorConnection.Failure) -> ServerProbe {
+        guard let probe = self.probe, let (login, tls) = self.login else {
+            return try self.connect(settings, deadline: deadline)
+        }
+        guard mayChange, tls != settings.tls || !settings.logins.contains(login) else { return probe }
+        let allowed = settings.checkTimeout / 2
+        do throws(MonitorConnection.Failure) {
+            return try self.connect(settings, deadline: min(deadline, monotonicNow() + allowed))
+        } catch {
+            if case .stopped = error { throw error }
+            let id = self.id
+            let reason = error.reason(allowed: allowed)
+            self.core.update { $0.refusedChange(id, reason: reason) }
+            return probe
+        }
+    }
+
+    /// Logs in as the first who may.
+    private func connect(
+        _ settings: ClusterSettings, deadline: Int64
+    ) throws(MonitorConnection.Failure) -> ServerProbe {
         let core = self.core
-        let connection = try MonitorConnection(
-            to: core.target(self.node, dbname: core.settings.dbname), waker: self.waker, deadline: deadline,
-            isStopped: { core.isStopped })
-        let probe = try ServerProbe(
-            connection: connection, timeout: core.settings.checkTimeout, deadline: deadline)
-        self.probe = probe
-        return probe
+        var refusal = MonitorConnection.Failure.lost("there is nobody to log in as")
+        for _ in 0..<min(settings.logins.count, Self.loginsAtOnce) {
+            let login = settings.logins[self.loginIndex % settings.logins.count]
+            do throws(MonitorConnection.Failure) {
+                let connection = try MonitorConnection(
+                    to: MonitorConnection.Target(self.node, login, settings.tls), waker: self.waker, deadline: deadline,
+                    isStopped: { core.isStopped })
+                let probe = try ServerProbe(connection: connection, timeout: settings.checkTimeout, deadline: deadline)
+                self.probe = probe
+                self.login = (login, settings.tls)
+                return probe
+            } catch {
+                guard error.isOfLogin else { throw error }
+                refusal = error
+                self.loginIndex += 1
+            }
+        }
+        throw refusal
     }
 
     private func wait(until time: Int64) {
@@ -86,16 +128,15 @@ final class NodeWatcher {
     }
 
     private func failed(_ failure: MonitorConnection.Failure, _ allowed: Int64) {
-        let reason: String
-        switch failure {
-        case .stopped: return
-        case .lost(let text): reason = text
-        case .timedOut: reason = "no answer for \(ClusterState.seconds(allowed)) s"
-        case .refused(let state, let message): reason = "\(message) (\(state))"
-        }
+        if case .stopped = failure { return }
         let id = self.id
+        let reason = failure.reason(allowed: allowed)
         self.isLost = false
-        self.core.update { $0.failed(id, reason: reason, now: monotonicNow()) }
+        if failure.provesLife {
+            self.core.update { $0.refused(id, reason: reason, now: monotonicNow()) }
+        } else {
+            self.core.update { $0.failed(id, reason: reason, now: monotonicNow()) }
+        }
         // Its name may lead elsewhere now.
         self.core.wakeHelpers()
     }

@@ -52,11 +52,12 @@ final class ServerProbe {
     ) throws(MonitorConnection.Failure) -> Identity {
         let rows = try connection.query(
             """
+            DEALLOCATE ALL;
             SET statement_timeout = \(max(1, timeout / 1000));
             PREPARE martlet_poll AS \(self.question(timelineInRecovery: self.received));
             PREPARE martlet_check AS \(self.question(timelineInRecovery: controlData ? self.control : self.received));
             SELECT \(controlData ? "(SELECT system_identifier FROM pg_catalog.pg_control_system())" : "NULL"),
-                pg_catalog.pg_postmaster_start_time(),
+                pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()),
                 pg_catalog.current_setting('wal_block_size'),
                 pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
                 pg_catalog.pg_has_role('pg_read_all_stats', 'usage')

@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import Proxy
 import Settings
+import Topology
 
 /// The command. All that has to happen before the first thread is started happens in `run`, in this order: settings,
 /// log, limits, daemon, pidfile, user; `Run` does the rest.
@@ -65,6 +66,7 @@ struct Martlet: ParsableCommand {
         }
         if self.check {
             for diagnostic in diagnostics { StandardError.print("\(diagnostic)") }
+            try Self.checkStateFile(configuration.settings.general.stateFile)
             print("\(CommandLineSecrets.hidden(source)): ok")
             return
         }
@@ -72,6 +74,19 @@ struct Martlet: ParsableCommand {
             try self.launch(configurationSource, configuration, diagnostics)
         } catch {
             StandardError.print("martlet: \(error)")
+            throw ExitCode(1)
+        }
+    }
+
+    /// What the start would say of the state file.
+    private static func checkStateFile(_ path: String) throws {
+        guard !path.isEmpty else { return }
+        do {
+            if case .damaged(let reason) = try StateFile.read(path) {
+                StandardError.print("\(Diagnostic(.warning, "state_file: \(path) would be put aside: \(reason)"))")
+            }
+        } catch {
+            StandardError.print("\(Diagnostic(.error, "\(error)"))")
             throw ExitCode(1)
         }
     }

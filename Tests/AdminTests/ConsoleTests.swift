@@ -14,6 +14,7 @@ import Testing
             ("DISABLE shop", "DISABLE", "disable shop"),
             ("ENABLE shop", "ENABLE", "enable shop"),
             ("RECONNECT", "RECONNECT", "reconnect all"),
+            ("FORGET shop", "FORGET", "forget shop"),
             ("RECONNECT shop", "RECONNECT", "reconnect shop"),
             ("KILL", "KILL", "kill all"),
             ("KILL shop", "KILL", "kill shop"),
@@ -35,7 +36,8 @@ import Testing
 
     @Test(
         arguments: [
-            "RELOAD", "PAUSE", "RESUME", "DISABLE shop", "ENABLE shop", "RECONNECT", "KILL", "KILL_CLIENT 7",
+            "RELOAD", "PAUSE", "RESUME", "DISABLE shop", "ENABLE shop", "RECONNECT", "FORGET shop", "KILL",
+            "KILL_CLIENT 7",
             "WAIT_CLOSE",
             "SET verbose = 1", "SHUTDOWN", "SHUTDOWN WAIT_FOR_CLIENTS",
         ])

@@ -74,6 +74,7 @@ actor FakeHost: ConsoleHost {
     func resume(database: String?) throws(ConsoleError) { self.calls.append("resume \(database ?? "all")") }
     func disable(database: String) throws(ConsoleError) { try self.record("disable", database) }
     func enable(database: String) throws(ConsoleError) { try self.record("enable", database) }
+    func forget(database: String) throws(ConsoleError) { try self.record("forget", database) }
     func reconnect(database: String?) throws(ConsoleError) { try self.record("reconnect", database) }
     func kill(database: String?) throws(ConsoleError) { try self.record("kill", database) }
     func waitClose(database: String?) throws(ConsoleError) { try self.record("waitClose", database) }

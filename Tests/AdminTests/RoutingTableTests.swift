@@ -16,12 +16,12 @@ import Testing
         #expect(
             answer.columns == [
                 "database", "host", "port", "addr", "role", "state", "timeline", "lsn", "lag_us", "lag_bytes",
-                "caught_up", "weight", "in_flight", "latency_us",
+                "caught_up", "weight", "in_flight", "latency_us", "error",
             ])
         let (text, int4, int8) = (Self.text, Self.int4, Self.int8)
         #expect(
             answer.typeOIDs == [
-                text, text, int4, text, text, text, int4, text, int8, int8, int8, int4, int4, int8,
+                text, text, int4, text, text, text, int4, text, int8, int8, int8, int4, int4, int8, text,
             ])
         #expect(answer.types == "TCZ")
     }
@@ -44,17 +44,18 @@ import Testing
         replica.weight = 3
         replica.inFlight = 2
         replica.latency = 850
+        replica.error = "password authentication failed (28P01)"
         let nodes = [primary, replica]
         let rows = await Answer.to("SHOW NODES", FakeHost { $0.nodes = nodes }).rows
         #expect(
             rows == [
                 [
                     "shop", "pg1", "5432", "10.0.0.1", "primary", "up", "7", "16/B374D848", nil, "0", "0", "1", "0",
-                    "0",
+                    "0", "",
                 ],
                 [
                     "shop", "/run/pg2", "5433", "", "replica", "lagging", "7", "16/28", "12100000", "5000", "41", "3",
-                    "2", "850",
+                    "2", "850", "password authentication failed (28P01)",
                 ],
             ])
     }

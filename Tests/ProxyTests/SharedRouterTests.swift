@@ -64,28 +64,10 @@ extension SharedCausalities {
         routers.apply(old)
         let before = routers.router(try self.database(old), old)
         routers.apply(new)
-        let after = routers.router(try self.database(new), new)
-        #expect(after !== before)
-        #expect(after.monitor.settings.checkInterval == 2_000_000)
-        #expect(routers.router(try self.database(old), old) === after)
-        #expect(routers.router(try self.database(new), new) === after)
+        #expect(routers.router(try self.database(old), old) === before)
+        #expect(before.monitor.settings.checkInterval == 2_000_000)
         routers.retain(try self.configuration(check: "2s", routing: "off"))
         #expect(routers.all.isEmpty)
-    }
-
-    /// Clients that have come over see the writes of those that have not yet, and the other way round.
-    @Test func otherServersPartNobody() throws {
-        let routers = self.routers()
-        let old = try self.configuration(check: "1s")
-        routers.apply(old)
-        let before = routers.router(try self.database(old), old)
-        routers.apply(try self.configuration(check: "2s"))
-        let after = routers.router(try self.database(old), old)
-        #expect(after !== before)
-        #expect(after.causalities === before.causalities)
-        // A number of one is comparable to one of the other, whichever monitor is older.
-        #expect(before.cluster.samples === after.cluster.samples)
-        routers.retain(try self.configuration(check: "2s", routing: "off"))
     }
 
     @Test func whatIsTheSameStays() throws {
@@ -122,5 +104,80 @@ extension SharedCausalities {
         #expect(try causalities("rw") !== causalities("other"))
         #expect(try causalities("rw") !== causalities("elsewhere"))
         routers.retain(try self.configuration(check: "1s", routing: "off"))
+    }
+
+    // MARK: Monitors
+
+    private func entry(_ name: String, _ ports: [Int], _ change: (inout DatabaseSettings) -> Void = { _ in })
+        -> DatabaseSettings
+    {
+        var entry = DatabaseSettings(name: name)
+        entry.hosts = ports.map { HostAddress(host: "127.0.0.1", port: $0) }
+        entry.routing = .split
+        change(&entry)
+        return entry
+    }
+
+    private func configuration(_ entries: [DatabaseSettings]) -> Configuration {
+        var settings = Settings()
+        for entry in entries { settings.databases[entry.name] = entry }
+        return Configuration(settings: settings, secrets: [:])
+    }
+
+    @Test func databasesOnTheSameServersShareAMonitor() throws {
+        let routers = self.routers()
+        routers.apply(
+            self.configuration([
+                self.entry("a", [1, 2]), self.entry("b", [1, 2]), self.entry("turned", [2, 1]),
+                self.entry("own user", [1, 2]) { $0.user = "u" },
+                self.entry("own password", [1, 2]) { $0.password = "p" },
+                self.entry("given user", [1, 2]) { $0.checkUser = "u" },
+                self.entry("given database", [1, 2]) { $0.checkDbname = "d" },
+                self.entry("other limit", [1, 2]) { $0.maxReplicaLag = 1 }, self.entry("other servers", [1, 2, 3]),
+            ]))
+        func monitor(_ name: String) throws -> ClusterMonitor { try #require(routers.known(name)).monitor }
+        for name in ["b", "turned", "own user", "own password"] {
+            #expect(try monitor(name) === monitor("a"), "\(name)")
+        }
+        var others = [try monitor("a")]
+        for name in ["given user", "given database", "other limit", "other servers"] {
+            let its = try monitor(name)
+            #expect(!others.contains { $0 === its }, "\(name)")
+            others.append(its)
+        }
+        // Each database's catalogue is its own.
+        #expect(try #require(routers.known("turned")).login.dbname == "turned")
+        // Who may log in is found out among all.
+        #expect(
+            Set(try monitor("a").settings.logins.map(\.dbname)) == ["a", "b", "turned", "own user", "own password"])
+        #expect(try monitor("a").settings.databases.count == 5)
+        routers.retain(self.configuration([]))
+    }
+
+    @Test func aMonitorGoesOnWithOtherSettings() throws {
+        let routers = self.routers()
+        let before = self.configuration([self.entry("a", [1, 2]), self.entry("b", [1, 2])])
+        routers.apply(before)
+        let router = try #require(routers.known("a"))
+        let nodes = router.cluster.nodes
+        #expect(nodes.map(\.port) == [1, 2])
+        for change: (inout DatabaseSettings) -> Void in [
+            { $0.hosts.append(HostAddress(host: "127.0.0.1", port: 3)) }, { $0.checkInterval = 7_000_000 },
+            { $0.maxReplicaLag = 7 }, { $0.sslmode = .require },
+        ] {
+            let after = self.configuration([self.entry("a", [1, 2], change), self.entry("b", [1, 2], change)])
+            routers.apply(after)
+            routers.retain(after)
+            #expect(routers.known("a") === router)
+            #expect(nodes.allSatisfy { node in router.cluster.nodes.contains { $0 === node } })
+        }
+        // To other servers the monitor of these is of no use.
+        let moved = self.configuration([self.entry("a", [7, 8]), self.entry("b", [1, 2])])
+        routers.apply(moved)
+        routers.retain(moved)
+        #expect(try #require(routers.known("a")).monitor !== router.monitor)
+        #expect(try #require(routers.known("b")).monitor === router.monitor)
+        #expect(router.monitor.settings.databases == ["b"])
+        routers.retain(self.configuration([]))
     }
 }

@@ -39,7 +39,7 @@ import Testing
     }
 
     @Test func roundRobinFollowsTheWeightsExactly() {
-        let nodes = ["a", "b", "c"].enumerated().map { node($0.element, index: $0.offset) }
+        let nodes = ["a", "b", "c"].map { node($0) }
         var balancer = balancer(nodes, weights: [1, 2, 5])
         #expect(Self.shares(&balancer, times: 80) == ["a": 10, "b": 20, "c": 50])
         // No node has its whole share at once.
@@ -60,7 +60,7 @@ import Testing
         _ method: LoadBalance, _ weights: [Int], concurrency: Int, requests: Int, time: (Int) -> Int = { _ in 1000 }
     ) -> [Int] {
         var balancer = balancer(
-            weights.indices.map { node("\($0)", index: $0) }, method, weights: weights, seed: 99)
+            weights.indices.map { node("\($0)") }, method, weights: weights, seed: 99)
         var shares = weights.map { _ in 0 }
         // Those under way: the node, and when it ends.
         var running: [(load: NodeLoad, end: Int)] = []
@@ -113,7 +113,7 @@ import Testing
     }
 
     @Test func randomFollowsTheWeights() {
-        let nodes = ["a", "b"].enumerated().map { node($0.element, index: $0.offset) }
+        let nodes = ["a", "b"].map { node($0) }
         for seed in 1...5 as ClosedRange<UInt64> {
             var balancer = balancer(nodes, .random, weights: [1, 3], seed: seed)
             let shares = Self.shares(&balancer, times: 4000)
@@ -122,7 +122,7 @@ import Testing
     }
 
     @Test func leastConnectionsCountsWhatIsInFlightByWeight() {
-        let nodes = ["a", "b"].enumerated().map { node($0.element, index: $0.offset) }
+        let nodes = ["a", "b"].map { node($0) }
         var balancer = balancer(nodes, .leastConnections, weights: [1, 3])
         for _ in 0..<400 { balancer.choose(now: 0) { _ in true }?.inFlight += 1 }
         #expect(balancer.loads.map(\.inFlight) == [100, 300])
@@ -160,7 +160,7 @@ import Testing
 
     @Test(arguments: LoadBalance.allCases)
     func aNodeWithoutWeightIsTheLastResort(_ method: LoadBalance) {
-        let nodes = ["a", "b"].enumerated().map { node($0.element, index: $0.offset) }
+        let nodes = ["a", "b"].map { node($0) }
         var balancer = balancer(nodes, method, weights: [0, 1])
         #expect(Self.shares(&balancer, times: 50) == ["b": 50])
         #expect(Self.shares(&balancer, times: 50) { $0.host == "a" } == ["a": 50])
@@ -180,12 +180,12 @@ import Testing
     }
 
     @Test func nodesThatStayKeepWhatIsKnownOfThem() {
-        let (a, b, c) = (node("a", index: 0), node("b", index: 1), node("c", index: 0))
+        let (a, b, c) = (node("a"), node("b"), node("c"))
         var balancer = balancer([a, b])
         balancer.loads[1].answered(after: 700)
         balancer.loads[1].inFlight = 3
         let known = balancer.loads[1]
-        balancer.setNodes([b, c], weights: [4, 5])
+        balancer.setNodes([b, c], weights: given([5, 4], to: [b, c]))
         #expect(balancer.loads[0] === known)
         #expect(balancer.loads.map(\.weight) == [5, 4])
         #expect(balancer.loads.map(\.inFlight) == [3, 0])

@@ -4,10 +4,9 @@ import Synchronization
 
 /// A node as the control plane would have published it.
 func node(
-    _ name: String, _ role: Node.Role = .replica, caughtUp: UInt64 = 0, takesReads: Bool? = nil, isUp: Bool = true,
-    index: Int = 0
+    _ name: String, _ role: Node.Role = .replica, caughtUp: UInt64 = 0, takesReads: Bool? = nil, isUp: Bool = true
 ) -> Node {
-    let node = Node(host: name, port: 5432, address: nil, index: index)
+    let node = Node(host: name, port: 5432, address: nil)
     node.setRole(role)
     node.isUp.store(isUp, ordering: .relaxed)
     node.takesReads.store(takesReads ?? (role == .replica && isUp), ordering: .relaxed)
@@ -15,11 +14,15 @@ func node(
     return node
 }
 
-/// A balancer of these nodes.
+/// A balancer of these nodes, with a weight for each or none.
 func balancer(_ nodes: [Node], _ method: LoadBalance = .roundRobin, weights: [Int] = [], seed: UInt64 = 1) -> Balancer {
     var balancer = Balancer(method: method, seed: seed)
-    balancer.setNodes(nodes, weights: weights)
+    balancer.setNodes(nodes, weights: given(weights, to: nodes))
     return balancer
+}
+
+func given(_ weights: [Int], to nodes: [Node]) -> [HostAddress: Int] {
+    Dictionary(uniqueKeysWithValues: zip(nodes.map(\.place), weights))
 }
 
 func settings(_ change: (inout DatabaseSettings) -> Void = { _ in }) -> RoutingSettings {

@@ -85,14 +85,6 @@ import Testing
         #expect(Self.remarks("shop = \(entry)") == ["martlet.ini:2: \(expected)"])
     }
 
-    @Test func aDatabaseForEveryNameTellsOfItsMonitors() {
-        #expect(
-            Self.remarks("* = host=pg1,pg2 routing=split") == [
-                #"martlet.ini:2: note: database "*": each database in use has its servers watched anew;"#
-                    + " check_dbname=postgres does it once for all"
-            ])
-    }
-
     @Test(arguments: [
         ("shop = host=pg1,pg2 routing=split", ""), ("shop = host=pg1,pg2", "routing = split"),
         ("shop = host=pg1,pg2", "routing = split\ncheck_user ="),

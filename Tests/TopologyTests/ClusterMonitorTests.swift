@@ -10,7 +10,8 @@ import Testing
     private func monitor() -> ClusterMonitor {
         ClusterMonitor(
             settings: ClusterSettings(hosts: [HostAddress(host: "/nonexistent-martlet")], dbname: "postgres"),
-            logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }), changed: { _ in })
+            known: KnownClusters(), logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
+            changed: { _, _ in })
     }
 
     /// Waits until a condition holds; false if it does not for long.
@@ -40,7 +41,7 @@ import Testing
             let monitor = self.monitor()
             core = monitor.core
             monitor.start()
-            monitor.watchCatalogue(of: "shop") { _ in }
+            monitor.watchCatalogue(as: ClusterSettings.Login(dbname: "shop")) { _ in }
             monitor.stop()
         }
         // Its threads hold it until they end.

@@ -6,86 +6,9 @@ import Testing
 
 @testable import Topology
 
-/// A cluster of `count` servers that say what a test has them say, at the times it names (milliseconds).
-private final class Scene {
-    var state: ClusterState
-    let cluster = Cluster(samples: SampleNumbers())
-    var now: Int64 = 10_000_000
-
-    init(_ count: Int, _ change: (inout ClusterSettings) -> Void = { _ in }) {
-        var settings = ClusterSettings(
-            hosts: (1...count).map { HostAddress(host: "10.0.0.\($0)") }, dbname: "postgres")
-        change(&settings)
-        self.state = ClusterState(settings: settings, cluster: self.cluster)
-        self.state.begin(unresolved: [], now: self.now)
-        for index in 0..<count {
-            let host = "10.0.0.\(index + 1)"
-            _ = self.state.setAddresses([host], host: host, port: 5432, index: index, now: self.now)
-        }
-    }
-
-    /// The node of the server; servers are numbered from 1, as their ids are.
-    func node(_ id: Int) -> Node { self.cluster.nodes[id - 1] }
-    func caughtUp(_ id: Int) -> UInt64 { self.node(id).caughtUp.load(ordering: .relaxed) }
-    func takesReads(_ id: Int) -> Bool { self.node(id).takesReads.load(ordering: .relaxed) }
-
-    func isUp(_ id: Int) -> Bool { self.node(id).isUp.load(ordering: .relaxed) }
-    func upSince(_ id: Int) -> Int64 { self.node(id).upSince.load(ordering: .relaxed) }
-    func lagBytes(_ id: Int) -> UInt64 { self.node(id).lagBytes.load(ordering: .relaxed) }
-    var generation: UInt64 { self.cluster.generation }
-
-    func pass(_ milliseconds: Int64) { self.now += milliseconds * 1000 }
-
-    func next(_ id: Int) -> ClusterState.Step { self.state.next(id, now: self.now) }
-
-    /// The server is asked, if its time has come, and answers at once. Returns whether it was.
-    @discardableResult
-    func ask(
-        _ id: Int, primary position: UInt64? = nil, flushed: UInt64? = nil, replica replayed: UInt64? = nil,
-        timeline: UInt32 = 1, identifier: UInt64 = 42
-    ) -> Bool {
-        guard case .ask(let work) = self.next(id) else { return false }
-        self.answer(
-            id, work, primary: position, flushed: flushed, replica: replayed, timeline: timeline, identifier: identifier
-        )
-        return true
-    }
-
-    func answer(
-        _ id: Int, _ work: ClusterState.Work, primary position: UInt64? = nil, flushed: UInt64? = nil,
-        replica replayed: UInt64? = nil, timeline: UInt32 = 1, identifier: UInt64 = 42
-    ) {
-        self.state.answered(
-            id, work,
-            ServerProbe.Answer(
-                isInRecovery: position == nil, position: position ?? replayed, flushed: flushed ?? position,
-                timeline: timeline),
-            ServerProbe.Identity(
-                systemIdentifier: identifier, startTime: "\(id)", blockSize: 8192, segmentSize: 16 << 20,
-                seesReceiver: true, timeline: 0),
-            now: self.now)
-    }
-
-    /// A primary at 1000 and replicas that have replayed all, with one sample taken.
-    static func healthy(_ count: Int = 3, _ change: (inout ClusterSettings) -> Void = { _ in }) -> Scene {
-        let scene = Scene(count, change)
-        scene.ask(1, primary: 1000)
-        for id in 2...count { scene.ask(id, replica: 1000) }
-        scene.ask(1, primary: 1000)
-        _ = scene.lines()
-        return scene
-    }
-
-    /// What was logged since the last call.
-    func lines() -> [String] {
-        defer { self.state.effects = ClusterState.Effects() }
-        return self.state.effects.lines.map(\.text)
-    }
-}
-
 @Suite struct ClusterStateTests {
     @Test func rolesAndFirstSampleAreThereAfterOneRound() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         #expect(scene.cluster.nodes.map(\.role) == [.primary, .replica, .replica])
         #expect(scene.cluster.primary === scene.node(1))
         #expect(scene.generation == 1)
@@ -96,7 +19,7 @@ private final class Scene {
     }
 
     @Test func rolesWaitUntilEachNodeWasTried() {
-        let scene = Scene(2)
+        let scene = ClusterScene(2)
         scene.ask(1, primary: 1000)
         #expect(scene.cluster.primary == nil)
         #expect(scene.isUp(1))
@@ -106,7 +29,7 @@ private final class Scene {
     }
 
     @Test func rolesDoNotWaitForANodeThatHangs() {
-        let scene = Scene(2)
+        let scene = ClusterScene(2)
         scene.ask(1, primary: 1000)
         guard case .ask = scene.next(2) else {
             Issue.record("the second node is not asked")
@@ -120,7 +43,7 @@ private final class Scene {
     }
 
     @Test func numberIsHandedOutBeforeThePrimaryIsAsked() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(1000)
         guard case .ask(let work) = scene.next(1) else {
             Issue.record("no sample after a second")
@@ -137,7 +60,7 @@ private final class Scene {
     }
 
     @Test func samplesAreTakenOftenOnlyWhileNeeded() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         #expect(scene.next(1) == .wait(until: scene.now + 1_000_000))
         scene.cluster.neededAt.store(scene.now, ordering: .relaxed)
         #expect(scene.next(1) == .wait(until: scene.now + 25_000))
@@ -151,7 +74,7 @@ private final class Scene {
     }
 
     @Test func replicaThatHasNotCaughtUpIsAskedAtOnceAndThenMoreAndMoreSeldom() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.cluster.neededAt.store(scene.now + 100_000, ordering: .relaxed)
         scene.pass(25)
         scene.ask(1, primary: 2000)
@@ -169,7 +92,7 @@ private final class Scene {
     }
 
     @Test func progressIsToldWhenAReplicaCatchesUp() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(1000)
         scene.ask(1, primary: 2000)
         _ = scene.lines()
@@ -181,7 +104,7 @@ private final class Scene {
     }
 
     @Test func failoverForgetsAllSamplesBeforeTheNewPrimaryIsSeen() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.state.failed(1, reason: "Connection refused", now: scene.now)
         #expect(scene.cluster.primary == nil)
         #expect(scene.node(1).role == .primary)
@@ -204,7 +127,7 @@ private final class Scene {
     }
 
     @Test func sampleOfAPrimaryThatHasBeenReplacedIsDiscarded() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(1000)
         guard case .ask(let work) = scene.next(1) else {
             Issue.record("no sample after a second")
@@ -217,7 +140,7 @@ private final class Scene {
     }
 
     @Test func sampleOfAPrimaryThatIsInRecoveryNowIsDiscarded() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(1000)
         scene.ask(1, replica: 9000)
         #expect(scene.node(1).role == .replica)
@@ -226,14 +149,14 @@ private final class Scene {
     }
 
     @Test func nodesAreCheckedOftenWhileThereIsNoPrimary() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.state.failed(1, reason: "Connection refused", now: scene.now)
         #expect(scene.next(2) == .wait(until: scene.now + 250_000))
         #expect(scene.next(1) == .wait(until: scene.now + 250_000))
     }
 
     @Test func suspicionOfThePrimaryHasAllNodesCheckedButNotMoreThanTenTimesASecond() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(300)
         scene.state.suspect(scene.node(1), now: scene.now)
         #expect(scene.ask(1, primary: 1000) && scene.ask(2, replica: 1000) && scene.ask(3, replica: 1000))
@@ -244,7 +167,7 @@ private final class Scene {
     }
 
     @Test func suspicionOfAReplicaConcernsItAlone() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(300)
         scene.state.suspect(scene.node(2), now: scene.now)
         #expect(scene.ask(2, replica: 1000))
@@ -252,7 +175,7 @@ private final class Scene {
     }
 
     @Test func nodeThatComesBackShowsSinceWhen() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.state.failed(2, reason: "no answer for 2.00 s", now: scene.now)
         #expect(!scene.takesReads(2) && scene.caughtUp(2) == 0)
         scene.state.failed(2, reason: "Connection refused", now: scene.now)
@@ -268,7 +191,7 @@ private final class Scene {
     }
 
     @Test func brokenConnectionIsNoFailureYet() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.state.lost(2, now: scene.now)
         // It may have been restarted, and stand before what it had replayed.
         #expect(scene.caughtUp(2) == 0)
@@ -280,7 +203,7 @@ private final class Scene {
 
     /// What was read before the connection broke was read from a server that may not be there any more.
     @Test func aNewConnectionPartsWhatWasReadBeforeFromWhatIsReadThen() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         let replica = scene.node(2)
         var before = Causality()
         before.read(from: replica, generation: scene.generation)
@@ -300,7 +223,7 @@ private final class Scene {
     }
 
     @Test func lagOverTheLimitIsToldOnceAndTakesTheReadsAway() {
-        let scene = Scene.healthy { $0.maxReplicaLag = 2_000_000 }
+        let scene = ClusterScene.healthy { $0.maxReplicaLag = 2_000_000 }
         for position in 2...40 as ClosedRange<UInt64> {
             scene.pass(100)
             scene.ask(1, primary: position * 1000)
@@ -320,7 +243,7 @@ private final class Scene {
 
     /// What an open transaction writes on a quiet primary is not flushed, so no replica can have it.
     @Test func logThatIsNotFlushedTakesNoReadsAway() {
-        let scene = Scene.healthy { $0.maxReplicaLag = 2_000_000 }
+        let scene = ClusterScene.healthy { $0.maxReplicaLag = 2_000_000 }
         for position in 2...40 as ClosedRange<UInt64> {
             scene.pass(500)
             scene.ask(1, primary: position * 1000, flushed: 1000)
@@ -334,7 +257,7 @@ private final class Scene {
     }
 
     @Test func replicaThatIsAheadOfThePrimaryTakesNoReads() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(1000)
         scene.ask(2, replica: 7000)
         scene.pass(10)
@@ -356,7 +279,7 @@ private final class Scene {
     }
 
     @Test func primaryThatHasLostItsLogInACrashStartsTheSamplesAnew() {
-        let scene = Scene.healthy()
+        let scene = ClusterScene.healthy()
         scene.pass(1000)
         scene.ask(1, primary: 5000)
         scene.ask(2, replica: 4000)
@@ -370,7 +293,7 @@ private final class Scene {
     }
 
     @Test func foreignServerIsToldOnce() {
-        let scene = Scene(3)
+        let scene = ClusterScene(3)
         scene.ask(1, primary: 1000)
         scene.ask(2, replica: 1000)
         scene.ask(3, primary: 1000, timeline: 9, identifier: 666)
@@ -387,18 +310,21 @@ private final class Scene {
 
     @Test func nodesStayWhenANameGetsAnotherAddress() {
         let cluster = Cluster(samples: SampleNumbers())
+        let host = HostAddress(host: "db")
         var state = ClusterState(
-            settings: ClusterSettings(hosts: [HostAddress(host: "db")], dbname: "postgres"), cluster: cluster)
-        state.begin(unresolved: [0], now: 0)
-        let first = state.setAddresses(["10.0.0.1", "10.0.0.2"], host: "db", port: 5432, index: 0, now: 0)
+            settings: ClusterSettings(hosts: [host], dbname: "postgres"), cluster: cluster, known: KnownClusters())
+        #expect(state.apply(state.settings, addresses: [:], now: 0).names == [host])
+        #expect(cluster.unresolved == [host])
+        let first = state.setAddresses(["10.0.0.1", "10.0.0.2"], of: host, now: 0)
+        #expect(cluster.unresolved.isEmpty)
         #expect(first.count == 2)
-        let second = state.setAddresses(["10.0.0.2", "10.0.0.3"], host: "db", port: 5432, index: 0, now: 0)
+        let second = state.setAddresses(["10.0.0.2", "10.0.0.3"], of: host, now: 0)
         #expect(second.map(\.node.address) == ["10.0.0.3"])
         #expect(cluster.nodes.map(\.address) == ["10.0.0.2", "10.0.0.3"])
         #expect(cluster.nodes.first === first.last?.node)
         #expect(state.next(first.first?.id ?? 0, now: 0) == .end)
         state.effects = ClusterState.Effects()
-        let third = state.setAddresses(["10.0.0.2", "10.0.0.3"], host: "db", port: 5432, index: 0, now: 0)
+        let third = state.setAddresses(["10.0.0.2", "10.0.0.3"], of: host, now: 0)
         #expect(third.isEmpty && !state.effects.nodesChanged)
     }
 

@@ -526,7 +526,7 @@ extension ClientSession {
         }
         if route.hasChangedCatalogue {
             route.hasChangedCatalogue = false
-            router.shared.monitor.refreshCatalogue(of: router.shared.serverDatabase)
+            router.shared.monitor.refreshCatalogue(as: router.shared.login)
         }
     }
 

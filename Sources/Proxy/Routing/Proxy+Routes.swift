@@ -10,13 +10,18 @@ extension Proxy {
     public func nodes() async -> [NodeStatus] {
         let loads = await self.gather { worker in
             worker.routers.mapValues { router in
-                router.balancer.loads.map { NodeShare(inFlight: $0.inFlight, latency: $0.latency, weight: $0.weight) }
+                Dictionary(
+                    router.balancer.loads.map {
+                        ($0.node.name, NodeShare(inFlight: $0.inFlight, latency: $0.latency, weight: $0.weight))
+                    }
+                ) { first, _ in first }
             }
         }
+        let settings = self.configuration.settings
         return self.routers.all.sorted { $0.database < $1.database }.flatMap { router in
-            router.cluster.nodes.enumerated().map { index, node in
-                let shares = loads.compactMap { $0[router.database] }.filter { index < $0.count }.map { $0[index] }
-                return NodeStatus(node, in: router.database, shares)
+            let hosts = settings.database(named: router.database)?.hosts ?? []
+            return router.cluster.nodes.sorted(by: hosts).map { node in
+                NodeStatus(node, in: router.database, loads.compactMap { $0[router.database]?[node.name] })
             }
         }
     }
@@ -173,6 +178,7 @@ extension NodeStatus {
         self.weight = shares.first?.weight ?? 1
         self.inFlight = shares.reduce(0) { $0 + $1.inFlight }
         let latencies = shares.map(\.latency).filter { $0 > 0 }
+        self.error = node.refusal ?? ""
         self.latency = latencies.isEmpty ? 0 : Int64(latencies.reduce(0, +) / Double(latencies.count))
     }
 }

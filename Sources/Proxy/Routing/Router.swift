@@ -48,13 +48,16 @@ final class Router {
         /// `read_functions` and `write_functions`.
         let readFunctions: [String]
         let writeFunctions: [String]
-        /// One for each host, or none.
-        let weights: [Int]
+        /// In the order of the file.
+        let hosts: [HostAddress]
+        /// Of hosts for which one is given.
+        let weights: [HostAddress: Int]
 
         init(_ database: DatabaseSettings, _ general: GeneralSettings) {
             self.readFunctions = database.readFunctions ?? general.readFunctions
             self.writeFunctions = database.writeFunctions ?? general.writeFunctions
-            self.weights = database.weights ?? []
+            self.hosts = database.hosts
+            self.weights = Dictionary(zip(database.hosts, database.weights ?? [])) { first, _ in first }
         }
     }
     private var entry: Entry
@@ -159,14 +162,17 @@ final class Router {
     // MARK: Nodes
 
     private func takeNodes() {
-        self.balancer.setNodes(self.cluster.nodes, weights: self.entry.weights)
+        self.balancer.setNodes(self.nodes, weights: self.entry.weights)
         self.version += 1
     }
+
+    /// The cluster's nodes in the order of this database's hosts.
+    private var nodes: [Node] { self.cluster.nodes.sorted(by: self.entry.hosts) }
 
     /// The control plane has something new.
     func clusterChanged(_ change: Cluster.Change) {
         if case .nodes = change {
-            let nodes = self.cluster.nodes
+            let nodes = self.nodes
             let loads = self.balancer.loads
             if nodes.count != loads.count || !zip(nodes, loads).allSatisfy({ $0 === $1.node }) { self.takeNodes() }
             self.worker.nodesChanged(of: self)
@@ -209,10 +215,11 @@ final class Router {
         self.cluster.suspect(load.node)
     }
 
-    /// Whether a pool's server is one of the database's; what is known of it now is the pool's from then on.
+    /// Whether a pool's server is one of the database's; what is known of it now is the pool's from then on. One whose
+    /// name a new monitor is still looking up may be.
     func keep(_ pool: Pool) -> Bool {
-        guard let load = self.balancer.loads.first(where: { $0.node.description == pool.shared.key.node }) else {
-            return false
+        guard let load = self.balancer.loads.first(where: { $0.node.name == pool.shared.key.node }) else {
+            return pool.load.map { self.cluster.unresolved.contains($0.node.place) } ?? false
         }
         pool.adopt(load)
         return true
@@ -294,5 +301,12 @@ struct RouteCounters: Sendable {
         total.retries &+= part.retries
         total.unparsed &+= part.unparsed
         total.promotions &+= part.promotions
+    }
+}
+
+extension Array where Element == Node {
+    /// In the order of a host list, and of one host as they are.
+    func sorted(by hosts: [HostAddress]) -> [Node] {
+        hosts.flatMap { host in self.filter { $0.place == host } }
     }
 }

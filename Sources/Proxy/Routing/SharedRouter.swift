@@ -13,17 +13,25 @@ import Wire
 final class SharedRouter: Sendable {
     let database: String
     let serverDatabase: String
+    /// Shared with other databases on the same servers.
     let monitor: ClusterMonitor
+    /// As whom its catalogue is read.
+    let login: ClusterSettings.Login
     /// The catalogue as read last; the patterns of functions are each reactor's own business.
-    let catalogue = Mutex(Catalogue())
+    let catalogue: Mutex<Catalogue>
     let causalities: SharedCausalities
 
     var cluster: Cluster { self.monitor.cluster }
 
-    init(database: DatabaseSettings, monitor: ClusterMonitor, causalities: SharedCausalities) {
+    init(
+        database: DatabaseSettings, monitor: ClusterMonitor, login: ClusterSettings.Login,
+        catalogue: Catalogue = Catalogue(), causalities: SharedCausalities
+    ) {
         self.database = database.name
         self.serverDatabase = database.serverDatabase
         self.monitor = monitor
+        self.login = login
+        self.catalogue = Mutex(catalogue)
         self.causalities = causalities
     }
 
@@ -42,10 +50,12 @@ final class SharedRouter: Sendable {
 final class SharedRouters: Sendable {
     private struct State {
         var routers: [String: SharedRouter] = [:]
-        var monitors: [ClusterSettings: ClusterMonitor] = [:]
+        var monitors: [MonitorKey: ClusterMonitor] = [:]
         var causalities: [SharedRouter.Place: SharedCausalities] = [:]
     }
 
+    /// What is known of clusters, whoever watches them.
+    let clusters = KnownClusters()
     private let state = Mutex(State())
     private let logger: Logger
     private let reactors: [ReactorHandle]
@@ -61,47 +71,93 @@ final class SharedRouters: Sendable {
     /// what was there before.
     func router(_ database: DatabaseSettings, _ configuration: Configuration) -> SharedRouter {
         self.state.withLock { state in
-            state.routers[database.name] ?? self.makeRouter(database, configuration, &state)
+            if let known = state.routers[database.name] { return known }
+            let watch = Watch(database, configuration)
+            let monitor = state.monitors[watch.key] ?? self.monitor(watch.settings)
+            state.monitors[watch.key] = monitor
+            return self.makeRouter(database, watch, monitor, &state)
         }
     }
 
-    /// A new configuration, before any reactor has it: routers whose database has other servers are made anew.
+    /// A new configuration, before any reactor has it. Monitors take over what has changed and go on; routers whose
+    /// database is another are made anew.
     func apply(_ configuration: Configuration) {
         self.state.withLock { state in
-            let automatic = state.routers.keys.compactMap { configuration.settings.database(named: $0) }
-                .filter { configuration.isRouted($0) }
-            for database in configuration.routedDatabases + automatic {
+            let databases = self.databases(configuration, state)
+            for (key, settings) in self.plan(databases.map(\.watch), &state) {
+                if let known = state.monitors[key] {
+                    if known.settings != settings { known.apply(settings) }
+                } else {
+                    state.monitors[key] = self.monitor(settings)
+                }
+            }
+            for (database, watch) in databases {
+                guard let monitor = state.monitors[watch.key] else { continue }
                 if let known = state.routers[database.name], known.serverDatabase == database.serverDatabase,
-                    known.monitor.settings == ClusterSettings(database, configuration)
+                    known.monitor === monitor, known.login == watch.catalogueLogin
                 {
                     continue
                 }
-                _ = self.makeRouter(database, configuration, &state)
+                _ = self.makeRouter(database, watch, monitor, &state)
             }
         }
     }
 
+    /// The databases that are routed by a configuration, and how each is watched; by name.
+    private func databases(
+        _ configuration: Configuration, _ state: State
+    ) -> [(database: DatabaseSettings, watch: Watch)] {
+        let automatic = state.routers.keys.compactMap { configuration.settings.database(named: $0) }
+            .filter { $0.isAutomatic && configuration.isRouted($0) }
+        return (configuration.routedDatabases + automatic).sorted { $0.name < $1.name }
+            .map { ($0, Watch($0, configuration)) }
+    }
+
+    /// Which monitors there are to be, with what settings. A monitor of before whose settings are others now is given to
+    /// those of its databases that it still suits: it knows the servers.
+    private func plan(_ watches: [Watch], _ state: inout State) -> [MonitorKey: ClusterSettings] {
+        var wanted: [MonitorKey: ClusterSettings] = [:]
+        for watch in watches { wanted[watch.key, default: watch.settings].add(watch.settings) }
+        var unused = state.monitors.filter { wanted[$0.key] == nil }
+        for (key, settings) in wanted where state.monitors[key] == nil {
+            let before = settings.databases.compactMap { state.routers[$0]?.monitor }
+            let old = unused.first { old in
+                before.contains { $0 === old.value } && !Set(old.value.settings.hosts).isDisjoint(with: settings.hosts)
+            }
+            guard let old else { continue }
+            unused[old.key] = nil
+            state.monitors[old.key] = nil
+            state.monitors[key] = old.value
+        }
+        return wanted
+    }
+
     private func makeRouter(
-        _ database: DatabaseSettings, _ configuration: Configuration, _ state: inout State
+        _ database: DatabaseSettings, _ watch: Watch, _ monitor: ClusterMonitor, _ state: inout State
     ) -> SharedRouter {
-        let wanted = ClusterSettings(database, configuration)
-        let monitor = state.monitors[wanted] ?? self.monitor(wanted)
-        state.monitors[wanted] = monitor
         let name = database.serverDatabase
+        let before = state.routers[database.name]
         // With others that lead there; else what its clients have in common they go on to have in common, since some of
         // them come over to another server before others.
         let causalities =
-            wanted.hosts.compactMap { state.causalities[SharedRouter.Place(host: $0, database: name)] }.first
-            ?? state.routers[database.name]?.causalities ?? SharedCausalities(samples: monitor.cluster.samples)
-        let router = SharedRouter(database: database, monitor: monitor, causalities: causalities)
+            database.hosts.compactMap { state.causalities[SharedRouter.Place(host: $0, database: name)] }.first
+            ?? before?.causalities ?? SharedCausalities(samples: monitor.cluster.samples)
+        let isSame = before?.monitor === monitor && before?.serverDatabase == name
+        let login = watch.catalogueLogin
+        let router = SharedRouter(
+            database: database, monitor: monitor, login: login,
+            catalogue: isSame ? before?.catalogue.withLock { $0 } ?? Catalogue() : Catalogue(), causalities: causalities
+        )
         state.routers[database.name] = router
         for place in router.places { state.causalities[place] = causalities }
-        monitor.watchCatalogue(of: name) { [weak self] in self?.catalogueRead($0, of: name, by: wanted) }
+        monitor.watchCatalogue(as: login) { [weak self, weak monitor] in
+            if let monitor { self?.catalogueRead($0, as: login, by: monitor) }
+        }
         return router
     }
 
-    private func catalogueRead(_ catalogue: Catalogue, of serverDatabase: String, by settings: ClusterSettings) {
-        for router in self.all where router.serverDatabase == serverDatabase && router.monitor.settings == settings {
+    private func catalogueRead(_ catalogue: Catalogue, as login: ClusterSettings.Login, by monitor: ClusterMonitor) {
+        for router in self.all where router.login == login && router.monitor === monitor {
             router.catalogue.withLock { $0 = catalogue }
             let name = router.database
             for reactor in self.reactors { reactor.mailbox.post { $0.routers[name]?.catalogueChanged() } }
@@ -110,10 +166,10 @@ final class SharedRouters: Sendable {
 
     private func monitor(_ settings: ClusterSettings) -> ClusterMonitor {
         let reactors = self.reactors
-        let monitor = ClusterMonitor(settings: settings, logger: self.logger) { change in
+        let monitor = ClusterMonitor(settings: settings, known: self.clusters, logger: self.logger) { change, cluster in
             for reactor in reactors {
                 reactor.mailbox.post { worker in
-                    for router in worker.routers.values where router.shared.monitor.settings == settings {
+                    for router in worker.routers.values where router.cluster === cluster {
                         router.clusterChanged(change)
                     }
                 }
@@ -129,7 +185,7 @@ final class SharedRouters: Sendable {
 
     /// Forgets databases that are not routed any more, and stops monitors that nobody needs.
     func retain(_ configuration: Configuration) {
-        let stopped = self.state.withLock { state in
+        let (used, stopped) = self.state.withLock { state in
             state.routers = state.routers.filter { name, _ in
                 configuration.settings.database(named: name).map { configuration.isRouted($0) } ?? false
             }
@@ -137,38 +193,45 @@ final class SharedRouters: Sendable {
             for router in state.routers.values {
                 for place in router.places { state.causalities[place] = router.causalities }
             }
-            let used = Set(state.routers.values.map(\.monitor.settings))
-            let stopped = state.monitors.filter { !used.contains($0.key) }
-            for settings in stopped.keys { state.monitors[settings] = nil }
-            return Array(stopped.values)
+            let used = Dictionary(grouping: state.routers.values) { ObjectIdentifier($0.monitor) }
+            let stopped = state.monitors.filter { used[ObjectIdentifier($0.value)] == nil }
+            for key in stopped.keys { state.monitors[key] = nil }
+            return (used, Array(stopped.values))
         }
+        for routers in used.values { routers.first?.monitor.keepCatalogues(as: Set(routers.map(\.login))) }
         for monitor in stopped { monitor.stop() }
     }
-}
 
-extension ClusterSettings {
-    /// What the monitor of a database's servers needs to know.
-    init(_ database: DatabaseSettings, _ configuration: Configuration) {
-        let general = configuration.settings.general
-        // Clients can think of as many databases for `*` as they like: their servers are watched once for all.
-        let dbname = database.isAutomatic ? "postgres" : database.serverDatabase
-        self.init(hosts: database.hosts, dbname: database.checkDbname ?? general.checkDbname ?? dbname)
-        self.checkInterval = database.checkInterval ?? general.checkInterval
-        self.checkTimeout = database.checkTimeout ?? general.checkTimeout
-        self.sampleInterval = general.sampleInterval
-        self.maxReplicaLag = database.maxReplicaLag ?? general.maxReplicaLag
-        self.maxReplicaLagBytes = database.maxReplicaLagBytes ?? general.maxReplicaLagBytes
-        self.sslmode = configuration.settings.effectiveServerSSLMode(database: database)
-        self.channelBinding = database.channelBinding
-        self.sslRootCert = general.serverTlsCaFile
-        self.sslCert = general.serverTlsCertFile
-        self.sslKey = general.serverTlsKeyFile
-        let user = database.checkUser ?? general.checkUser
-        self.user = user ?? database.user
-        self.password = database.checkPassword ?? (database.checkUser == nil ? general.checkPassword : nil)
-        if self.password == nil && user == nil { self.password = database.password }
-        if self.password == nil, let name = self.user, case .plain(let secret)? = configuration.secrets[name] {
-            self.password = secret.span.text(0..<secret.count)
+    /// Forgets what is known of a database's cluster, by whichever entry.
+    func forget(_ router: SharedRouter) {
+        let cluster = router.monitor.sight
+        let monitors = self.state.withLock { Array($0.monitors.values) }
+        for monitor in monitors where monitor === router.monitor || monitor.sight.isSame(as: cluster) {
+            monitor.forget()
+        }
+    }
+
+    /// Tries what a configuration changes of the logins of checks, at servers that answer now.
+    ///
+    /// - Returns: what they refuse, a sentence for each.
+    func refusals(of configuration: Configuration) async -> [String] {
+        let trials = self.state.withLock { state in
+            var state = state
+            let databases = self.databases(configuration, state)
+            return self.plan(databases.map(\.watch), &state).compactMap { key, settings in
+                let before = settings.databases.sorted().compactMap { state.routers[$0]?.monitor }.first
+                return (state.monitors[key] ?? before).map {
+                    (monitor: $0, settings: settings, isGiven: key.givesDatabase)
+                }
+            }
+        }
+        return await withTaskGroup(of: String?.self) { group in
+            for (monitor, settings, isGiven) in trials {
+                group.addTask { await monitor.refusal(of: settings, givesDatabase: isGiven) }
+            }
+            var refusals: [String] = []
+            for await refusal in group { if let refusal { refusals.append(refusal) } }
+            return refusals.sorted()
         }
     }
 }
