@@ -30,9 +30,10 @@ class FakeServer:
 
     def __init__(self, certificate: Certificate | None, *, answer: bytes = b"S", direct: bool = False,
                  alpn: list[str] | None = None, configure: Callable[[ssl.SSLContext], None] | None = None,
-                 ask_for_scram: bytes = b"", reply: bytes = b"",
+                 ask_for_scram: bytes = b"", reply: bytes = b"", ready: bytes = READY,
                  behind: Callable[[bytes], tuple[bytes, bytes]] | None = None) -> None:
         self.answer, self.direct, self.ask_for_scram, self.reply = answer, direct, ask_for_scram, reply
+        self.ready = ready
         self.behind = behind
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if certificate:
@@ -124,7 +125,7 @@ class FakeServer:
             self._take(client, 1)
             self.sasl.append(self._packet(client))
             return
-        self._say(client, READY, b"")
+        self._say(client, self.ready, b"")
         while True:
             kind = self._take(client, 1)
             body = self._packet(client)

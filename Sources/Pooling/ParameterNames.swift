@@ -38,11 +38,13 @@ public enum ParameterNames {
     }
 }
 
-/// Why a setting in a startup packet is refused.
+/// Why settings of a startup packet, or what a server reports, are refused.
 public enum ParameterError: Error, Sendable, Equatable {
     case unknown(name: String)
     case readOnly(name: String)
     case invalidValue(name: String, value: String)
+    /// More than `ParameterSet` takes.
+    case tooMany
 
     /// SQLSTATE of the ErrorResponse.
     public var sqlState: String {
@@ -50,6 +52,7 @@ public enum ParameterError: Error, Sendable, Equatable {
         case .unknown: SQLState.undefinedObject
         case .readOnly: SQLState.cannotChangeParameterNow
         case .invalidValue: SQLState.invalidParameterValue
+        case .tooMany: SQLState.programLimitExceeded
         }
     }
 
@@ -59,6 +62,7 @@ public enum ParameterError: Error, Sendable, Equatable {
         case .unknown(let name): "unrecognized configuration parameter \"\(name)\""
         case .readOnly(let name): "parameter \"\(name)\" cannot be changed"
         case .invalidValue(let name, let value): "invalid value for parameter \"\(name)\": \"\(value)\""
+        case .tooMany: "too many parameters (at most \(ParameterSet.most) are taken)"
         }
     }
 }

@@ -33,6 +33,12 @@ public final class ParameterSet: Sendable {
     /// Ordered by key.
     public let parameters: [Parameter]
 
+    /// The most settings that a startup packet may have, and the most that a server may report: each costs time whenever a
+    /// connection changes hands. PostgreSQL reports some fifteen.
+    public static let most = 256
+    /// The most bytes of names and values that a server may report.
+    static let mostBytes = 256 << 10
+
     /// The set without settings.
     public static let empty = ParameterSet([])
 

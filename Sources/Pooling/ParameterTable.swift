@@ -21,19 +21,21 @@ public final class ParameterTable {
         self.intern(set.parameters, object: set)
     }
 
-    /// The set of what a server reported at its login. Of a name that is given twice the last value holds.
-    public func reported(_ statuses: [ParameterStatus]) -> ParameterSet {
+    /// A set in which settings have the values that a server has reported since, at its login or later. Of a name that is
+    /// given twice the last value holds.
+    public func reported(
+        _ statuses: [ParameterStatus], in set: ParameterSet = .empty
+    ) throws(ParameterError) -> ParameterSet {
         var parameters: [String: Parameter] = [:]
         for status in statuses {
             let parameter = Parameter(name: status.name, value: status.value, isReported: true)
             parameters[parameter.key] = parameter
         }
-        return self.intern(parameters.values.sorted { $0.key < $1.key })
-    }
-
-    /// A set in which one setting has the value that a server has just reported.
-    public func setting(_ name: String, _ value: [UInt8], in set: ParameterSet) -> ParameterSet {
-        self.replacing(Parameter(name: name, value: value, isReported: true), in: set)
+        let result = self.replacing(parameters, in: set)
+        guard result.parameters.count(where: \.isReported) <= ParameterSet.most,
+            result.statusMessages.count <= ParameterSet.mostBytes
+        else { throw .tooMany }
+        return result
     }
 
     /// The settings a client begins with: those of a server connection that nobody has used yet, changed by the client's
@@ -60,19 +62,18 @@ public final class ParameterTable {
     }
 
     private func begin(_ startup: [StartupParameter], defaults: ParameterSet) throws(ParameterError) -> ParameterSet {
-        var set = defaults
+        guard startup.count <= ParameterSet.most else { throw .tooMany }
+        var own: [String: Parameter] = [:]
         for parameter in startup {
             guard ParameterNames.isValid(parameter.name) else { throw .unknown(name: parameter.name) }
             let key = parameter.name.lowercased()
             guard !ParameterNames.readOnly.contains(key) else { throw .readOnly(name: parameter.name) }
             let known = defaults[key]
-            let value = try ParameterValues.canonical(key, parameter.value, base: set[key])
-            set = self.replacing(
-                Parameter(
-                    name: known?.name ?? parameter.name, value: value, isReported: known?.isReported ?? false),
-                in: set)
+            let value = try ParameterValues.canonical(key, parameter.value, base: own[key] ?? known)
+            own[key] = Parameter(
+                name: known?.name ?? parameter.name, value: value, isReported: known?.isReported ?? false)
         }
-        return self.intern(set)
+        return self.replacing(own, in: defaults)
     }
 
     /// The settings of both sides after a server has made changes for a client.
@@ -87,22 +88,26 @@ public final class ParameterTable {
     public func applied(
         _ changes: [ParameterChange], client: ParameterSet, server: ParameterSet
     ) -> (client: ParameterSet, server: ParameterSet) {
-        var (client, server) = (client, server)
+        var (ours, theirs): ([String: Parameter], [String: Parameter]) = ([:], [:])
+        var gone: Set<String> = []
         for change in changes {
             switch change {
             case .set(let parameter):
                 if let reported = server[parameter.key], reported.isReported {
-                    client = self.replacing(reported, in: client)
+                    ours[parameter.key] = reported
                 } else {
                     let extra = Parameter(name: parameter.name, value: parameter.value, isReported: false)
-                    client = self.replacing(extra, in: client)
-                    server = self.replacing(extra, in: server)
+                    ours[parameter.key] = extra
+                    theirs[parameter.key] = extra
                 }
             case .reset(let name):
-                if server[name]?.isReported == false { server = self.removing(name, in: server) }
+                if let known = server[name], !known.isReported { gone.insert(known.key) }
             }
         }
-        return (client, server)
+        return (
+            self.replacing(ours, in: client),
+            self.replacing(theirs, in: gone.isEmpty ? server : self.removing(gone, from: server))
+        )
     }
 
     /// A server's settings after `RESET ALL` or `DISCARD ALL`: what it does not report has its default again.
@@ -114,23 +119,24 @@ public final class ParameterTable {
     /// Entries, of which some may belong to sets that are gone.
     var count: Int { self.table.count }
 
-    private func replacing(_ parameter: Parameter, in set: ParameterSet) -> ParameterSet {
-        let position = set.position(parameter.key)
+    /// A set with other settings, by their keys. One set is made for all of them: what a packet or a server says may be
+    /// long.
+    private func replacing(_ changes: [String: Parameter], in set: ParameterSet) -> ParameterSet {
+        if changes.isEmpty { return self.intern(set) }
         var parameters = set.parameters
-        if let found = position.found {
-            if parameters[found] == parameter { return set }
-            parameters[found] = parameter
-        } else {
-            parameters.insert(parameter, at: position.insertion)
+        var added: [Parameter] = []
+        for (key, parameter) in changes {
+            if let found = set.position(key).found { parameters[found] = parameter } else { added.append(parameter) }
+        }
+        if !added.isEmpty {
+            parameters += added
+            parameters.sort { $0.key < $1.key }
         }
         return self.intern(parameters)
     }
 
-    private func removing(_ name: String, in set: ParameterSet) -> ParameterSet {
-        guard let found = set.position(name.lowercased()).found else { return set }
-        var parameters = set.parameters
-        parameters.remove(at: found)
-        return self.intern(parameters)
+    private func removing(_ keys: Set<String>, from set: ParameterSet) -> ParameterSet {
+        self.intern(set.parameters.filter { !keys.contains($0.key) })
     }
 
     private func intern(_ parameters: [Parameter], object: ParameterSet? = nil) -> ParameterSet {

@@ -38,7 +38,11 @@ final class ClientSession: Connection {
     /// When the last piece came of a message that streams to the server connection; nil when none does.
     var lastPiece: MonotonicTime?
     /// The session's settings; nil before login is over.
-    var parameters: ParameterSet?
+    var parameters: ParameterSet? {
+        get { self.followed?.current(self.worker.parameters) }
+        set { self.followed = newValue.map { FollowedParameters($0) } }
+    }
+    private var followed: FollowedParameters?
     /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
     var areSettingsProven = false
     var isAwaitingSettings = false
@@ -361,8 +365,10 @@ final class ClientSession: Connection {
     }
 
     func parameterChanged(_ status: ParameterStatus) {
-        if let parameters = self.parameters {
-            self.parameters = self.worker.parameters.setting(status.name, status.value, in: parameters)
+        do {
+            try self.followed?.note(status, self.worker.parameters)
+        } catch {
+            self.fail(ServerError(message: "invalid server parameter: \(error.message)", sqlState: error.sqlState))
         }
     }
 

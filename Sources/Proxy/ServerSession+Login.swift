@@ -100,7 +100,14 @@ extension ServerSession {
             let reported =
                 self.pool.load == nil
                 ? outcome.parameters : outcome.parameters.filter { !Self.isNodesOwn($0.name) }
-            self.parameters = self.worker.parameters.reported(reported)
+            do {
+                self.parameters = try self.worker.parameters.reported(reported)
+            } catch {
+                return self.loginFailed(
+                    ServerError(
+                        message: "invalid server parameter: \(error.message)", sqlState: error.sqlState,
+                        isRefusal: true))
+            }
             self.loggedIn()
         case .failed(let error): self.loginFailed(error)
         }

@@ -401,7 +401,7 @@ extension ServerSession {
             run = range.upperBound
             return
         }
-        self.parameters = self.worker.parameters.setting(status.name, status.value, in: self.parameters)
+        guard self.follow(status) else { return }
         let isOwn = self.requests.head?.disposition == .own
         if let client = self.client, !isOwn {
             // The client's own doing, or a change for all (a reload of the server): both are its business.

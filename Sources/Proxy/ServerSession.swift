@@ -112,7 +112,12 @@ final class ServerSession: Connection {
     var ownError: ErrorFields?
     /// As of the last ReadyForQuery.
     var transaction = TransactionStatus.idle
-    var parameters = ParameterSet.empty
+    /// The session's settings, as the server reports them and as clients have set them.
+    var parameters: ParameterSet {
+        get { self.followed.current(self.worker.parameters) }
+        set { self.followed = FollowedParameters(newValue) }
+    }
+    private var followed = FollowedParameters(.empty)
     /// Settings that no server reports may differ from `parameters`: somebody used SET or RESET.
     var areExtrasUncertain = false
     var statements: ServerStatements
@@ -237,6 +242,17 @@ final class ServerSession: Connection {
         self.state = .leaving
         self.setDeadline(.max)
     }
+    /// The server has reported a setting. False if that was one too many, and the end of the connection.
+    func follow(_ status: ParameterStatus) -> Bool {
+        do {
+            try self.followed.note(status, self.worker.parameters)
+            return true
+        } catch {
+            self.end("invalid server parameter: \(error.message)")
+            return false
+        }
+    }
+
 
     func becomeIdle() {
         self.state = .idle

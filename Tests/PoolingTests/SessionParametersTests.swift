@@ -11,6 +11,23 @@ private func startup(_ name: String, _ value: String) -> StartupParameter {
     StartupParameter(name: name, value: value)
 }
 
+extension ParameterTable {
+    /// The set of few enough reports.
+    fileprivate func known(_ statuses: [ParameterStatus], in set: ParameterSet = .empty) -> ParameterSet {
+        do {
+            return try self.reported(statuses, in: set)
+        } catch {
+            Issue.record(error)
+            return set
+        }
+    }
+
+    /// A set in which one setting has another value.
+    fileprivate func setting(_ name: String, _ value: [UInt8], in set: ParameterSet) -> ParameterSet {
+        self.known([ParameterStatus(name: name, value: value)], in: set)
+    }
+}
+
 /// What a PostgreSQL 15 reports.
 private let reported15 = [
     status("application_name", ""), status("client_encoding", "UTF8"), status("DateStyle", "ISO, DMY"),
@@ -24,8 +41,8 @@ private let reported15 = [
     let table = ParameterTable()
 
     @Test func sameSettingsAreOneObject() {
-        let first = self.table.reported(reported15)
-        let second = self.table.reported(reported15.reversed())
+        let first = self.table.known(reported15)
+        let second = self.table.known(reported15.reversed())
         #expect(first === second)
         let changed = self.table.setting("TimeZone", Array("UTC".utf8), in: first)
         #expect(changed !== first)
@@ -35,7 +52,7 @@ private let reported15 = [
     }
 
     @Test func namesAreComparedWithoutCase() {
-        let set = self.table.reported(reported15)
+        let set = self.table.known(reported15)
         #expect(set["datestyle"]?.name == "DateStyle")
         #expect(set["DATESTYLE"]?.text == "ISO, DMY")
         #expect(set["nothing"] == nil)
@@ -45,7 +62,7 @@ private let reported15 = [
 
     /// More than are remembered, each again and again, with two kinds of servers.
     @Test func clientsBeginWithWhatTheyAskFor() throws {
-        let servers = [self.table.reported(reported15), self.table.reported(Array(reported15.dropLast()))]
+        let servers = [self.table.known(reported15), self.table.known(Array(reported15.dropLast()))]
         for round in 0..<3 {
             for number in 0..<40 {
                 for server in servers {
@@ -60,7 +77,7 @@ private let reported15 = [
     }
 
     @Test func aGreetingTellsWhatServersReport() throws {
-        let server = self.table.reported([status("TimeZone", "UTC"), status("application_name", "")])
+        let server = self.table.known([status("TimeZone", "UTC"), status("application_name", "")])
         let set = try self.table.initial(
             [startup("application_name", "a"), startup("search_path", "b")], defaults: server)
         let expected = MessageWriter.bytes {
@@ -72,8 +89,8 @@ private let reported15 = [
 
     @Test func setOfAnotherReactor() {
         let other = ParameterTable()
-        let mine = self.table.reported(reported15)
-        let theirs = other.reported(reported15)
+        let mine = self.table.known(reported15)
+        let theirs = other.known(reported15)
         #expect(mine !== theirs)
         #expect(self.table.intern(theirs) === mine)
         #expect(mine.changes(from: theirs).isEmpty)
@@ -83,16 +100,73 @@ private let reported15 = [
     }
 
     @Test func setsNobodyHoldsAreSwept() {
-        let set = self.table.reported(reported15)
+        let set = self.table.known(reported15)
         for number in 0..<2000 {
             _ = self.table.setting("application_name", Array("app \(number)".utf8), in: set)
         }
         #expect(self.table.count <= 64)
-        #expect(self.table.reported(reported15) === set)
+        #expect(self.table.known(reported15) === set)
+    }
+
+    @Test func asManyReportsAsCanBeFollowed() throws {
+        let most = (0..<ParameterSet.most).map { status("name\($0)", "x") }
+        let set = try self.table.reported(most)
+        #expect(set.parameters.count == ParameterSet.most)
+        #expect(try self.table.reported([status("name7", "y")], in: set)["name7"]?.text == "y")
+        #expect(throws: ParameterError.tooMany) { try self.table.reported([status("one_more", "x")], in: set) }
+        #expect(throws: ParameterError.tooMany) { try self.table.reported(most + [status("one_more", "x")]) }
+        let long = String(repeating: "x", count: 300_000)
+        #expect(throws: ParameterError.tooMany) { try self.table.reported([status("long", long)]) }
+    }
+
+    /// Extras of a client do not count as reports.
+    @Test func asManySettingsAsAClientMayBeginWith() throws {
+        let server = self.table.known((0..<ParameterSet.most).map { status("reported\($0)", "x") })
+        let most = (0..<ParameterSet.most).map { startup("a.x\($0)", "\($0)") }
+        let client = try self.table.initial(most, defaults: server)
+        #expect(client["a.x255"]?.text == "255" && client.parameters.count == 2 * ParameterSet.most)
+        #expect(throws: ParameterError.tooMany) {
+            try self.table.initial(most + [startup("a.x0", "again")], defaults: server)
+        }
+        let after = self.table.applied(client.changes(from: server), client: client, server: server)
+        #expect(after.client === client && after.server === client)
+        #expect(self.table.setting("reported1", [65], in: after.server)["reported1"]?.text == "A")
+        let back = self.table.applied(server.changes(from: client), client: server, server: client)
+        #expect(back.server === server)
+    }
+
+    /// Reports are taken over when somebody looks, in their order, however many there are.
+    @Test func reportsAreFollowed() throws {
+        var followed = FollowedParameters(self.table.known(reported15))
+        for number in 0..<1000 {
+            try followed.note(status("name\(number % 100)", String(number)), self.table)
+            if number % 77 == 0 {
+                #expect(followed.current(self.table)["NAME\(number % 100)"]?.text == String(number))
+            }
+        }
+        let set = followed.current(self.table)
+        #expect(set["name7"]?.text == "907" && set["TimeZone"]?.text == "Europe/Berlin")
+        #expect(followed.current(self.table) === set)
+        #expect(throws: ParameterError.tooMany) {
+            for number in 0..<1000 { try followed.note(status("other\(number)", ""), self.table) }
+        }
+    }
+
+    /// The time that sets take grows with their number, and not with its square.
+    @Test func manySettingsCostWhatTheyAre() throws {
+        func time(_ count: Int) throws -> Duration {
+            let clock = ContinuousClock()
+            return try (0..<3).map { round in
+                let parameters = (0..<count).map { startup("r\(round).x\($0)", "\($0)") }
+                return try clock.measure { _ = try self.table.initial(parameters, defaults: .empty) }
+            }.min() ?? .zero
+        }
+        let (few, many) = (try time(32), try time(256))
+        #expect(many < few * 24, "\(few) for 32, \(many) for 256")
     }
 
     @Test func lastStatusOfANameHolds() {
-        let set = self.table.reported([status("TimeZone", "a"), status("timezone", "b")])
+        let set = self.table.known([status("TimeZone", "a"), status("timezone", "b")])
         #expect(set.parameters.count == 1 && set["TimeZone"]?.text == "b")
     }
 }
@@ -101,11 +175,11 @@ private let reported15 = [
     let table = ParameterTable()
 
     private func initial(_ parameters: StartupParameter...) throws -> ParameterSet {
-        try self.table.initial(parameters, defaults: self.table.reported(reported15))
+        try self.table.initial(parameters, defaults: self.table.known(reported15))
     }
 
     @Test func withoutParametersItIsTheServersSet() throws {
-        #expect(try self.initial() === self.table.reported(reported15))
+        #expect(try self.initial() === self.table.known(reported15))
     }
 
     @Test(
@@ -178,7 +252,7 @@ private let reported15 = [
     let table = ParameterTable()
 
     private func server(_ changes: (String, String)...) -> ParameterSet {
-        changes.reduce(self.table.reported(reported15)) { set, change in
+        changes.reduce(self.table.known(reported15)) { set, change in
             self.table.setting(change.0, Array(change.1.utf8), in: set)
         }
     }
@@ -244,7 +318,7 @@ private let reported15 = [
     }
 
     @Test func differencesAtBothEnds() throws {
-        let base = self.table.reported([status("m", "1")])
+        let base = self.table.known([status("m", "1")])
         let client = try self.table.initial([startup("a", "1"), startup("z", "1")], defaults: base)
         let other = try self.table.initial([startup("b", "1"), startup("y", "1")], defaults: base)
         #expect(self.statement(base, other) == "RESET \"b\";RESET \"y\"")
