@@ -329,6 +329,12 @@ open class Connection: EventSource {
         self.closeNow()
     }
 
+    /// Tells the peer that this is the end, and nothing else: for a process that ends next, whose sockets io_uring may keep
+    /// open for a while.
+    public final func cut() {
+        if self.fd >= 0 { shutdown(self.fd, Int32(SHUT_RDWR)) }
+    }
+
     /// Ends the connection when what was sent has left: the peer reads our last message and then the end.
     public final func closeAfterFlush() {
         switch self.state {

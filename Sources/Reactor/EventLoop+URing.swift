@@ -171,7 +171,9 @@ extension EventLoop {
         case .send: return
         case .accept:
             if !completion.hasMore { source.armed.subtract([.input, .inputEnding]) }
-            unsafeDowncast(source, to: Listener.self).arrived(completion.result)
+            let listener = unsafeDowncast(source, to: Listener.self)
+            listener.arrived(completion.result)
+            if !completion.hasMore { listener.acceptingEnded() }
         }
         // What has ended begins anew if it is still wanted.
         if source.token == completion.token && (!completion.hasMore || completion.operation == .poll) {

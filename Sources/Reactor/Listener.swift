@@ -21,6 +21,24 @@ public struct ListeningSocket: Sendable {
     public let address: SocketAddress
     /// A connection that is accepted has input already, as a rule.
     public let defersAccept: Bool
+    /// Opened by somebody else, who goes on to hold it.
+    public let isInherited: Bool
+    /// How long an address is waited for that somebody still has. After a crash it may be the process before, whose
+    /// sockets io_uring keeps for some 50 ms.
+    private static let patience: Int64 = 500_000
+
+    /// Binds and listens, after a moment if the address is not free yet.
+    public static func open(_ address: SocketAddress, _ options: ListenOptions) throws(SystemError) -> ListeningSocket {
+        let end = monotonicNow() + Self.patience
+        while true {
+            do throws(SystemError) {
+                return try ListeningSocket(address, options)
+            } catch {
+                guard error.code == EADDRINUSE, monotonicNow() < end else { throw error }
+                usleep(20_000)
+            }
+        }
+    }
 
     /// Binds and listens. A Unix socket's stale file (nobody listens behind it) is removed first.
     public init(_ address: SocketAddress, _ options: ListenOptions) throws(SystemError) {
@@ -58,6 +76,7 @@ public struct ListeningSocket: Sendable {
         self.fd = socket.take()
         self.address = Socket.localAddress(self.fd)
         self.defersAccept = !address.isUnix && options.deferAccept > 0
+        self.isInherited = false
     }
 
     /// Takes over a socket that is bound and listening already (systemd's socket activation).
@@ -66,6 +85,7 @@ public struct ListeningSocket: Sendable {
         _ = fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)
         self.address = Socket.localAddress(fd)
         self.defersAccept = false
+        self.isInherited = true
     }
 
     /// Whether somebody listens. A full queue (EAGAIN) is somebody's too.
@@ -75,10 +95,11 @@ public struct ListeningSocket: Sendable {
         return fd >= 0 && (address.withSockaddr { connect(fd, $0, $1) } == 0 || errno == EAGAIN)
     }
 
-    /// Closes the socket and removes a Unix socket's file.
+    /// Closes the socket and removes a Unix socket's file, unless that is somebody else's.
     public func close() {
+        // First the file: once nobody listens behind it, the next process may have put its own there.
+        if self.address.isUnix && !self.isInherited && !self.address.host.hasPrefix("@") { unlink(self.address.host) }
         Glibc.close(self.fd)
-        if self.address.isUnix && !self.address.host.hasPrefix("@") { unlink(self.address.host) }
     }
 }
 
@@ -90,6 +111,8 @@ public final class Listener: EventSource {
     /// Accepted by the kernel and not handed on yet.
     private var waiting: [Int32] = []
     private var restsUntil: MonotonicTime = 0
+    /// What is left to do when the kernel has stopped accepting; nil as long as it is to accept.
+    private var ending: (drains: Bool, done: () -> Void)?
     /// Some twenty microseconds each: a storm of connections keeps those that are there waiting for so many in a turn.
     private static let connectionsPerTurn = 8
     private static let mostWaiting = 64
@@ -147,8 +170,32 @@ public final class Listener: EventSource {
         }
     }
 
+    /// The kernel has ended accepting, by itself or because it was told to.
+    func acceptingEnded() {
+        guard let (drains, done) = self.ending, self.token != 0 else { return }
+        self.ending = nil
+        for fd in self.waiting { self.accepted(Socket(fd)) }
+        self.waiting = []
+        if drains { self.acceptRest() }
+        self.loop.detach(self)
+        done()
+    }
+
+    /// Accepts those that have connected already: for them there is nobody else.
+    private func acceptRest() {
+        while true {
+            let fd = martlet_accept(self.fd, nil, nil)
+            if fd >= 0 {
+                self.accepted(Socket(fd))
+            } else if errno != EINTR && errno != ECONNABORTED {
+                return
+            }
+        }
+    }
+
     /// Out of descriptors or memory: the event would come again at once, for ever.
     private func rest(_ error: SystemError) {
+        guard self.ending == nil else { return }
         self.loop.silence(self)
         self.restsUntil = self.now + Self.restTime
         if self.waiting.isEmpty { self.setDeadline(self.restsUntil) }
@@ -156,6 +203,7 @@ public final class Listener: EventSource {
     }
 
     public override func deadlineReached() {
+        guard self.ending == nil else { return }
         for _ in 0..<Self.connectionsPerTurn where !self.waiting.isEmpty {
             // Within it `stop` may be called.
             self.accepted(Socket(self.waiting.removeFirst()))
@@ -165,6 +213,17 @@ public final class Listener: EventSource {
         guard !self.isRegistered else { return }
         if self.now < self.restsUntil { return self.setDeadline(self.restsUntil) }
         self.loop.setInterest(self, UInt32(MARTLET_EPOLLIN))
+    }
+
+    /// Stops accepting, and calls a closure as soon as nothing in the kernel refers to the socket any more; the socket
+    /// itself stays open until then.
+    ///
+    /// - Parameter drains: also those are handed on that have connected and nobody has accepted yet.
+    public func finish(drains: Bool, _ done: @escaping () -> Void) {
+        guard self.token != 0, self.ending == nil else { return done() }
+        self.ending = (drains, done)
+        self.loop.silence(self)
+        if !self.armed.contains(.input) { self.loop.later { self.acceptingEnded() } }
     }
 
     /// Stops accepting; the socket itself stays open.

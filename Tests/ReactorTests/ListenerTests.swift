@@ -92,6 +92,69 @@ import Testing
         withExtendedLifetime(clients) {}
     }
 
+    /// Who has connected before is handed on, the closure is called when the last of them has been, and who connects
+    /// then is refused at once: nothing in the kernel goes on to accept.
+    @Test(arguments: [false, true])
+    func finish(drains: Bool) throws {
+        let scene = try Scene()
+        let address = try #require(SocketAddress(ip: "127.0.0.1", port: 0))
+        let socket = try ListeningSocket(address, ListenOptions())
+        var count = 0
+        var isOver = false
+        let listener = Listener(loop: scene.loop, socket) { _ in
+            #expect(!isOver)
+            count += 1
+        } failed: {
+            Issue.record($0)
+        }
+        var clients = [Peer(self.connectTo(socket.address))]
+        scene.when("the first is accepted", { count == 1 }) {
+            clients += (0..<50).map { _ in Peer(self.connectTo(socket.address)) }
+            listener.finish(drains: drains) {
+                isOver = true
+                socket.close()
+            }
+        }
+        scene.when("it is over") { isOver }
+        scene.run()
+        #expect(!drains || count == 51)
+        let late = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let code = socket.address.withSockaddr { connect(late, $0, $1) == 0 ? 0 : errno }
+        #expect(code == ECONNREFUSED)
+        close(late)
+        withExtendedLifetime(clients) {}
+    }
+
+    @Test func finishOfOneThatHasBeenStopped() throws {
+        let scene = try Scene()
+        let address = try #require(SocketAddress(ip: "127.0.0.1", port: 0))
+        let socket = try ListeningSocket(address, ListenOptions())
+        defer { socket.close() }
+        let listener = Listener(loop: scene.loop, socket) { _ in
+        } failed: {
+            Issue.record($0)
+        }
+        var count = 0
+        scene.when("at once") {
+            listener.finish(drains: true) { count += 1 }
+            return true
+        }
+        scene.when("it is over", { count == 1 }) { listener.finish(drains: true) { count += 1 } }
+        scene.when("again", { count == 2 })
+        scene.run()
+    }
+
+    /// A file that belongs to the service manager stays.
+    @Test func anInheritedUnixSocketKeepsItsFile() throws {
+        let directory = try TemporaryDirectory()
+        let address = try #require(SocketAddress(unix: directory.path + "/s"))
+        let first = try ListeningSocket(address, ListenOptions())
+        ListeningSocket(inherited: dup(first.fd)).close()
+        #expect(access(directory.path + "/s", F_OK) == 0)
+        first.close()
+        #expect(access(directory.path + "/s", F_OK) != 0)
+    }
+
     /// As with an exhausted file table: the event stays, and `accept` fails each time. Here because the socket does
     /// not listen at all.
     @Test func failureIsToldAndTriedAgainAfterAMoment() throws {
