@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from cluster import Cluster, Installation
-from common import environment, own
+from cluster import BackendSampler, Cluster, Installation
+from common import Background, environment, own
 from proxy import Proxy
+from rawpg import Connection, query, startup
 
 
 def run(*command: str, timeout: float = 60) -> str:
@@ -79,3 +82,83 @@ def test_pg_basebackup(proxy: Proxy, scratch) -> None:
     assert result.returncode == 0, result.stderr
     assert (target / "PG_VERSION").exists()
     assert (target / "backup_manifest").exists()
+
+
+# Room for its own connection
+
+def replicating(proxy: Proxy, database: str) -> Connection:
+    connection = Connection(proxy.host, proxy.port)
+    connection.send(startup({"user": "app", "database": database, "replication": "database"}))
+    assert connection.read().type == "R"
+    return connection
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("what", ["idle", "busy", "session"])
+def test_replication_client_waits_for_room(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str, what: str, threads: int) -> None:
+    """In a full pool it waits; an idle connection is closed for it, and so is one that becomes free."""
+    proxy = start_proxy(threads=threads, settings={
+        "default_pool_size": 1, "pool_mode": "session" if what == "session" else "transaction"})
+    holder = Connection(proxy.host, proxy.port).login(database=database)
+    holder.simple("SELECT 1" if what == "idle" else "BEGIN")
+    if what == "idle":
+        proxy.wait_pool(lambda pool: pool["sv_idle"] == 1, "it is idle", database)
+    with BackendSampler(cluster, database) as sampler, replicating(proxy, database) as client:
+        if what != "idle":
+            proxy.wait_pool(lambda pool: pool["cl_waiting"] == 1, "it waits", database)
+            holder.simple("COMMIT")
+            if what == "session":
+                assert client.silent(0.3)
+                holder.send(b"X\0\0\0\4")
+        client.authenticate("app", "")
+        assert client.ask(query("IDENTIFY_SYSTEM"))
+    assert sampler.highest <= 2  # One may be seen while it is on its way out.
+    holder.socket.close()
+
+
+def test_replication_clients_take_turns(start_proxy: Callable[..., Proxy], database: str) -> None:
+    """In the order of their arrival; one that has left is forgotten; others are served meanwhile and afterwards."""
+    proxy = start_proxy(threads=1, settings={"default_pool_size": 2})
+    with proxy.connect(database) as other:
+        other.execute("SELECT 1")
+        first, second = replicating(proxy, database), None
+        first.authenticate("app", "")
+        second = replicating(proxy, database)
+        second.authenticate("app", "")
+        waiting = []
+        for number in range(3):
+            waiting.append(replicating(proxy, database))
+            proxy.wait_pool(lambda pool: pool["cl_waiting"] == number + 1, "it waits", database)
+        waiting[0].socket.close()
+        proxy.wait_pool(lambda pool: pool["cl_waiting"] == 2, "one has left", database)
+        first.socket.close()
+        waiting[1].authenticate("app", "")
+        assert waiting[2].silent(0.2)
+        second.socket.close()
+        waiting[2].authenticate("app", "")
+        for each in waiting[1:]:
+            each.socket.close()
+        assert other.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_replication_client_in_a_busy_pool(start_proxy: Callable[..., Proxy], database: str) -> None:
+    """A queue of others that never ends does not keep it out for ever."""
+    proxy = start_proxy(settings={"default_pool_size": 2}, threads=2)
+    stop = threading.Event()
+
+    def work() -> None:
+        with proxy.connect(database) as connection:
+            while not stop.is_set():
+                connection.execute("SELECT pg_sleep(0.005)")
+
+    busy = [Background(work) for _ in range(6)]
+    proxy.wait_pool(lambda pool: pool["cl_waiting"] >= 2, "it is busy", database)
+    try:
+        with replicating(proxy, database) as client:
+            client.authenticate("app", "")
+            assert client.ask(query("IDENTIFY_SYSTEM"))
+    finally:
+        stop.set()
+    for each in busy:
+        each.result()

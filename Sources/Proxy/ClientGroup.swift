@@ -87,6 +87,13 @@ final class ClientGroup {
 
     /// Takes over changed settings.
     func apply(_ settings: Settings, pool: Pool, router: Router?) {
+    /// A client has shown something new for logins at the server: refusals of what was known before count no more.
+    func credentialsChanged() {
+        let keys = self.pools.filter { $0.shared.credentials === self.pool.shared.credentials }.map(\.shared.key)
+        for pool in self.pools { pool.tryAgain() }
+        self.pool.worker.tellOthers { worker in for key in keys { worker.pools[key]?.tryAgain() } }
+    }
+
         self.pool = pool
         if self.router !== router {
             self.router = router

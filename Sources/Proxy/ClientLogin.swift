@@ -204,11 +204,14 @@ final class ClientLogin {
         guard let group = self.takePlace(in: message.database, message.user) else { return }
         self.client.join(group)
         if group.pool.database.user == nil {
-            group.pool.shared.credentials.state.withLock { credentials in
+            let areNew = group.pool.shared.credentials.state.withLock { credentials in
+                let old = credentials
                 if let keys { credentials.scramKeys = keys }
                 credentials.secret = self.queriedSecret
             }
             if let keys, self.hasPassed {
+            // What the server has refused before may be right now.
+            if areNew { group.credentialsChanged() }
                 self.worker.shared.passedPasswords.remember(
                     keys, database: message.database, user: message.user,
                     until: self.worker.now + configuration.settings.general.authQueryTtl)

@@ -3,6 +3,7 @@ import Pooling
 import Reactor
 import Routing
 import Settings
+import Synchronization
 import Wire
 
 /// A client's connection.
@@ -192,6 +193,12 @@ final class ClientSession: Connection {
         if timeouts.queryWait > 0 { due = min(due, self.requestWaitingSince + timeouts.queryWait) }
         if timeouts.queryWaitNotify > 0 { due = min(due, self.now + timeouts.queryWaitNotify) }
         self.setDeadline(due)
+    }
+
+    /// Waits in the middle of its login, for a server connection to be made.
+    func awaitLogin(in pool: Pool) {
+        self.waitsIn = pool
+        self.waitingSince = self.now
     }
 
     func endWaiting() {
@@ -449,6 +456,8 @@ final class ClientSession: Connection {
         }
         self.worker.removed(self)
         if self.hasGroup {
+        self.waitsIn?.loginLeft(self)
+        self.waitsIn = nil
             self.group.clients -= 1
             self.group.sharedDatabase.clients.give()
             self.group.sharedUser.clients.give()
@@ -502,52 +511,6 @@ final class ClientSession: Connection {
     /// What runs is cancelled at the server when the client is thrown out: `clientLeft` sees to it.
     private func failRunning(_ message: String, _ sqlState: String) {
         self.fail(ServerError(message: message, sqlState: sqlState))
-    }
-
-    // MARK: For the console
-
-    func status() -> ClientStatus {
-        let state: ClientState
-        if self.login != nil {
-            state = .login
-        } else if self.isWaiting {
-            state = .waiting
-        } else {
-            state = self.server != nil || self.console != nil ? .active : .idle
-        }
-        var status = ClientStatus(
-            id: self.id, state: state,
-            user: self.hasGroup ? self.group.key.user : self.console?.user ?? self.login?.user ?? "",
-            database: self.hasGroup
-                ? self.group.key.database : self.console != nil ? "pgbouncer" : self.login?.database ?? "")
-        let settings = self.worker.configuration.settings.general
-        if self.isUnix {
-            status.address = "unix"
-            status.port = settings.listenPort
-            status.localAddress = "unix"
-            status.localPort = settings.listenPort
-            status.remotePID = Socket.peerCredentials(self.descriptor)?.pid ?? 0
-        } else {
-            let peer = Socket.peerAddress(self.descriptor)
-            let local = Socket.localAddress(self.descriptor)
-            status.address = peer.host
-            status.port = Int(peer.port)
-            status.localAddress = local.host
-            status.localPort = Int(local.port)
-        }
-        let now = self.now
-        let wall = wallClockNow()
-        status.connectTime = self.connectTime
-        status.requestTime = self.requestTime > 0 ? wall - (now - self.requestTime) : self.connectTime
-        status.wait = self.isWaiting ? now - self.waitingSince : 0
-        status.link = self.server?.id
-        status.tls = self.tlsDetails?.summary ?? ""
-        status.applicationName = self.parameters?["application_name"]?.text ?? ""
-        status.preparedStatements = self.statements.count
-        status.gathered = self.heldInput
-        status.streaming = self.framer.remaining
-        status.unsent = self.pendingOutput
-        return status
     }
 }
 

@@ -57,7 +57,7 @@ extension Pool {
     /// Gives an idle connection away because another reactor asks for one.
     func donateIdle() {
         // Taken only for somebody: as long as it is marked as idle whoever begins to wait asks for it.
-        guard self.queued == 0, let target = self.neediest, let server = self.takeIdle() else { return }
+        guard self.queued == 0, let target = self.neediest, let server = self.takeIdle(for: 1) else { return }
         if !self.donate(server, to: target) {
             self.idle.append(server)
             self.announceIdle()

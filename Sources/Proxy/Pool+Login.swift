@@ -7,18 +7,36 @@ import Settings
 import Synchronization
 import Wire
 
-// How connections come: within the limits, several at once, with a pause after failures.
+// How connections come: within the limits, several at once. When a login fails the next place is tried at once; when all
+// have failed there is a pause (`LoginBackoff`), and those who wait hear the reason when waiting has become useless
+// (`Pool+Outage`).
 extension Pool {
+    /// The most logins of one shard at a time: a cold pool warms in a few round trips, and a server is not stormed. As long
+    /// as they fail one will do.
+    var mostLogins: Int { self.backoff.isFailing || self.failures.count > 0 ? 1 : 8 }
+
     func connectIfNeeded() {
-        let wanted = min(self.queued + (self.welcome == nil ? min(self.welcomeQueue.count, 1) : 0), Self.parallelLogins)
-        while self.loggingIn < wanted {
-            guard self.mayConnect(), self.connect() else { return }
+        self.connectForReplication()
+        let clients = self.queued + (self.welcome == nil ? min(self.welcomeQueue.count, 1) : 0)
+        guard clients > 0 else { return }
+        while self.loggingIn - self.slowLogins < min(clients, self.mostLogins), self.hasRoom {
+            guard self.loggingIn - self.slowLogins < clients - self.coming, self.mayConnect(), self.connect() else {
+                return
+            }
         }
     }
 
+    private var hasRoom: Bool {
+        let limit = self.limit
+        return limit <= 0 || self.shared.servers.count < limit
+    }
+
+    /// Connections that the proxy's own queries run on; as many of those who wait will have one soon.
+    var coming: Int { self.servers.count(where: \.isComing) }
+
     func mayConnect() -> Bool {
-        if self.isPaused { return false }
-        if self.worker.shared.isShuttingDown.load(ordering: .relaxed) && self.queued == 0 { return false }
+        if self.isPaused || self.isRemoved { return false }
+        if self.worker.shared.isShuttingDown.load(ordering: .relaxed) && !self.isAwaited { return false }
         if self.backoff.nextTry > self.worker.now {
             self.retry(after: self.backoff.nextTry - self.worker.now)
             return false
@@ -60,18 +78,11 @@ extension Pool {
 
     func hasAccepted(_ statement: PreparedStatement) -> Bool { self.knownGood.contains(statement.id) }
 
-    /// A replication client gets a connection of its own, at once or not at all.
-    func connect(for replication: ServerSession.Replication, _ client: ClientSession) {
-        if self.isPaused || !self.connect(replication) {
-            client.fail(
-                ServerError(
-                    message: "no server connection available for replication", sqlState: SQLState.tooManyConnections))
-        }
-    }
-
     /// Begins one login if the limits allow it.
-    func connect(_ replication: ServerSession.Replication? = nil) -> Bool {
-        guard self.shared.servers.take(limit: self.limit) else { return false }
+    ///
+    /// - Parameter size: how many connections the pool may have then; its limit if nil.
+    func connect(_ replication: ServerSession.Replication? = nil, size: Int? = nil) -> Bool {
+        guard self.shared.servers.take(limit: size ?? self.limit) else { return false }
         let settings = self.worker.configuration.settings
         guard
             self.shared.database.servers.take(
@@ -102,22 +113,31 @@ extension Pool {
         let hosts = self.database.hosts
         guard !hosts.isEmpty else { return HostAddress(host: "") }
         let host = hosts[self.hostIndex % hosts.count]
-        if self.database.loadBalanceHosts == .roundRobin { self.hostIndex = (self.hostIndex + 1) % hosts.count }
+        if self.database.loadBalanceHosts == .roundRobin { self.moveOn(hosts.count) }
         return host
+    }
+
+    /// To the next host; once round, to the next address of each.
+    private func moveOn(_ hosts: Int) {
+        self.hostIndex = (self.hostIndex + 1) % hosts
+        if self.hostIndex == 0 { self.addressIndex &+= 1 }
     }
 
     /// The host's addresses are known: connects to one of them.
     func connect(_ host: HostAddress, _ addresses: Resolver.Answer, _ replication: ServerSession.Replication?) {
         let options = self.worker.socketOptions
+        let began = self.worker.now
         switch addresses {
         case .failure(let error):
             self.loginFailed(
-                ServerError(message: "server DNS lookup failed: \(error.description)", sqlState: "08006"), replication)
+                ServerError(message: "server DNS lookup failed: \(error.description)", sqlState: "08006"), replication,
+                began: began)
         case .success(let list):
-            guard let address = list.isEmpty ? nil : list[self.worker.nextAddressIndex(list.count)] else {
+            self.mostAddresses = max(self.mostAddresses, list.count)
+            guard let address = list.isEmpty ? nil : list[Int(self.addressIndex % UInt(list.count))] else {
                 return self.loginFailed(
                     ServerError(message: "server DNS lookup failed: \(host.host) has no address", sqlState: "08006"),
-                    replication)
+                    replication, began: began)
             }
             do {
                 let socket = try Socket.connecting(to: address, options: options)
@@ -129,16 +149,15 @@ extension Pool {
             } catch {
                 self.loginFailed(
                     ServerError(message: "connect failed: \(host.description): \(error.reason)", sqlState: "08006"),
-                    replication)
+                    replication, began: began)
             }
         }
     }
 
     /// A login has ended well; the connection is ready.
     func loginSucceeded(_ server: ServerSession) {
-        self.loggingIn -= 1
-        self.backoff.succeeded()
-        self.loginError = nil
+        self.loginEnded()
+        self.outageEnded()
         if let replication = server.replication {
             guard let client = self.worker.clients[replication.client], client.login != nil else {
                 return server.end("replication client was closed")
@@ -164,53 +183,10 @@ extension Pool {
         self.pump()
     }
 
-    /// A login has failed. Clients that wait for their own login are told; others too if the server has refused us
-    /// and they have no other connection to wait for.
-    func loginFailed(_ error: ServerError, _ replication: ServerSession.Replication?) {
+    /// A login is over, well or not.
+    func loginEnded() {
         self.loggingIn -= 1
-        self.releaseCounts()
-        self.worker.log(.warning, self.prefix, error.message)
-        if let replication {
-            // It says nothing about ordinary logins.
-            self.worker.clients[replication.client]?.fail(error.forClients)
-            return self.pump()
-        }
-        if self.database.loadBalanceHosts == .disable { self.hostIndex += 1 }
-        self.backoff.failed(now: self.worker.now, longest: self.settings.serverLoginRetry)
-        if error.isRefusal { self.loginError = error }
-        if let load = self.load, !error.isRefusal { return self.nodeFailed(load) }
-        let waiting = self.welcomeQueue
-        self.welcomeQueue = []
-        for client in waiting { client.fail(error.forClients) }
-        if error.isRefusal && self.shared.servers.count == 0 {
-            while let client = self.dequeue() { client.fail(error.forClients) }
-        }
-        self.pump()
-    }
-
-    /// Connections to a node of a routed database fail: clients that wait for one find another node, or wait for it
-    /// together with all others.
-    private func nodeFailed(_ load: NodeLoad) {
-        guard let router = self.worker.routers[self.shared.key.database] else { return self.pump() }
-        router.suspect(load, until: self.backoff.nextTry)
-        if self.shared.servers.count == 0 { self.sendAway() }
-        self.pump()
-    }
-
-    /// Clients that wait here look for another node.
-    func sendAway() {
-        let welcomed = self.welcomeQueue
-        self.welcomeQueue = []
-        for client in welcomed {
-            client.waitsIn = nil
-            client.login?.awaitWelcome()
-        }
-        var clients: [ClientSession] = []
-        while let client = self.dequeue() { clients.append(client) }
-        for client in clients {
-            client.route?.isChosen = false
-            client.proceed()
-        }
+        self.slowLogins = min(self.slowLogins, self.loggingIn)
     }
 
     var prefix: String { "S-pool: \(self.name)" }
@@ -234,13 +210,24 @@ extension Pool {
             self.idle.remove(at: index)
             if self.idle.isEmpty { self.announceIdle() }
         }
+        server.countAvailable()
         self.releaseCounts()
         self.pump()
+    }
+
+    /// A login is given up because its connection is not wanted any more, which says nothing about the server.
+    func loginAbandoned(_ server: ServerSession, _ error: ServerError) {
+        self.remove(server)
+        server.countAvailable()
+        self.loginEnded()
+        self.releaseCounts()
+        if let replication = server.replication { self.worker.clients[replication.client]?.fail(error) }
     }
 
     /// A login that did not end well: the connection goes, then the failure is told.
     func loginClosed(_ server: ServerSession, _ error: ServerError) {
         self.remove(server)
-        self.loginFailed(error, server.replication)
+        server.countAvailable()
+        self.loginFailed(error, server.replication, began: server.createdAt)
     }
 }

@@ -30,9 +30,16 @@ extension Pool {
 
     func fail(queue error: ServerError) {
         while let client = self.dequeue() { client.fail(error) }
-        let waiting = self.welcomeQueue
-        self.welcomeQueue = []
-        for client in waiting { client.fail(error) }
+        for client in self.welcomeQueue.takeAll() + self.replicationQueue.takeAll() { client.fail(error) }
+        self.announceReplication()
+    }
+
+    /// The database has left the configuration.
+    func databaseRemoved() {
+        guard !self.isRemoved else { return }
+        self.isRemoved = true
+        self.fail(queue: .databaseRemoved)
+        self.retire("database removed")
     }
 
     // MARK: Nodes
@@ -64,7 +71,7 @@ extension Pool {
 
     /// Nothing is here and nobody is coming: no connection, no login, no waiting client.
     var isEmpty: Bool {
-        self.servers.isEmpty && self.loggingIn == 0 && self.queued == 0 && self.welcomeQueue.isEmpty
+        self.servers.isEmpty && self.loggingIn == 0 && !self.isAwaited
     }
 
     /// How long this shard has been without connections and clients, as far as it was asked.
@@ -84,20 +91,26 @@ extension Pool {
     }
 
     func maintain() {
+        let now = self.worker.now
+        // A host that does not answer at all keeps nobody from the next one.
+        let slow =
+            self.loggingIn > 0 ? self.servers.count { $0.isLoggingIn && now - $0.createdAt > 1_000_000 } : 0
+        self.slowLogins = min(slow, self.places - 1)
+        self.endLongWaits()
         let least = self.worker.configuration.settings.effectiveMinPoolSize(
             database: self.database, user: self.shared.key.user)
-        if least > 0 && self.worker.index == 0 {
-            while self.shared.servers.count < least, self.loggingIn < Self.parallelLogins, self.mayConnect(),
-                self.connect()
+        if least > 0 && !self.isRemoved {
+            while self.shared.servers.count < least, self.loggingIn < self.mostLogins, self.mayConnect(),
+                self.connect(size: least)
             {}
         }
-        if self.queued > 0 || !self.welcomeQueue.isEmpty { self.pump() }
+        if self.isAwaited { self.pump() }
     }
 
     /// Numbers for the console.
     func status() -> PoolStatus {
         var status = PoolStatus(database: self.shared.key.database, user: self.shared.key.user)
-        status.clientsWaiting = self.queued + self.welcomeQueue.count
+        status.clientsWaiting = self.waitingClients
         status.serversLogin = self.loggingIn
         for server in self.servers {
             switch server.status {

@@ -27,6 +27,8 @@ final class Pool {
     struct Rules {
         var size = 0
         var reserve = 0
+        /// Microseconds; 0 is for ever.
+        var queryWaitTimeout: Microseconds = 0
         /// Microseconds; `.max` is never.
         var reserveTimeout: Microseconds = .max
         var idleTimeout: Microseconds = .max
@@ -59,18 +61,28 @@ final class Pool {
     }
     /// Connections whose login is under way.
     var loggingIn = 0
+    /// Of them, those that have taken so long that another place may be tried meanwhile.
+    var slowLogins = 0
     var backoff = LoginBackoff()
+    var failures = Failures()
     /// What the last failed login said, for clients that would wait in vain.
     var loginError: ServerError?
+    /// The database has left the configuration.
+    var isRemoved = false
 
     /// Settings as a fresh server connection reports them, on any reactor; nil until there has been one.
     private(set) var welcome: ParameterSet?
     /// Clients that have authenticated and wait for `welcome`.
-    var welcomeQueue: [ClientSession] = []
+    var welcomeQueue = LoginQueue()
+    /// Replication clients that wait for their connection to be made.
+    var replicationQueue = LoginQueue()
     /// Statements that a server of this pool has accepted.
     var knownGood: Set<UInt64> = []
-    /// Which host is next.
+    /// Which host is next, and which of its addresses.
     var hostIndex = 0
+    var addressIndex: UInt
+    /// The most addresses that one of the hosts has.
+    var mostAddresses = 1
     /// What the other reactors see of `queue`.
     private let notice: QueueNotice
     /// Looks at the queue again when a back-off ends or the reserve opens.
@@ -80,24 +92,25 @@ final class Pool {
     var wasPrimary = false
     var unusedSince: MonotonicTime = .max
 
-    /// The most logins of one shard at a time: a cold pool warms in a few round trips, and a server is not stormed.
-    static let parallelLogins = 8
-
     init(worker: Worker, shared: SharedPool, database: DatabaseSettings, load: NodeLoad? = nil) {
         self.worker = worker
         self.shared = shared
         self.notice = shared.queues[worker.index]
         self.load = load
+        // Not all pools begin with the same one.
+        self.addressIndex = worker.nextAddressIndex()
         self.wasPrimary = load?.node.role == .primary
         self.database = database
         self.apply(worker.configuration.settings, database: database)
     }
 
     /// Takes over changed settings.
-    func apply(_ settings: Settings, database: DatabaseSettings) {
+    func apply(_ settings: Settings, database: DatabaseSettings, needsOtherTLS: Bool = false) {
         // With routing the list of nodes tells whose connections have to go.
         let changed = database.needsOtherServerConnections(than: self.database, sameServer: self.load != nil)
+        self.isRemoved = false
         self.database = database
+        self.mostAddresses = 1
         let mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
         if self.mode == .session && mode != .session {
             // What a client has done to its session must not reach the next one.
@@ -109,6 +122,7 @@ final class Pool {
         self.rules = Rules(
             size: settings.effectivePoolSize(database: database, user: self.shared.key.user),
             reserve: settings.effectiveReservePoolSize(database: database, user: self.shared.key.user),
+            queryWaitTimeout: settings.effectiveQueryWaitTimeout(database: database, user: self.shared.key.user),
             reserveTimeout: never(general.reservePoolTimeout), idleTimeout: never(general.serverIdleTimeout),
             lifetime: settings.effectiveServerLifetime(database: database),
             checkDelay: general.serverCheckQuery == nil ? .max : general.serverCheckDelay,
@@ -119,11 +133,12 @@ final class Pool {
         if changed {
             self.welcome = nil
             self.shared.welcome.withLock { $0 = nil }
-            self.backoff.succeeded()
-            self.loginError = nil
             self.retire("database configuration changed")
+        } else if needsOtherTLS {
+            self.retire("obsolete connection")
         }
-        self.pump()
+        // A corrected password, certificate or address: whatever it is that has changed, it is tried now.
+        self.tryAgain()
     }
 
     var settings: GeneralSettings { self.worker.configuration.settings.general }
@@ -144,25 +159,17 @@ final class Pool {
 
     /// Links a connection to a client, or puts the client into the queue. True if linked.
     func acquire(_ client: ClientSession) -> Bool {
-        if self.queued == 0 && !self.isPaused, let server = self.takeIdle() {
+        if self.queued == 0 && !self.isPaused, let server = self.takeIdle(for: 1) {
             server.link(client)
             return true
         }
-        if let error = self.hopeless() {
+        if let error = self.refusal {
             client.fail(error)
             return false
         }
         self.enqueue(client)
         self.pump()
         return client.server != nil
-    }
-
-    /// Why waiting would be in vain: the server refuses logins, there is no connection, and the next try is not due.
-    func hopeless() -> ServerError? {
-        guard let error = self.loginError, self.shared.servers.count == 0, self.backoff.isFailing,
-            self.worker.now < self.backoff.nextTry
-        else { return nil }
-        return error.whileRetrying
     }
 
     func enqueue(_ client: ClientSession) {
@@ -222,19 +229,21 @@ final class Pool {
         }
     }
 
-    var waitingClients: Int { self.queued }
+    /// All that wait for a connection, those in the middle of their login too.
+    var waitingClients: Int { self.queued + self.welcomeQueue.count + self.replicationQueue.count }
+    var isAwaited: Bool { self.waitingClients > 0 }
     var oldestWaiting: MonotonicTime? { self.queue.first { !$0.isGivenUp }?.client.waitingSince }
 
     /// A client that has authenticated needs `welcome`. True if it is known; else the client is told later.
     func awaitWelcome(_ client: ClientSession) -> Bool {
         self.lookForWelcome()
         if self.welcome != nil { return true }
-        if let error = self.hopeless() {
+        if let error = self.refusal {
             client.fail(error)
             return false
         }
-        client.waitsIn = self
-        self.welcomeQueue.append(client)
+        client.awaitLogin(in: self)
+        self.welcomeQueue.append(LoginQueue.Place(client: client, replication: nil))
         self.pump()
         return false
     }
@@ -249,25 +258,32 @@ final class Pool {
     func welcomeKnown() {
         self.lookForWelcome()
         guard self.welcome != nil else { return }
-        let welcomed = self.welcomeQueue
-        self.welcomeQueue = []
-        for client in welcomed { client.welcomed() }
+        for client in self.welcomeQueue.takeAll() { client.welcomed() }
     }
 
-    func leaveWelcomeQueue(_ client: ClientSession) { self.welcomeQueue.removeAll { $0 === client } }
-    var clientsAwaitingWelcome: Int { self.welcomeQueue.count }
+    /// A client that has been waiting in the middle of its login is gone.
+    func loginLeft(_ client: ClientSession) {
+        if client.isReplication {
+            self.replicationQueue.left()
+            self.announceReplication()
+        } else {
+            self.welcomeQueue.left()
+        }
+    }
 
     // MARK: Connections
 
-    func takeIdle() -> ServerSession? {
-        while let server = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
+    /// Takes a connection that can be used at once. Those that have to be checked before are checked, as many as there are
+    /// clients that wait for one.
+    func takeIdle(for clients: Int) -> ServerSession? {
+        while let server = self.rules.isRoundRobin ? self.idle.first : self.idle.last {
+            let needsCheck = server.isOpen && server.needsCheck
+            if needsCheck && self.coming >= clients { return nil }
+            _ = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast()
             if self.idle.isEmpty { self.announceIdle() }
             guard server.isOpen else { continue }
-            if server.needsCheck {
-                server.check()
-                continue
-            }
-            return server
+            if !needsCheck { return server }
+            server.check()
         }
         return nil
     }
@@ -285,6 +301,7 @@ final class Pool {
     func give(_ server: ServerSession) {
         if self.isPaused { return server.end("pause mode") }
         if let reason = server.retireReason { return server.end(reason) }
+        if self.isRoomWanted { return server.end("evicted for pool_size") }
         if self.queued > 0 {
             // A client that fails at once gives its connection back from inside `redeliver`: a long queue of such
             // clients is worked off from the loop, not from an ever deeper stack.
@@ -314,7 +331,7 @@ final class Pool {
     /// Serves the queue: idle connections first, then new ones, then other reactors' idle ones.
     func pump() {
         while self.queued > 0 && !self.isPaused {
-            guard let server = self.takeIdle() else { break }
+            guard let server = self.takeIdle(for: self.queued) else { break }
             guard let client = self.dequeue() else {
                 self.idle.append(server)
                 self.announceIdle()

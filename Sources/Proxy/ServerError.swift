@@ -36,8 +36,8 @@ struct ServerError: Error, Sendable, Equatable {
         return ServerError(message: "bad packet header: '\(header)'", sqlState: SQLState.protocolViolation)
     }
 
-    /// For clients that were waiting for the login that failed.
-    var forClients: ServerError { self }
+    static let databaseRemoved = ServerError(message: "database removed", sqlState: SQLState.adminShutdown)
+    static let serverShuttingDown = ServerError(message: "server shutting down", sqlState: SQLState.adminShutdown)
 
     /// For clients that come before the next try.
     var whileRetrying: ServerError {

@@ -101,10 +101,8 @@ extension ServerSession {
     }
 
     /// The proxy's own queries may not take for ever.
-    func armPreparing() {
-        let timeout = max(self.pool.settings.cancelWaitTimeout, 1_000_000)
-        self.setDeadline(self.now + timeout)
-    }
+    func armPreparing() { self.setDeadline(self.now + self.preparingTime) }
+    var preparingTime: MonotonicTime { max(self.pool.settings.cancelWaitTimeout, 1_000_000) }
 
     /// The client is gone. `isOrderly`: it said so behind its last request, which it wants carried out.
     func clientLeft(isOrderly: Bool) {

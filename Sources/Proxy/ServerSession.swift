@@ -5,6 +5,7 @@ import Pooling
 import Reactor
 import Routing
 import Settings
+import Synchronization
 import Wire
 
 /// A connection to a PostgreSQL server.
@@ -142,7 +143,11 @@ final class ServerSession: Connection {
     /// Cancel requests on their way to this backend.
     var cancels = 0
     /// Why the connection closes as soon as it is free.
-    private(set) var retireReason: String?
+    private(set) var retireReason: String? {
+        didSet { self.countUnavailable() }
+    }
+    /// It is among its pool's `unavailable`.
+    var isUnavailable = false
     private(set) var idleSince: MonotonicTime = 0
     var hasBeenUsed = false
     /// The server has said FATAL: what follows is the end.
@@ -182,6 +187,7 @@ final class ServerSession: Connection {
         self.framer = MessageFramer(maximumLength: worker.configuration.settings.general.maxPacketSize)
         self.statements = ServerStatements(limit: worker.configuration.settings.general.maxPreparedStatements)
         super.init(loop: worker.loop, connecting: socket)
+        if replication != nil { self.countUnavailable() }
     }
 
     var prefix: String {
@@ -236,12 +242,6 @@ final class ServerSession: Connection {
         self.pool.loginClosed(self, error)
     }
 
-    // MARK: In the pool
-
-    func becomeLeaving() {
-        self.state = .leaving
-        self.setDeadline(.max)
-    }
     /// The server has reported a setting. False if that was one too many, and the end of the connection.
     func follow(_ status: ParameterStatus) -> Bool {
         do {
@@ -253,6 +253,12 @@ final class ServerSession: Connection {
         }
     }
 
+    // MARK: In the pool
+
+    func becomeLeaving() {
+        self.state = .leaving
+        self.setDeadline(.max)
+    }
 
     func becomeIdle() {
         self.state = .idle
@@ -302,6 +308,7 @@ final class ServerSession: Connection {
     }
 
     var isRetiring: Bool { self.retireReason != nil }
+    var isLoggingIn: Bool { self.state == .login }
 
     // MARK: From one reactor to another
 
@@ -310,6 +317,7 @@ final class ServerSession: Connection {
         let shared = self.pool.shared
         self.state = .closed
         self.close()
+        self.countAvailable()
         shared.servers.give()
         shared.database.servers.give()
         shared.user.servers.give()
@@ -362,7 +370,11 @@ final class ServerSession: Connection {
     func end(_ reason: String, clientError: String? = nil) {
         guard self.state != .closed else { return }
         if self.state == .login {
-            return self.loginFailed(ServerError(message: reason, sqlState: SQLState.connectionFailure))
+            self.state = .closed
+            self.login = nil
+            self.close()
+            return self.pool.loginAbandoned(
+                self, ServerError(message: reason, sqlState: SQLState.connectionFailure))
         }
         let wasLoggingIn = self.isLoginUnfinished
         self.state = .closed

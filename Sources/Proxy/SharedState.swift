@@ -43,6 +43,15 @@ final class SharedDatabase: Sendable {
     let isDisabled = Atomic<Bool>(false)
 
     init(name: String) { self.name = name }
+
+    /// Whether somebody is still there, though it may have left the configuration.
+    var isInUse: Bool { self.clients.count > 0 || self.servers.count > 0 }
+
+    /// It has left the configuration: one of the same name that comes later is another one.
+    func forgetCommands() {
+        self.isPaused.store(false, ordering: .relaxed)
+        self.isDisabled.store(false, ordering: .relaxed)
+    }
 }
 
 /// A user over all reactors and databases.
@@ -61,8 +70,12 @@ final class SharedPool: Sendable {
     let user: SharedUser
     /// Server connections, those still logging in included.
     let servers = LimitedCount()
+    /// Those of them that no waiting client will get: they close as soon as they are free, or are a replication client's.
+    let unavailable = Atomic<Int>(0)
     /// One bit for each reactor whose shard has waiting clients.
     let waiting = Atomic<UInt64>(0)
+    /// One bit for each reactor whose shard has replication clients that wait for room for a connection of their own.
+    let replicationWaiting = Atomic<UInt64>(0)
     /// One bit for each reactor whose shard has idle connections.
     let idle = Atomic<UInt64>(0)
     /// Counts what makes connections obsolete: RECONNECT, PAUSE, changed settings.
@@ -90,7 +103,7 @@ final class SharedPool: Sendable {
 
 /// What clients of one user and database have shown at their logins, for logins at the server.
 final class PassedCredentials: Sendable {
-    struct State: Sendable {
+    struct State: Sendable, Equatable {
         /// For a server that has the same verifier.
         var scramKeys: SCRAMKeys?
         /// What `auth_query` has told of a user that the auth_file lacks.
@@ -131,6 +144,10 @@ final class SharedState: Sendable {
     let isShortOfMemory = Atomic<Bool>(false)
     /// A shutdown has begun: no new clients.
     let isShuttingDown = Atomic<Bool>(false)
+    /// The shutdown waits for server connections only: nobody gets one any more.
+    let isClosingServers = Atomic<Bool>(false)
+    /// Clients of the console.
+    let consoleClients = LimitedCount()
 
     private struct Names {
         var pools: [PoolKey: SharedPool] = [:]
@@ -149,6 +166,14 @@ final class SharedState: Sendable {
         self.unnamedPool = SharedPool(
             key: PoolKey(database: "", user: ""), database: SharedDatabase(name: ""), user: SharedUser(name: ""),
             credentials: PassedCredentials(), reactors: reactors)
+    }
+
+    /// The first client that has come too late for a shutdown; those before may still log in.
+    let firstLateID = Atomic<UInt64>(.max)
+
+    /// Whether a client has come after a shutdown had begun.
+    func isTooLate(_ client: UInt64) -> Bool {
+        self.isClosingServers.load(ordering: .relaxed) || client >= self.firstLateID.load(ordering: .relaxed)
     }
 
     func nextID() -> UInt64 { self.lastID.add(1, ordering: .relaxed).newValue }

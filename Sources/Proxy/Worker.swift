@@ -49,7 +49,7 @@ final class Worker {
     var ownConnections: [UInt64: OwnConnection] = [:]
     /// For messages that go out at once: keeps its memory from one to the next.
     private var writer = MessageWriter()
-    private var addressIndex = 0
+    private var addressIndex: UInt = 0
     private var unnamedStatements: UInt64
 
     var now: MonotonicTime { self.loop.now }
@@ -100,14 +100,24 @@ final class Worker {
         }
         // With auth_type any there may be as many users as clients can think of.
         if self.groups.count > 1000 { self.groups = self.groups.filter { $0.value.clients > 0 } }
+        // All at once: there may be as many pools as users.
+        var discarded: [ObjectIdentifier: Pool] = [:]
         for (key, pool) in self.pools {
             let unused = pool.unusedTime(hasClients: used.contains(key))
             let timeout = pool.database.isAutomatic ? general.autodbIdleTimeout : general.poolIdleTimeout
-            guard timeout > 0, unused >= timeout else { continue }
-            pool.discard()
+            guard pool.isRemoved ? unused > 0 : timeout > 0 && unused >= timeout else { continue }
+            discarded[ObjectIdentifier(pool)] = pool
             self.pools[key] = nil
-            self.groups = self.groups.filter { group in !group.value.pools.contains { $0 === pool } }
-            if pool.database.isAutomatic && !self.groups.keys.contains(where: { $0.database == key.database }) {
+            pool.discard()
+        }
+        guard !discarded.isEmpty else { return }
+        self.groups = self.groups.filter { group in
+            !group.value.pools.contains { discarded[ObjectIdentifier($0)] != nil }
+        }
+        let left = Set(self.groups.keys.map(\.database))
+        for pool in discarded.values {
+            let key = pool.shared.key
+            if pool.database.isAutomatic && !left.contains(key.database) {
                 self.statistics[key.database] = nil
                 self.routers.removeValue(forKey: key.database)?.discard()
             }
@@ -265,7 +275,9 @@ final class Worker {
 
     /// A count was given back: whoever waits for room looks again, here and on other reactors.
     func connectionsFreed(by pool: Pool) {
-        if pool.shared.waiting.load(ordering: .relaxed) & ~SharedPool.bit(self.index) != 0 {
+        let waiting =
+            pool.shared.waiting.load(ordering: .relaxed) | pool.shared.replicationWaiting.load(ordering: .relaxed)
+        if waiting & ~SharedPool.bit(self.index) != 0 {
             let key = pool.shared.key
             self.tellOthers { $0.pools[key]?.pump() }
         }
@@ -448,10 +460,10 @@ final class Worker {
         }
     }
 
-    /// Takes a name's addresses in turn.
-    func nextAddressIndex(_ count: Int) -> Int {
+    /// Where a pool begins to take its hosts' addresses in turn.
+    func nextAddressIndex() -> UInt {
         self.addressIndex &+= 1
-        return Int(UInt(bitPattern: self.addressIndex) % UInt(count))
+        return self.addressIndex
     }
 
     // MARK: Logging

@@ -106,6 +106,7 @@ extension GeneralSettings {
     private static let timeouts: [Key] = [
         .time("server_connect_timeout", \.serverConnectTimeout),
         .time("server_login_retry", \.serverLoginRetry),
+        .time("server_outage_wait", \.serverOutageWait),
         .time("server_idle_timeout", \.serverIdleTimeout),
         .time("server_lifetime", \.serverLifetime),
         .time("server_check_delay", \.serverCheckDelay),

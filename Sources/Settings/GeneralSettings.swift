@@ -112,6 +112,7 @@ public struct GeneralSettings: Sendable, Equatable {
 
     public var serverConnectTimeout: Microseconds = 15_000_000
     public var serverLoginRetry: Microseconds = 15_000_000
+    public var serverOutageWait: Microseconds = 5_000_000
     public var serverIdleTimeout: Microseconds = 600_000_000
     /// Age at which an unused server connection is closed; 0 uses each connection once.
     public var serverLifetime: Microseconds = 3_600_000_000

@@ -1,6 +1,12 @@
 import Pooling
 import Testing
 
+extension LoginBackoff {
+    fileprivate mutating func refused(now: Int64, longest: Int64) {
+        self.failed(began: now, now: now, longest: longest, isRefusal: true)
+    }
+}
+
 @Suite struct LoginBackoffTests {
     private static let second: Int64 = 1_000_000
 
@@ -15,7 +21,7 @@ import Testing
         var now: Int64 = 7
         var pauses: [Int64] = []
         for _ in 0..<10 {
-            backoff.failed(now: now, longest: 15 * Self.second)
+            backoff.refused(now: now, longest: 15 * Self.second)
             pauses.append(backoff.nextTry - now)
             now = backoff.nextTry
         }
@@ -25,24 +31,24 @@ import Testing
 
     @Test func triesThatFailTogetherCountOnce() {
         var backoff = LoginBackoff()
-        for offset in 0..<20 { backoff.failed(now: 1000 + Int64(offset), longest: 15 * Self.second) }
+        for offset in 0..<20 { backoff.refused(now: 1000 + Int64(offset), longest: 15 * Self.second) }
         #expect(backoff.nextTry == 1000 + 100_000)
     }
 
     @Test func aTryAtTheVeryMomentCounts() {
         var backoff = LoginBackoff()
-        backoff.failed(now: 0, longest: 15 * Self.second)
-        backoff.failed(now: 100_000, longest: 15 * Self.second)
+        backoff.refused(now: 0, longest: 15 * Self.second)
+        backoff.refused(now: 100_000, longest: 15 * Self.second)
         #expect(backoff.nextTry == 300_000)
     }
 
     @Test func successBeginsAnew() {
         var backoff = LoginBackoff()
-        backoff.failed(now: 0, longest: 15 * Self.second)
-        backoff.failed(now: Self.second, longest: 15 * Self.second)
-        backoff.succeeded()
+        backoff.refused(now: 0, longest: 15 * Self.second)
+        backoff.refused(now: Self.second, longest: 15 * Self.second)
+        backoff.reset()
         #expect(backoff == LoginBackoff())
-        backoff.failed(now: 2 * Self.second, longest: 15 * Self.second)
+        backoff.refused(now: 2 * Self.second, longest: 15 * Self.second)
         #expect(backoff.nextTry == 2 * Self.second + 100_000)
     }
 
@@ -50,7 +56,7 @@ import Testing
     func aShorterLongestIsKeptTo(longest: Int64) {
         var backoff = LoginBackoff()
         for now in [0, 200_000, 400_000] as [Int64] {
-            backoff.failed(now: now, longest: longest)
+            backoff.refused(now: now, longest: longest)
             #expect(backoff.nextTry == now + max(longest, 1))
             #expect(backoff.isFailing)
         }
@@ -60,10 +66,10 @@ import Testing
         var backoff = LoginBackoff()
         var now: Int64 = 0
         for _ in 0..<8 {
-            backoff.failed(now: now, longest: 15 * Self.second)
+            backoff.refused(now: now, longest: 15 * Self.second)
             now = backoff.nextTry
         }
-        backoff.failed(now: now, longest: Self.second)
+        backoff.refused(now: now, longest: Self.second)
         #expect(backoff.nextTry == now + Self.second)
     }
 
@@ -73,9 +79,46 @@ import Testing
         var backoff = LoginBackoff()
         var now: Int64 = 0
         for _ in 0..<60 {
-            backoff.failed(now: now, longest: longest)
+            backoff.refused(now: now, longest: longest)
             now = backoff.nextTry
         }
         #expect(now > longest)
+    }
+
+    @Test func whileAServerIsAwayNoPauseIsLongerThanASecond() {
+        var backoff = LoginBackoff()
+        var now: Int64 = 7
+        var pauses: [Int64] = []
+        for _ in 0..<8 {
+            backoff.failed(began: now, now: now, longest: 15 * Self.second, isRefusal: false)
+            pauses.append(backoff.nextTry - now)
+            now = backoff.nextTry
+        }
+        #expect(pauses.map { $0 / 1000 } == [100, 200, 400, 800, 1000, 1000, 1000, 1000])
+    }
+
+    /// It has been away, answers, and refuses; then it is away again.
+    @Test func thePauseIsThatOfTheLastFailure() {
+        var backoff = LoginBackoff()
+        var now: Int64 = 0
+        for _ in 0..<8 {
+            backoff.refused(now: now, longest: 15 * Self.second)
+            now = backoff.nextTry
+        }
+        backoff.failed(began: now, now: now, longest: 15 * Self.second, isRefusal: false)
+        #expect(backoff.nextTry == now + Self.second)
+        now = backoff.nextTry
+        backoff.refused(now: now, longest: 15 * Self.second)
+        #expect(backoff.nextTry == now + 2 * Self.second)
+    }
+
+    @Test func anOutageBeginsWithTheFirstTryThatFails() {
+        var backoff = LoginBackoff()
+        #expect(backoff.failingSince == nil)
+        backoff.failed(began: 5, now: 15 * Self.second, longest: 15 * Self.second, isRefusal: false)
+        backoff.failed(began: 16 * Self.second, now: 17 * Self.second, longest: 15 * Self.second, isRefusal: true)
+        #expect(backoff.failingSince == 5)
+        backoff.reset()
+        #expect(backoff.failingSince == nil && !backoff.isFailing)
     }
 }
