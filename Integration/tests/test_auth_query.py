@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 
 from cluster import USERS, Cluster
-from common import wait_until
+from common import Background, wait_until
 from proxy import Proxy
 from rawpg import md5_secret
 from test_hba import gets_in
@@ -342,3 +343,68 @@ def test_routed_database(asking: Callable[..., Proxy], lookup: Lookup) -> None:
     with proxy.connect(user="scram_user", password="scram-secret") as connection:
         assert connection.execute("SELECT current_user").fetchone() == ("scram_user",)
     assert lookup.names() == ["scram_user"]
+
+
+# The console's commands
+
+@pytest.mark.parametrize("asked", ["auth_dbname", "its own"])
+def test_disabled_database_is_not_asked(asking: Callable[..., Proxy], asked: str) -> None:
+    """Neither for those who want in there nor for those of other databases; what is in the file is not asked for."""
+    proxy = asking({"auth_dbname": "postgres" if asked == "auth_dbname" else None})
+    assert gets_in(proxy, password="app-secret")
+
+    def command(text: str) -> None:
+        with proxy.console(password="admin-secret") as console:
+            console.execute(text)
+
+    command(f"DISABLE {'postgres' if asked == 'auth_dbname' else 'app'}")
+    said = refusal(proxy, "app", password="app-secret")["M"]
+    if asked == "auth_dbname":
+        assert said == 'authentication database "postgres" is disabled'
+    else:
+        assert said == 'database "app" is disabled'
+        assert gets_in(proxy, dbname="app2", password="app-secret")
+    command(f"ENABLE {'postgres' if asked == 'auth_dbname' else 'app'}")
+    assert gets_in(proxy, password="app-secret")
+
+
+@pytest.mark.martlet("PgBouncer's question waits, and so does PAUSE")
+@pytest.mark.parametrize("form", ["PAUSE", "PAUSE app2"])
+def test_pause_counts_the_connection_that_asks(
+        asking: Callable[..., Proxy], cluster: Cluster, form: str) -> None:
+    """The server has no connection of ours after PAUSE, gets none, and logins that need one wait."""
+    proxy = asking({"auth_dbname": "app2", "auth_query_ttl": 0})
+    assert gets_in(proxy, password="app-secret")
+
+    def ours() -> list[tuple]:
+        return [row for row in cluster.rows(
+            "SELECT pid FROM pg_stat_activity WHERE datname = 'app2' AND application_name = 'martlet'")]
+
+    assert ours()
+    with proxy.console(password="admin-secret") as console:
+        console.execute(form)
+        assert not ours()
+        attempt = Background(lambda: gets_in(proxy, password="app-secret"))
+        time.sleep(0.5)
+        assert not attempt.done and not ours()
+        console.execute(form.replace("PAUSE", "RESUME"))
+    assert attempt.result(5)
+
+
+@pytest.mark.parametrize("command", ["RECONNECT app2", "RECONNECT", "KILL app2"])
+def test_connection_that_asks_is_replaced(asking: Callable[..., Proxy], command: str) -> None:
+    proxy = asking({"auth_dbname": "app2", "auth_query_ttl": 0})
+
+    def backends() -> set[int]:
+        return {row[0] for row in proxy.cluster.rows(
+            "SELECT pid FROM pg_stat_activity WHERE datname = 'app2' AND application_name = 'martlet'")}
+
+    assert gets_in(proxy, password="app-secret")
+    before = backends()
+    with proxy.console(password="admin-secret") as console:
+        console.execute(command)
+        if "KILL" in command:
+            console.execute("RESUME app2")
+    wait_until(lambda: not before & backends(), "it is closed")
+    assert gets_in(proxy, password="app-secret")
+    assert backends() and not before & backends()

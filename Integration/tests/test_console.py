@@ -327,3 +327,42 @@ def test_consoles_at_once(proxy: Proxy, database: str) -> None:
 
     for background in [Background(load) for _ in range(8)] + [Background(scrape) for _ in range(3)]:
         background.result(60)
+
+
+# The console among the databases
+
+def test_console_counts_as_a_database(proxy: Proxy) -> None:
+    """Its logins and commands are in SHOW STATS, its clients among those of their users."""
+    def counters() -> dict[str, object]:
+        return next(row for row in proxy.show("STATS") if row["database"] == "pgbouncer")
+
+    before = counters()
+    after = counters()
+    assert after["total_query_count"] - before["total_query_count"] == 1
+    assert after["total_xact_count"] - before["total_xact_count"] == 1
+    if proxy.is_martlet:
+        assert after["total_client_login_count"] - before["total_client_login_count"] == 1
+
+    def clients(name: str) -> int:
+        return next(row["current_client_connections"] for row in proxy.show("USERS") if row["name"] == name)
+
+    if proxy.is_martlet:
+        assert (clients("admin"), clients("stats")) == (1, 0)
+        with proxy.console("stats"), proxy.console(), proxy.console():
+            wait_until(lambda: (clients("admin"), clients("stats")) == (3, 1), "they are counted")
+        wait_until(lambda: (clients("admin"), clients("stats")) == (1, 0), "they are gone")
+
+
+@pytest.mark.martlet("PgBouncer 1.18 lacks the limits")
+@pytest.mark.parametrize("limit", ["max_user_client_connections", "max_db_client_connections"])
+def test_limits_hold_on_the_console(start_proxy: Callable[..., Proxy], limit: str) -> None:
+    """Except for those who may put things right."""
+    proxy = start_proxy(settings={limit: 2})
+    with proxy.console("stats"), proxy.console("stats"):
+        with pytest.raises(psycopg.OperationalError, match=rf"client connections exceeded \({limit}\)"):
+            proxy.connect("pgbouncer", "stats")
+        with proxy.console(), proxy.console(), proxy.console() as last:
+            assert last.execute("SHOW VERSION").fetchone()
+    wait_until(lambda: len(proxy.show("CLIENTS")) == 1, "they are gone")
+    with proxy.console("stats") as again:
+        assert again.execute("SHOW VERSION").fetchone()

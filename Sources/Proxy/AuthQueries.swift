@@ -71,6 +71,18 @@ final class AuthQueries {
         return answer
     }
 
+    /// Connections that nobody asks anything on are closed, others when they have answered.
+    ///
+    /// - Parameter database: whose; nil for all.
+    func renew(_ database: String?) {
+        for (key, line) in self.lines where database == nil || key.database == database { line.renew() }
+    }
+
+    /// A PAUSE is over.
+    func resume() {
+        for line in self.lines.values { line.pump() }
+    }
+
     /// Settings have changed: nothing of what was asked under the old ones counts any more.
     func settingsChanged() {
         self.answers = [:]

@@ -66,7 +66,7 @@ final class AuthQueryLine {
         self.pump()
     }
 
-    private func pump() {
+    func pump() {
         guard let connection = self.connection else { return self.connect() }
         guard connection.isReady, !self.isObsolete else { return }
         while self.sent.count < Self.mostUnderWay, let question = self.waiting.popFirst() {
@@ -84,7 +84,7 @@ final class AuthQueryLine {
     // MARK: Connecting
 
     private func connect() {
-        guard !self.isResolving, !self.waiting.isEmpty else { return }
+        guard !self.isResolving, !self.waiting.isEmpty, !self.worker.isPaused(self.key.database) else { return }
         guard let database = self.worker.configuration.settings.database(named: self.key.database),
             self.key.database != Settings.consoleDatabase
         else {

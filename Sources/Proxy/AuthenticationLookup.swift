@@ -20,7 +20,7 @@ extension ClientLogin {
             hasForcedUser: configuration.forcesUser(inDatabase: message.database),
             prefersSCRAM: configuration.prefersSCRAM,
             isTrustedPeer: self.isTrustedPeer(message.user),
-            isShuttingDown: self.worker.shared.isShuttingDown.load(ordering: .relaxed),
+            isShuttingDown: self.worker.shared.isTooLate(self.client.id),
             allowsMD5: configuration.settings.general.authAllowMd5,
             scramIterations: configuration.settings.general.scramIterations,
             processSecret: self.worker.proxy.processSecret)
@@ -102,12 +102,21 @@ extension ClientLogin {
             account.isPassedThrough = self.isPassedThrough(account, message, configuration)
             return self.identified(account)
         }
+        if let error = self.disabled(question.database, for: message) { return self.client.fail(error) }
         self.question = question
         let known = account
         let completion = self.later { (login: ClientLogin, result: AuthQueryLine.Result) in
             login.answered(result, known)
         }
         self.worker.reactors[0].mailbox.post { $0.authQueries.ask(question, completion) }
+    }
+
+    /// DISABLE holds for questions about users as well.
+    private func disabled(_ database: String, for message: StartupMessage) -> ServerError? {
+        let isDisabled = self.worker.shared.knownDatabase(database)?.isDisabled.load(ordering: .relaxed)
+        guard isDisabled == true else { return nil }
+        let subject = database == message.database ? "database" : "authentication database"
+        return ServerError(message: "\(subject) \"\(database)\" is disabled", sqlState: SQLState.connectionRejected)
     }
 
     private func answered(_ result: AuthQueryLine.Result, _ account: ClientAuthentication.Account) {

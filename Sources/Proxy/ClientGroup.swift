@@ -23,6 +23,8 @@ final class ClientGroup {
     private var nodesVersion = -1
     /// Clients that have been admitted and have not left.
     var clients = 0
+    /// The database has left the configuration: no client begins another transaction.
+    var isRemoved = false
     private(set) var timeouts = Timeouts()
     private(set) var limits = Limits()
 
@@ -85,8 +87,6 @@ final class ClientGroup {
         return self.nodePools.contains { $0?.hasAccepted(statement) ?? false }
     }
 
-    /// Takes over changed settings.
-    func apply(_ settings: Settings, pool: Pool, router: Router?) {
     /// A client has shown something new for logins at the server: refusals of what was known before count no more.
     func credentialsChanged() {
         let keys = self.pools.filter { $0.shared.credentials === self.pool.shared.credentials }.map(\.shared.key)
@@ -94,6 +94,8 @@ final class ClientGroup {
         self.pool.worker.tellOthers { worker in for key in keys { worker.pools[key]?.tryAgain() } }
     }
 
+    /// Takes over changed settings.
+    func apply(_ settings: Settings, pool: Pool, router: Router?) {
         self.pool = pool
         if self.router !== router {
             self.router = router

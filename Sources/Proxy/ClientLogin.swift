@@ -287,7 +287,21 @@ final class ClientLogin {
     }
 
     private func openConsole(_ user: String, _ role: ConsoleRole) {
-        self.client.console = ConsoleSession(self.client, user: user, role: role)
+        let settings = self.configuration.settings
+        let isLimited = role != .admin
+        let consoleLimit = isLimited ? settings.general.maxDbClientConnections : 0
+        guard self.worker.shared.consoleClients.take(limit: consoleLimit) else {
+            _ = self.refuse("client connections exceeded (max_db_client_connections)", SQLState.tooManyConnections)
+            return
+        }
+        let sharedUser = self.worker.shared.user(user)
+        let userLimit = isLimited ? settings.effectiveMaxUserClientConnections(user: user) : 0
+        guard sharedUser.clients.take(limit: userLimit) else {
+            self.worker.shared.consoleClients.give()
+            _ = self.refuse("client connections exceeded (max_user_client_connections)", SQLState.tooManyConnections)
+            return
+        }
+        self.client.console = ConsoleSession(self.client, user: sharedUser, role: role)
         self.client.setDeadline(.max)
         let key = self.cancelKey()
         self.client.send(

@@ -344,6 +344,15 @@ final class ClientSession: Connection {
             self.idleSince = now
             self.armIdle()
         }
+        if transaction == .idle && self.group.isRemoved { self.endIfIdle() }
+    }
+
+    /// Its database has left the configuration: it goes, unless it is in the middle of something.
+    func endIfIdle() {
+        if let server = self.server, !server.isDedicated {
+            guard server.transaction == .idle, server.requests.isQuiet, !self.isInMessage else { return }
+        }
+        self.fail(.databaseRemoved)
     }
 
     /// The proxy has sent this client's settings ahead; until they have been accepted once, requests wait.

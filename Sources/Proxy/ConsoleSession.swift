@@ -1,21 +1,27 @@
 import Reactor
+import Settings
 import Wire
 
 /// A client of the database `pgbouncer`: simple queries only, one at a time, answered by the console away from the
 /// event loop.
 final class ConsoleSession {
     private unowned let client: ClientSession
-    let user: String
+    private let sharedUser: SharedUser
+    private let statistics: DatabaseStatistics
+    var user: String { self.sharedUser.name }
     let role: ConsoleRole
     private var running: Task<Void, Never>?
 
     /// The longest command.
     private static let limit = 64 * 1024
 
-    init(_ client: ClientSession, user: String, role: ConsoleRole) {
+    /// The client counts among those of the console and of its user already.
+    init(_ client: ClientSession, user: SharedUser, role: ConsoleRole) {
         self.client = client
-        self.user = user
+        self.sharedUser = user
+        self.statistics = client.worker.statistics(of: Settings.consoleDatabase)
         self.role = role
+        self.statistics.counters.clientLoginCount &+= 1
     }
 
     func received(_ bytes: Span<UInt8>) -> Int {
@@ -58,6 +64,8 @@ final class ConsoleSession {
         let proxy = self.client.worker.proxy
         let role = self.role
         let prefix = self.client.prefix
+        self.statistics.counters.transactionCount &+= 1
+        self.statistics.counters.queryCount &+= 1
         self.running = Task {
             let answer = await console.execute(query, as: role, client: prefix, host: proxy)
             mailbox.post { worker in
@@ -74,5 +82,7 @@ final class ConsoleSession {
     func abandoned() {
         self.running?.cancel()
         self.client.console = nil
+        self.client.worker.shared.consoleClients.give()
+        self.sharedUser.clients.give()
     }
 }

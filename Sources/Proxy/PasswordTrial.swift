@@ -70,8 +70,15 @@ final class PasswordTrials {
         self.next()
     }
 
-    private func next() {
+    /// Begins those that may begin now. While a database is paused its logins wait; they are few, or refused.
+    func next() {
+        var paused = Deque<Request>()
+        defer { self.waiting.prepend(contentsOf: paused) }
         while self.underWay < Self.mostUnderWay, let request = self.waiting.popFirst() {
+            if self.worker.isPaused(request.database) {
+                paused.append(request)
+                continue
+            }
             self.underWay += 1
             self.begin(request)
         }

@@ -216,10 +216,17 @@ extension Proxy: ConsoleHost {
     /// The databases that a command is about: one, which must exist, or all that have had a client.
     private func named(_ database: String?) throws(ConsoleError) -> [SharedDatabase] {
         guard let database else { return self.shared.databases }
-        guard self.configuration.settings.database(named: database) != nil else {
-            throw ConsoleError.noSuchDatabase(database)
-        }
+        // One that a reload has removed can still be cleared away.
+        let isThere =
+            self.configuration.settings.database(named: database) != nil
+            || self.shared.knownDatabase(database)?.isInUse ?? false
+        guard isThere else { throw ConsoleError.noSuchDatabase(database) }
         return [self.shared.database(database)]
+    }
+
+    /// Whether there is no such database in the configuration any more: no command is to be remembered for it.
+    private func isRemoved(_ database: String?) -> Bool {
+        database.map { self.configuration.settings.database(named: $0) == nil } ?? false
     }
 
     private func matches(_ name: String?) -> @Sendable (Pool) -> Bool {
@@ -231,16 +238,24 @@ extension Proxy: ConsoleHost {
         if self.control.withLock({ $0.shutdown != nil }) { throw ConsoleError.shuttingDown }
         self.setPaused(true, database, databases)
         let matches = self.matches(database)
-        self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.retire("pause mode") } }
+        self.tellAll { worker in
+            for pool in worker.pools.values where matches(pool) { pool.retire("pause mode") }
+            worker.renewOwnConnections(of: database)
+        }
         do {
             // RESUME from another console ends it as well, since new connections come then.
             try await self.wait {
                 guard self.isPaused(database, databases) else { return true }
-                return await self.gather { worker in worker.serverCount(where: matches) }.reduce(0, +) == 0
+                return await self.gather { worker in
+                    worker.serverCount(where: matches) + worker.ownConnectionCount(of: database)
+                }.reduce(0, +) == 0
             }
         } catch {
             self.setPaused(false, database, databases)
-            self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.pump() } }
+            self.tellAll { worker in
+                for pool in worker.pools.values where matches(pool) { pool.pump() }
+                worker.resumeOwnConnections()
+            }
             throw error
         }
         if !self.isPaused(database, databases) { throw ConsoleError.resumed }
@@ -269,7 +284,10 @@ extension Proxy: ConsoleHost {
         }
         self.setPaused(false, database, databases)
         let matches = self.matches(database)
-        self.tellAll { worker in for pool in worker.pools.values where matches(pool) { pool.pump() } }
+        self.tellAll { worker in
+            for pool in worker.pools.values where matches(pool) { pool.tryAgain() }
+            worker.resumeOwnConnections()
+        }
     }
 
     public func disable(database: String) async throws(ConsoleError) {
@@ -284,7 +302,12 @@ extension Proxy: ConsoleHost {
         _ = try self.named(database)
         let matches = self.matches(database)
         self.tellAll { worker in
-            for pool in worker.pools.values where matches(pool) { pool.retire("obsolete connection") }
+            for pool in worker.pools.values where matches(pool) {
+                pool.retire("obsolete connection")
+                // Somebody who says so knows more about the server than a failure some time ago.
+                pool.tryAgain()
+            }
+            worker.renewOwnConnections(of: database)
         }
     }
 
@@ -301,7 +324,7 @@ extension Proxy: ConsoleHost {
     public func kill(database: String?) async throws(ConsoleError) {
         let databases = try self.named(database)
         if self.control.withLock({ $0.shutdown != nil }) { throw ConsoleError.shuttingDown }
-        self.setPaused(true, database, databases)
+        if !self.isRemoved(database) { self.setPaused(true, database, databases) }
         _ = await self.gather { worker in worker.killClients(of: database) }
     }
 

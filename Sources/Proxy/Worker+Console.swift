@@ -1,6 +1,7 @@
 import Pooling
 import Reactor
 import Settings
+import Synchronization
 import Wire
 
 // What the control plane asks of a reactor.
@@ -32,20 +33,53 @@ extension Worker {
 
     /// KILL: clients and server connections go at once.
     func killClients(of database: String?) {
-        for client in self.clients.values where client.isLoggedIn && client.console == nil {
+        // Also those that wait in the middle of their login.
+        for client in self.clients.values where client.hasGroup {
             if database == nil || client.group.key.database == database {
-                client.fail(ServerError(message: "database removed", sqlState: "57P01"))
+                client.fail(.databaseRemoved)
             }
         }
         for pool in self.pools.values where database == nil || pool.shared.key.database == database {
             pool.closeAll("database removed")
         }
+        self.renewOwnConnections(of: database)
     }
 
-    /// Nobody new will come: connections that nobody waits for are not needed.
-    func closeUnused() {
-        for client in self.clients.values where client.login != nil && client.console == nil {
-            client.fail(ServerError(message: "pooler is shutting down", sqlState: "57P01"))
+    // MARK: Connections beside the pools
+
+    /// Connections to a database's server, or all, that belong to no pool: they count for PAUSE, which promises that the
+    /// server can go.
+    func ownConnectionCount(of database: String?) -> Int {
+        self.ownConnections.values.count { database == nil || $0.database.name == database }
+    }
+
+    /// Closes those that are kept for the next question, as RECONNECT does with idle connections.
+    func renewOwnConnections(of database: String?) {
+        if self.index == 0 { self.authQueries.renew(database) }
+    }
+
+    /// What has been waiting for the end of a PAUSE goes on.
+    func resumeOwnConnections() {
+        guard self.index == 0 else { return }
+        self.authQueries.resume()
+        self.passwordTrials.next()
+    }
+
+    /// No connection to that database's server may be made now.
+    func isPaused(_ database: String) -> Bool {
+        self.shared.isPaused.load(ordering: .relaxed)
+            || self.shared.knownDatabase(database)?.isPaused.load(ordering: .relaxed) ?? false
+    }
+
+    /// Nobody new will come. Who is just logging in may go on, but not for as long as it likes.
+    func hurryLogins() {
+        for client in self.clients.values where client.login != nil { client.hurryLogin() }
+    }
+
+    /// No server connection is given to anybody any more: who waits for one hears it, and goes.
+    func closeWaiting() {
+        for client in self.clients.values where client.isWaiting || (client.login != nil && client.hasGroup) {
+            client.fail(.serverShuttingDown)
         }
     }
 

@@ -137,14 +137,13 @@ final class Worker {
             self.shared.passedPasswords.forgetAll()
         }
         let settings = configuration.settings
+        self.endClientsOfRemovedDatabases()
         for (key, pool) in self.pools {
             if let database = settings.database(named: key.database) {
                 pool.apply(settings, database: database)
                 if needsOtherTLS { pool.retire("obsolete connection") }
             } else {
-                // The database has left the file. Clients that are linked finish what they do.
-                pool.fail(queue: ServerError(message: "database removed", sqlState: "3D000"))
-                pool.retire("database removed")
+                pool.databaseRemoved()
             }
         }
         for (name, router) in self.routers {
@@ -168,13 +167,30 @@ final class Worker {
             }
             if !router.keep(pool) { pool.retire("database configuration changed") }
         }
-        for client in self.clients.values where client.hasGroup {
+        for client in self.clients.values where client.hasGroup && !client.group.isRemoved {
             let router = client.group.router
             if client.route?.router !== router {
                 client.changeRouter(router)
             } else if let route = client.route {
                 client.rejoinCausality(route)
             }
+        if self.index == 0 { self.openConfiguredPools() }
+    }
+
+    /// Clients of a database that is not the one any more that they came for go: idle ones at once, others when their
+    /// transaction has ended. Who comes from now on is a client of what the configuration says now.
+    private func endClientsOfRemovedDatabases() {
+        let settings = self.configuration.settings
+        let removed = self.groups.filter { key, group in
+            group.pool.database.isGone(by: settings.database(named: key.database))
+        }
+        guard !removed.isEmpty else { return }
+        for (key, group) in removed {
+            group.isRemoved = true
+            self.groups[key] = nil
+            if self.index == 0 { self.shared.knownDatabase(key.database)?.forgetCommands() }
+        }
+        for client in self.clients.values where client.hasGroup && client.group.isRemoved { client.endIfIdle() }
         }
     }
 

@@ -82,6 +82,13 @@ public struct DatabaseSettings: Sendable {
         ].compactMap { name, value in value.map { (name, $0) } }
     }
 
+    /// True when clients of this entry are not clients of `other`, the entry of that name in a new configuration: it has
+    /// been removed, or `*` stands for it now, or no longer, and leads elsewhere.
+    public func isGone(by other: Self?) -> Bool {
+        guard let other else { return true }
+        return self.isAutomatic != other.isAutomatic && self.needsOtherServerConnections(than: other)
+    }
+
     /// True when server connections made under `other` are not what this entry asks for and must be replaced.
     ///
     /// - Parameter sameServer: whoever asks has seen to it that they lead to a server of this entry.
