@@ -208,10 +208,11 @@ final class ClientLogin {
                 let old = credentials
                 if let keys { credentials.scramKeys = keys }
                 credentials.secret = self.queriedSecret
+                return credentials != old
             }
-            if let keys, self.hasPassed {
             // What the server has refused before may be right now.
             if areNew { group.credentialsChanged() }
+            if let keys, self.hasPassed {
                 self.worker.shared.passedPasswords.remember(
                     keys, database: message.database, user: message.user,
                     until: self.worker.now + configuration.settings.general.authQueryTtl)
@@ -286,6 +287,8 @@ final class ClientLogin {
         return nil
     }
 
+    /// The console is a database like others where clients are counted; `admin_users` get in above the limits, so that
+    /// somebody can look what is going on.
     private func openConsole(_ user: String, _ role: ConsoleRole) {
         let settings = self.configuration.settings
         let isLimited = role != .admin

@@ -455,9 +455,9 @@ final class ClientSession: Connection {
         self.setDeadline(.max)
         if tellsClient { self.closeAfterFlush() } else { self.close() }
         if self.isWaiting { self.stopWaiting() }
-        self.waitsIn?.leaveWelcomeQueue(self)
-        self.waitsIn = nil
         self.login = nil
+        self.waitsIn?.loginLeft(self)
+        self.waitsIn = nil
         self.console?.abandoned()
         if let server = self.server {
             server.clientLeft(isOrderly: isOrderly)
@@ -465,16 +465,21 @@ final class ClientSession: Connection {
         }
         self.worker.removed(self)
         if self.hasGroup {
-        self.waitsIn?.loginLeft(self)
-        self.waitsIn = nil
             self.group.clients -= 1
             self.group.sharedDatabase.clients.give()
             self.group.sharedUser.clients.give()
         }
     }
 
+    /// A shutdown waits for this login to end.
+    func hurryLogin() { self.setDeadline(min(self.deadline, self.now + 5_000_000)) }
+
     override func timedOut() {
         if self.login != nil {
+            if self.worker.shared.isShuttingDown.load(ordering: .relaxed) {
+                return self.fail(
+                    ServerError(message: "pooler is shutting down", sqlState: SQLState.adminShutdown))
+            }
             return self.fail(ServerError(message: "client_login_timeout", sqlState: SQLState.connectionFailure))
         }
         if self.isWaiting { return self.waitTimedOut() }

@@ -16,7 +16,7 @@ enum Listening {
         options.unixGroup = settings.unixSocketGroup
         var sockets: [ListeningSocket] = []
         do {
-            for address in try Self.addresses(settings) { sockets.append(try ListeningSocket(address, options)) }
+            for address in try Self.addresses(settings) { sockets.append(try ListeningSocket.open(address, options)) }
         } catch {
             for socket in sockets { socket.close() }
             throw error

@@ -361,15 +361,15 @@ extension Proxy: ConsoleHost {
     public func shutdown(_ mode: ShutdownMode) async throws(ConsoleError) {
         self.control.withLock { $0.shutdown = mode }
         if mode == .immediate { return self.finish() }
+        // TCP stops listening; the Unix socket stays for the console. Who has connected before is not too late.
+        await self.stopListening(drains: true) { !$0.address.isUnix }
+        _ = await self.gather { _ in }
+        self.shared.firstLateID.store(self.shared.nextID(), ordering: .relaxed)
         self.shared.isShuttingDown.store(true, ordering: .relaxed)
-        let sockets = self.control.withLock { $0.sockets }
-        // TCP stops listening; the Unix socket stays for the console.
-        await self.reactors[0].run { worker in worker.stopListening(where: { !$0.address.isUnix }, among: sockets) }
-        for socket in sockets where !socket.address.isUnix { socket.close() }
         switch mode {
         case .immediate: return
         case .waitForClients:
-            _ = await self.gather { worker in worker.closeUnused() }
+            _ = await self.gather { worker in worker.hurryLogins() }
             if self.shared.clients.count == 0 { self.finish() }
             Task {
                 // Console clients do not count, and nobody tells when the last other one has left.
@@ -377,8 +377,12 @@ extension Proxy: ConsoleHost {
                 self.finish()
             }
         case .waitForServers:
+            self.shared.isClosingServers.store(true, ordering: .relaxed)
             self.shared.isPaused.store(true, ordering: .relaxed)
-            self.tellAll { worker in for pool in worker.pools.values { pool.retire("server shutting down") } }
+            self.tellAll { worker in
+                for pool in worker.pools.values { pool.retire("server shutting down") }
+                worker.closeWaiting()
+            }
             Task {
                 let all: @Sendable (Pool) -> Bool = { _ in true }
                 while await self.gather({ $0.serverCount(where: all) }).reduce(0, +) > 0 {

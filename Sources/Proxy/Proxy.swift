@@ -59,7 +59,6 @@ public final class Proxy: Sendable {
         var configuration: Configuration
         /// Files of keys and certificates that SET has named, by setting, and that wait for the other one of their pair.
         var staged: [String: String] = [:]
-        var sockets: [ListeningSocket]
         var shutdown: ShutdownMode?
         var isFinished = false
         var waiting: [CheckedContinuation<Void, Never>] = []
@@ -94,7 +93,7 @@ public final class Proxy: Sendable {
         self.load = load
         self.readFile = readFile
         self.inheritedSockets = listeningSockets
-        self.control = Mutex(Control(configuration: configuration, sockets: []))
+        self.control = Mutex(Control(configuration: configuration))
     }
 
     /// Opens the sockets, starts the reactors, each on its own thread, and begins to accept on the first. When it
@@ -104,7 +103,6 @@ public final class Proxy: Sendable {
         self.prepareVerifiers(configuration)
         try self.openStateFile(configuration.settings.general.stateFile)
         let sockets = try Listening.open(configuration.settings.general, inherited: self.inheritedSockets)
-        self.control.withLock { $0.sockets = sockets }
         for socket in sockets { self.logger.info("listening on \(socket.address.description)") }
         self.routers.apply(configuration)
         for reactor in self.reactors { try await self.start(reactor, configuration, sockets) }
@@ -172,8 +170,6 @@ public final class Proxy: Sendable {
             return !control.isFinished
         }
         guard isFirst else { return }
-        let sockets = self.control.withLock { $0.sockets }
-        for socket in sockets where socket.address.isUnix { socket.close() }
         let waiting = self.control.withLock { control in
             defer { control.waiting = [] }
             return control.waiting
@@ -193,6 +189,24 @@ public final class Proxy: Sendable {
             }
             if isOver { continuation.resume() }
         }
+    }
+
+    /// Stops accepting on sockets, and closes them when the kernel has taken note of it.
+    ///
+    /// - Parameter drains: who has connected already is accepted before.
+    func stopListening(drains: Bool, where matches: @escaping @Sendable (ListeningSocket) -> Bool) async {
+        await withCheckedContinuation { continuation in
+            self.reactors[0].mailbox.post { worker in
+                worker.stopListening(drains: drains, where: matches) { continuation.resume() }
+            }
+        }
+    }
+
+    /// Lets go of all sockets, so that nobody is connected to a process that has ended: io_uring goes on to accept for as
+    /// long as the kernel takes to clear up behind it. The last thing before the process ends.
+    public func close() async {
+        await self.stopListening(drains: false) { _ in true }
+        _ = await self.gather { $0.cutConnections() }
     }
 
     /// A client has left while the proxy is shutting down.

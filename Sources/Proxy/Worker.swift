@@ -32,7 +32,7 @@ final class Worker {
     private(set) var routers: [String: Router] = [:]
     private(set) var clients: [UInt64: ClientSession] = [:]
     private var cancelKeys: [UInt64: ClientSession] = [:]
-    private var listeners: [Listener] = []
+    var listeners: [(listener: Listener, socket: ListeningSocket)] = []
     private var cancels: [CancelConnection] = []
     let parameters = ParameterTable()
     var statements: StatementCache
@@ -140,8 +140,7 @@ final class Worker {
         self.endClientsOfRemovedDatabases()
         for (key, pool) in self.pools {
             if let database = settings.database(named: key.database) {
-                pool.apply(settings, database: database)
-                if needsOtherTLS { pool.retire("obsolete connection") }
+                pool.apply(settings, database: database, needsOtherTLS: needsOtherTLS)
             } else {
                 pool.databaseRemoved()
             }
@@ -174,6 +173,7 @@ final class Worker {
             } else if let route = client.route {
                 client.rejoinCausality(route)
             }
+        }
         if self.index == 0 { self.openConfiguredPools() }
     }
 
@@ -191,7 +191,6 @@ final class Worker {
             if self.index == 0 { self.shared.knownDatabase(key.database)?.forgetCommands() }
         }
         for client in self.clients.values where client.hasGroup && client.group.isRemoved { client.endIfIdle() }
-        }
     }
 
     /// ParameterStatus messages in the pooler's own name, as PgBouncer has them.
@@ -215,7 +214,7 @@ final class Worker {
         self.socketOptions.keepAliveInterval = general.tcpKeepintvl
         self.socketOptions.userTimeout = general.tcpUserTimeout
         self.socketOptions.bufferSize = general.tcpSocketBuffer
-        for listener in self.listeners { listener.setOptions(self.socketOptions) }
+        for (listener, _) in self.listeners { listener.setOptions(self.socketOptions) }
     }
 
     // MARK: Pools
@@ -362,27 +361,8 @@ final class Worker {
 
     // MARK: Clients
 
-    /// Accepts on this reactor and hands each connection to the reactor with the fewest clients.
-    func listen(on sockets: [ListeningSocket]) {
-        for socket in sockets {
-            let isUnix = socket.address.isUnix
-            let hasInput = socket.defersAccept
-            let listener = Listener(loop: self.loop, socket) { [unowned self] accepted in
-                self.place(accepted, isUnix: isUnix, hasInput: hasInput)
-            } failed: { [unowned self] error in
-                self.log(.error, "", "accept failed: \(error.reason)")
-            }
-            listener.setOptions(self.socketOptions)
-            self.listeners.append(listener)
-        }
-    }
-
-    func stopListening(where matches: (ListeningSocket) -> Bool, among sockets: [ListeningSocket]) {
-        // Listeners stand in the order of their sockets.
-        for (listener, socket) in zip(self.listeners, sockets) where matches(socket) { listener.stop() }
-    }
-
-    private func place(_ socket: consuming Socket, isUnix: Bool, hasInput: Bool) {
+    /// Gives a connection to the reactor with the fewest clients.
+    func place(_ socket: consuming Socket, isUnix: Bool, hasInput: Bool) {
         var target = self.reactors[self.index]
         for reactor in self.reactors
         where reactor.clients.load(ordering: .relaxed) < target.clients.load(ordering: .relaxed) { target = reactor }

@@ -52,6 +52,7 @@ struct Run: Sendable {
             group.addTask { await self.keepStatistics(history, of: proxy) }
             group.addTask { await MemoryWatch(proxy: proxy).run() }
             await proxy.finished()
+            await proxy.close()
             group.cancelAll()
         }
         service.stopping(status: "Shut down")

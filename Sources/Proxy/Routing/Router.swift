@@ -231,6 +231,7 @@ final class Router {
 
     /// Keeps a client whose request no node can take now. It looks again at each change, and when `until` is reached.
     func hold(_ client: ClientSession, until: MonotonicTime) {
+        if self.worker.shared.isClosingServers.load(ordering: .relaxed) { return client.fail(.serverShuttingDown) }
         client.beginWaiting(in: nil, until: until)
         self.held.append(client)
         self.heldCount += 1
