@@ -78,6 +78,11 @@ final class AuthQueries {
         for (key, line) in self.lines where database == nil || key.database == database { line.renew() }
     }
 
+    /// The same for connections of which a closure is true.
+    func renew(where isObsolete: (OwnConnection) -> Bool) {
+        for line in self.lines.values where line.connection.map(isObsolete) ?? false { line.renew() }
+    }
+
     /// A PAUSE is over.
     func resume() {
         for line in self.lines.values { line.pump() }

@@ -20,9 +20,9 @@ class OwnConnection: Connection {
     let id: UInt64
     let worker: Worker
     let host: HostAddress
+    let address: SocketAddress
     let database: DatabaseSettings
     private let credentials: Credentials
-    private let isUnix: Bool
     /// Until it is known whether there is TLS.
     private var encryption: ServerEncryption?
     private var login: ServerLogin?
@@ -38,9 +38,9 @@ class OwnConnection: Connection {
         self.id = worker.shared.nextID()
         self.worker = worker
         self.host = host
+        self.address = address
         self.database = database
         self.credentials = credentials
-        self.isUnix = address.isUnix
         super.init(
             loop: worker.loop, connecting: try Socket.connecting(to: address, options: worker.socketOptions))
         worker.ownConnections[self.id] = self
@@ -65,7 +65,7 @@ class OwnConnection: Connection {
             mode: settings.effectiveServerSSLMode(database: self.database),
             negotiation: settings.general.serverTlsSslnegotiation)
         self.encryption = encryption
-        self.carryOut(encryption.begin(isUnix: self.isUnix), encryption)
+        self.carryOut(encryption.begin(isUnix: self.address.isUnix), encryption)
     }
 
     private func carryOut(_ step: ServerEncryption.Step, _ encryption: ServerEncryption) {

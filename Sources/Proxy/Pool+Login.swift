@@ -147,6 +147,7 @@ extension Pool {
                 self.add(server)
                 server.beginLogin()
             } catch {
+                self.worker.suspectName(host)
                 self.loginFailed(
                     ServerError(message: "connect failed: \(host.description): \(error.reason)", sqlState: "08006"),
                     replication, began: began)
@@ -228,6 +229,7 @@ extension Pool {
     func loginClosed(_ server: ServerSession, _ error: ServerError) {
         self.remove(server)
         server.countAvailable()
+        if !error.isRefusal { self.worker.suspectName(server.host) }
         self.loginFailed(error, server.replication, began: server.createdAt)
     }
 }

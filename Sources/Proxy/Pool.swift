@@ -83,6 +83,8 @@ final class Pool {
     var addressIndex: UInt
     /// The most addresses that one of the hosts has.
     var mostAddresses = 1
+    /// The hosts that are names.
+    private(set) var names: Set<String> = []
     /// What the other reactors see of `queue`.
     private let notice: QueueNotice
     /// Looks at the queue again when a back-off ends or the reserve opens.
@@ -111,6 +113,7 @@ final class Pool {
         self.isRemoved = false
         self.database = database
         self.mostAddresses = 1
+        self.names = self.findNames()
         let mode = settings.effectivePoolMode(database: database, user: self.shared.key.user)
         if self.mode == .session && mode != .session {
             // What a client has done to its session must not reach the next one.

@@ -85,6 +85,7 @@ final class Worker {
     private func maintainEverySecond() {
         _ = Timer(loop: self.loop, after: 1_000_000) { [unowned self] timer in
             for pool in self.pools.values { pool.maintain() }
+            self.askForNames()
             self.removeUnusedPools()
             timer.restart(after: 1_000_000)
         }
@@ -459,7 +460,7 @@ final class Worker {
     /// Where a pool begins to take its hosts' addresses in turn.
     func nextAddressIndex() -> UInt {
         self.addressIndex &+= 1
-        return self.addressIndex
+        return self.addressIndex &+ UInt(self.index)
     }
 
     // MARK: Logging

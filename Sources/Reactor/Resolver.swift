@@ -68,6 +68,11 @@ public final class Resolver: Sendable {
         }
     }
 
+    /// A name is looked up anew when it is needed next, though its time is not over: what it has led to has failed.
+    public func expire(_ host: String) {
+        self.state.withLock { $0.names[host]?.expires = 0 }
+    }
+
     private func lookUp(_ host: String) {
         let answer = Self.addresses(of: host)
         let now = monotonicNow()
