@@ -195,6 +195,11 @@ public final class Proxy: Sendable {
     ///
     /// - Parameter drains: who has connected already is accepted before.
     func stopListening(drains: Bool, where matches: @escaping @Sendable (ListeningSocket) -> Bool) async {
+        if drains {
+            let isDeferring = await self.reactors[0].run { $0.stopDeferring(where: matches) }
+            // Those that the kernel has let in and keeps back send their first bytes within a moment.
+            if isDeferring { try? await Task.sleep(for: .milliseconds(100)) }
+        }
         await withCheckedContinuation { continuation in
             self.reactors[0].mailbox.post { worker in
                 worker.stopListening(drains: drains, where: matches) { continuation.resume() }

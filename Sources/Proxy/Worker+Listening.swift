@@ -18,6 +18,13 @@ extension Worker {
         }
     }
 
+    /// Nobody is kept back by the kernel on these sockets any more. False if nobody has been.
+    func stopDeferring(where matches: (ListeningSocket) -> Bool) -> Bool {
+        let deferring = self.listeners.map(\.socket).filter { matches($0) && $0.defersAccept }
+        for socket in deferring { socket.stopDeferring() }
+        return !deferring.isEmpty
+    }
+
     /// Stops accepting on sockets and closes them; `done` is called when that is over.
     func stopListening(
         drains: Bool, where matches: (ListeningSocket) -> Bool, done: @escaping () -> Void

@@ -88,6 +88,12 @@ public struct ListeningSocket: Sendable {
         self.isInherited = true
     }
 
+    /// Lets connections in from now on before their first byte has come: who is still kept by the kernel when the socket is
+    /// closed finds nobody.
+    public func stopDeferring() {
+        if self.defersAccept { Socket.set(self.fd, MARTLET_IPPROTO_TCP, MARTLET_TCP_DEFER_ACCEPT, 0) }
+    }
+
     /// Whether somebody listens. A full queue (EAGAIN) is somebody's too.
     private static func isAlive(_ address: SocketAddress) -> Bool {
         let probe = Socket(martlet_socket(address.family))
