@@ -119,6 +119,9 @@ class ReplicatedCluster:
         pairs = {
             "host": ",".join(node.host for node in nodes), "port": ",".join(str(node.port) for node in nodes),
             "routing": "split", "check_user": "postgres"} | keys
+        # What tells about its node is for the primary, and yet it is how one sees where a read has run.
+        functions = ["inet_server_port", str(keys.get("read_functions") or "")]
+        pairs["read_functions"] = ",".join(filter(None, functions))
         return " ".join(f"{key}={value}" for key, value in pairs.items() if value is not None)
 
     # Replay

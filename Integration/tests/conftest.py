@@ -183,17 +183,19 @@ def counts(counting_library: Path) -> allocations.Counts:
 def routed(start_proxy: Callable[..., Proxy], request: pytest.FixtureRequest) -> Callable[..., Routed]:
     """Starts a proxy that routes between servers, by default those of `replicas`, in a database of the test's own.
 
-    `schema` is run in it first; `settings` are the proxy's; `others` are further databases of the proxy, each with
+    `schema` is run in it first, then `superuser_schema` as what it says; `settings` are the proxy's; `others` are further databases of the proxy, each with
     its keys; all else are keys of the entry "app".
     """
     def start(
-        cluster: ReplicatedCluster | None = None, *, schema: str = "", settings: dict[str, object] | None = None,
-        others: dict[str, dict[str, object]] | None = None, **entry: object,
+        cluster: ReplicatedCluster | None = None, *, schema: str = "", superuser_schema: str = "",
+        settings: dict[str, object] | None = None, others: dict[str, dict[str, object]] | None = None, **entry: object,
     ) -> Routed:
         cluster = cluster or request.getfixturevalue("replicas")
         database = cluster.primary.create_database(f"db_{uuid.uuid4().hex[:10]}")
         with cluster.primary.connect(database, user="app") as connection:
             connection.execute(KNOWN_FUNCTION + schema)
+        with cluster.primary.connect(database) as connection:
+            connection.execute(superuser_schema)
         cluster.wait_caught_up()
         # A replica is out for being late only where a test says so.
         keys = {"dbname": database, "check_dbname": "postgres", "max_replica_lag": "1h"}

@@ -6,9 +6,10 @@
 #   write (words) | statement
 #
 # A flag behind the class: +binds (what follows in the transaction needs the same server), +catalogue (functions or
-# unlogged tables may be others behind it). `setup | statement` is run on the primary first, in this order;
+# views and so on may be others behind it). `setup | statement` is run on the primary first, in this order;
 # `function NAME VOLATILITY` and `unlogged NAME` are what the classifier knows of it, and what stands behind a name:
-# `view NAME SCHEMA.FUNCTION VOLATILITY`, also with `operator` and `type`, `reads VIEW RELATION`, `row FUNCTION`, `sequence NAME`.
+# `view NAME SCHEMA.FUNCTION VOLATILITY`, also with `operator`, `type`, `call` and `check`, `reads VIEW RELATION`,
+# `row FUNCTION`, `sequence NAME`, `property PROPERTY NAME`.
 #
 # Read by Tests/SQLTests/CorpusTests.swift (classes) and Integration/tests/test_classification.py (reality).
 
@@ -46,6 +47,15 @@ setup | CREATE CAST (int AS mood) WITH FUNCTION counted_mood(int)
 setup | CREATE VIEW counting AS SELECT nextval('counter')
 setup | CREATE VIEW scratched AS SELECT * FROM scratch
 setup | CREATE FUNCTION touched(item) RETURNS bigint LANGUAGE sql VOLATILE AS $$ SELECT nextval('counter') $$
+setup | CREATE TABLE part (a int) PARTITION BY LIST (a)
+setup | CREATE UNLOGGED TABLE part_one PARTITION OF part FOR VALUES IN (1)
+setup | CREATE VIEW locked AS SELECT * FROM item FOR UPDATE
+setup | CREATE MATERIALIZED VIEW blank AS SELECT 1 AS a WITH NO DATA
+setup | CREATE FUNCTION greeting(text DEFAULT nextval('counter')) RETURNS text LANGUAGE sql STABLE AS 'SELECT $1'
+setup | CREATE FUNCTION checked(int) RETURNS bool LANGUAGE sql VOLATILE AS $$ SELECT nextval('counter') > 0 $$
+setup | CREATE DOMAIN counted_int AS int CHECK (checked(VALUE))
+setup | CREATE TABLE counts (a counted_int)
+setup | INSERT INTO counts VALUES (1)
 setup | CREATE FUNCTION lies() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN nextval('counter'); END $$
 function twice immutable
 function lies stable
@@ -57,6 +67,15 @@ function work volatile
 function known stable
 function longest immutable
 unlogged scratch
+unlogged part
+property locking locked
+property unpopulated blank
+property foreign outside
+function greeting stable
+function checked volatile
+call greeting pg_catalog.nextval volatile
+type counted_int public.checked volatile
+check counts public.checked volatile
 function touched volatile
 row touched
 sequence counter
@@ -285,7 +304,8 @@ write (calls lo_create) +binds | SELECT lo_create(0)
 write (calls lo_import) +binds | SELECT lo_import('/etc/hostname')
 write (calls lo_unlink) +binds | SELECT lo_unlink(1)
 write (calls lowrite) +binds | SELECT lowrite(0, 'a')
-primary (calls lo_get) +binds | SELECT lo_get(1)
+read [42704] | SELECT lo_get(1)
+primary (calls lo_open, which opens or reads a large object) +binds | SELECT lo_open(1, 262144)
 write (takes a transaction ID) +binds | SELECT txid_current()
 write (takes a transaction ID) +binds | SELECT pg_current_xact_id()
 primary (calls txid_current_if_assigned) | SELECT txid_current_if_assigned()
@@ -293,11 +313,25 @@ primary (calls pg_current_snapshot) | SELECT pg_current_snapshot()
 primary (calls txid_status) | SELECT txid_status(1)
 write (calls pg_notify, which notifies) | SELECT pg_notify('a', 'b')
 primary (calls set_config) +binds | SELECT set_config('app.user', '1', true)
-read | SELECT current_setting('work_mem')
+read | SELECT current_setting('work_mem'), pg_catalog.current_setting('TimeZone'::text), CURRENT_SETTING ( 'app.user', true ), current_setting('server_version_num')::int
+read | SELECT * FROM item WHERE name = current_setting('app.user', true)
+primary (calls current_setting, which tells about its own node) | SELECT current_setting('transaction_read_only')
+primary (calls current_setting) | SELECT current_setting('In_Hot_Standby', false)
+primary (calls current_setting) | SELECT current_setting('default_transaction_read_only')
+primary (calls current_setting) | SELECT current_setting('port')
+primary (calls current_setting) | SELECT current_setting('shared_buffers'::text)
+primary (calls current_setting) | SELECT current_setting('work_mem'), current_setting('cluster_name')
+primary (calls current_setting) | SELECT current_setting('transaction_' || 'read_only')
+primary (calls current_setting) | SELECT current_setting($1)
+primary (calls current_setting) | SELECT current_setting(E'work_mem')
+primary (calls current_setting) | SELECT current_setting(setting_name => 'work_mem')
+primary (calls current_setting) | SELECT "current_setting"('work_mem')
+primary (calls current_setting) | SELECT current_setting(name) FROM (VALUES ('in_hot_standby')) v (name)
+primary (calls current_setting) | SELECT current_setting('martlet.lsn', true)
 primary (calls setseed) +binds | SELECT setseed(0.5)
 primary (WAL position) | SELECT pg_current_wal_lsn()
 primary (calls pg_current_wal_insert_lsn) | SELECT pg_current_wal_insert_lsn()
-read | SELECT pg_last_wal_replay_lsn()
+primary (calls pg_last_wal_replay_lsn, which tells about its own node) | SELECT pg_last_wal_replay_lsn()
 primary (calls pg_walfile_name) | SELECT pg_walfile_name('0/1')
 write (calls pg_switch_wal, which writes WAL) | SELECT pg_switch_wal()
 write (calls pg_create_restore_point) | SELECT pg_create_restore_point('a')
@@ -307,15 +341,31 @@ write (calls pg_create_logical_replication_slot) +binds | SELECT pg_create_logic
 write (calls pg_replication_origin_create) +binds | SELECT pg_replication_origin_create('o')
 primary (calls pg_export_snapshot) +binds | SELECT pg_export_snapshot()
 write (runs queries that the statement does not show) | SELECT query_to_xml('SELECT 1', true, false, '')
+write (runs queries that the statement does not show) | SELECT pg_catalog.query_to_xml($1, true, false, '')
 write (runs queries that the statement does not show) | SELECT query_to_xml_and_xmlschema('SELECT 1', true, false, '')
-write (calls table_to_xml) | SELECT table_to_xml('sale', true, false, '')
-write (calls database_to_xml) | SELECT database_to_xml(true, false, '')
+read | SELECT table_to_xml('sale', true, false, ''), table_to_xmlschema('sale', true, false, ''), table_to_xml_and_xmlschema('sale', true, false, '')
+read | SELECT query_to_xmlschema('SELECT 1', true, false, ''), schema_to_xmlschema('app', true, false, ''), database_to_xmlschema(true, false, '')
+read [0A000] | SELECT table_to_xml('scratch', true, false, '')
+read | SELECT schema_to_xml('app', true, false, ''), schema_to_xml_and_xmlschema('app', true, false, '')
+read [55000] | SELECT database_to_xml(true, false, '')
+primary (calls cursor_to_xml, which reads from a cursor) +binds | SELECT cursor_to_xml('c', 1, true, false, '')
 write (runs queries that the statement does not show) | SELECT ts_stat('SELECT doc FROM item')
 write (runs queries that the statement does not show) | SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, ''b''::tsquery')
-read | SELECT pg_is_in_recovery()
-read | SELECT inet_server_addr()
-read | SELECT pg_postmaster_start_time()
-read | SELECT pg_backend_pid()
+primary (calls pg_is_in_recovery, which tells about its own node) | SELECT pg_is_in_recovery()
+primary (calls pg_is_in_recovery) | SELECT * FROM pg_catalog.pg_is_in_recovery() AS r
+primary (calls pg_is_in_recovery) | SELECT id FROM item WHERE NOT pg_is_in_recovery()
+primary (calls inet_server_addr, which tells about its own node) | SELECT inet_server_addr(), inet_server_port()
+primary (calls pg_postmaster_start_time) | SELECT pg_postmaster_start_time()
+primary (calls pg_conf_load_time) | SELECT pg_conf_load_time()
+primary (calls pg_backend_pid) | SELECT pg_backend_pid()
+primary (calls pg_last_xact_replay_timestamp) | SELECT now() - pg_last_xact_replay_timestamp()
+primary (calls pg_last_wal_receive_lsn) | SELECT pg_last_wal_receive_lsn()
+primary (calls pg_control_checkpoint) | SELECT * FROM pg_control_checkpoint()
+primary (calls pg_control_recovery) | SELECT * FROM pg_control_recovery()
+primary (calls pg_show_all_settings) | SELECT * FROM pg_show_all_settings()
+primary (calls pg_jit_available) | SELECT pg_jit_available()
+primary (calls pg_tablespace_size) | SELECT pg_tablespace_size('pg_default')
+read | SELECT version(), inet_client_addr(), pg_database_size('app')
 primary (calls pg_cancel_backend) | SELECT pg_cancel_backend(1)
 primary (calls pg_stat_reset) | SELECT pg_stat_reset()
 primary (calls pg_stat_get_activity) | SELECT * FROM pg_stat_get_activity(NULL)
@@ -427,15 +477,35 @@ read | EXPLAIN VERBOSE SELECT 1
 read | EXPLAIN ANALYZE VERBOSE SELECT 1
 read | EXPLAIN (ANALYZE, BUFFERS, FORMAT json, TIMING off, SUMMARY, WAL, SETTINGS) SELECT 1
 read | EXPLAIN (COSTS off) VALUES (1)
-primary (explains) | EXPLAIN INSERT INTO item VALUES (1)
-primary (explains) | EXPLAIN UPDATE item SET name = 'x'
-primary (explains) | EXPLAIN SELECT nextval('counter')
-primary (explains) | EXPLAIN SELECT * FROM pg_locks
-primary (explains) | EXPLAIN (ANALYZE off) DELETE FROM item
-primary (explains) | EXPLAIN (ANALYZE false) DELETE FROM item
-primary (explains) | EXPLAIN CREATE TABLE copy AS SELECT 1
-primary (explains) | EXPLAIN DECLARE c CURSOR FOR SELECT 1
-primary (explains) | EXPLAIN EXECUTE plan
+read | EXPLAIN INSERT INTO item VALUES (1)
+read | EXPLAIN INSERT INTO item (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = 'x' RETURNING *
+read | EXPLAIN INSERT INTO sale SELECT * FROM sale
+read | EXPLAIN VERBOSE UPDATE item SET name = 'x' FROM sale WHERE sale.item = item.id
+read | EXPLAIN DELETE FROM item USING sale WHERE sale.item = item.id
+read | EXPLAIN MERGE INTO item USING sale ON sale.item = item.id WHEN MATCHED THEN UPDATE SET name = 'x' WHEN NOT MATCHED THEN INSERT (id) VALUES (1)
+read | EXPLAIN WITH gone AS (DELETE FROM item RETURNING *) SELECT * FROM gone
+read | EXPLAIN SELECT nextval('counter')
+read | EXPLAIN SELECT touch(1), pg_advisory_lock(1), txid_current()
+read | EXPLAIN SELECT last_value FROM counter
+read | EXPLAIN SELECT * FROM pg_locks
+read | EXPLAIN SELECT * FROM item FOR UPDATE
+read | EXPLAIN SELECT * FROM counting
+read | EXPLAIN SELECT 1 +++! 2, 1::mood
+read | EXPLAIN SELECT * FROM blank
+read | EXPLAIN (ANALYZE off) DELETE FROM item
+read | EXPLAIN (ANALYZE false, COSTS off, FORMAT yaml) DELETE FROM item
+read | EXPLAIN CREATE TABLE copy AS SELECT 1
+read | EXPLAIN CREATE UNLOGGED TABLE copy AS SELECT * FROM item
+read | EXPLAIN CREATE MATERIALIZED VIEW copy AS SELECT 1
+read | EXPLAIN REFRESH MATERIALIZED VIEW total
+read | EXPLAIN DECLARE c CURSOR FOR SELECT 1
+read | EXPLAIN DECLARE c CURSOR FOR SELECT * FROM item FOR UPDATE
+primary (explains a statement that uses scratch, which is not logged) | EXPLAIN SELECT * FROM scratch
+primary (explains a statement that uses scratch) | EXPLAIN INSERT INTO scratch VALUES (1)
+primary (explains a statement that uses part, which is not logged) | EXPLAIN DELETE FROM part
+primary (explains a statement that reads scratched, which uses scratch) | EXPLAIN UPDATE item SET name = 'x' FROM scratched
+primary (explains a statement that uses x, a temporary table) | EXPLAIN INSERT INTO pg_temp.x VALUES (1)
+primary (explains a prepared statement of the session) +binds | EXPLAIN EXECUTE plan
 write (EXPLAIN ANALYZE of a statement that deletes from item) | EXPLAIN ANALYZE DELETE FROM item
 write (EXPLAIN ANALYZE) | EXPLAIN (ANALYZE) INSERT INTO item VALUES (1)
 write (EXPLAIN ANALYZE) | EXPLAIN (ANALYZE true) DELETE FROM item
@@ -488,9 +558,24 @@ primary (sets client_encoding for the session) +binds | SET NAMES 'utf8'
 primary (resets) +binds | SET work_mem TO DEFAULT
 primary (resets) +binds | RESET work_mem
 primary (resets) +binds | RESET ALL
-primary (shows a setting) | SHOW work_mem
-primary (shows a setting) | SHOW ALL
-primary (shows a setting) | SHOW TRANSACTION ISOLATION LEVEL
+read | SHOW work_mem
+read | SHOW TIME ZONE
+read | SHOW TRANSACTION ISOLATION LEVEL
+read | SHOW DateStyle; SHOW search_path; SHOW client_encoding; SHOW standard_conforming_strings
+read | SHOW server_version; SHOW max_identifier_length; SHOW server_encoding; SHOW lc_collate
+read | SHOW SESSION AUTHORIZATION; SHOW role; SHOW is_superuser
+read [42704] | SHOW app.name
+primary (shows a setting of the node) | SHOW ALL
+primary (shows a setting of the node) | SHOW transaction_read_only
+primary (shows a setting of the node) | SHOW in_hot_standby
+primary (shows a setting of the node) | SHOW default_transaction_read_only
+primary (shows a setting of the node) | SHOW hot_standby
+primary (shows a setting of the node) | SHOW port
+primary (shows a setting of the node) | SHOW data_directory
+primary (shows a setting of the node) | SHOW log_statement
+primary (shows a setting of the node) | SHOW primary_conninfo
+primary (shows a setting of the node) | SHOW martlet.lsn
+primary (shows a setting of the node) | SHOW work_mem; SHOW cluster_name
 primary (discards) +binds | DISCARD ALL
 primary (discards) +binds | DISCARD PLANS
 primary (loads a library) +binds | LOAD 'auto_explain'
@@ -525,7 +610,7 @@ write (VACUUM or ANALYZE) | ANALYZE item
 write (VACUUM or ANALYZE) | ANALYZE VERBOSE
 write (CLUSTER) | CLUSTER item USING item_pkey
 write (REINDEX) | REINDEX TABLE CONCURRENTLY item
-write (REFRESH MATERIALIZED VIEW) | REFRESH MATERIALIZED VIEW CONCURRENTLY total WITH NO DATA
+write (REFRESH MATERIALIZED VIEW) +catalogue | REFRESH MATERIALIZED VIEW CONCURRENTLY total WITH NO DATA
 
 # Data definition
 write (CREATE TABLE) +catalogue | CREATE TABLE x (a int PRIMARY KEY, b text DEFAULT 'x' CHECK (b <> ''), EXCLUDE USING gist (c WITH &&))
@@ -541,6 +626,7 @@ write (CREATE TABLE AS) +catalogue | CREATE MATERIALIZED VIEW x AS SELECT 1
 write (CREATE VIEW) +catalogue | CREATE OR REPLACE VIEW x AS SELECT 1
 write (CREATE VIEW) +catalogue | CREATE RECURSIVE VIEW x (n) AS VALUES (1) UNION ALL SELECT n + 1 FROM x
 write (CREATE INDEX) | CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS x ON item USING btree (lower(name) DESC) INCLUDE (id) WHERE id > 1
+write (CREATE INDEX) +catalogue | CREATE INDEX x ON item (name text_pattern_ops)
 write (CREATE SEQUENCE) +catalogue | CREATE SEQUENCE x START 5 CACHE 10 CYCLE
 write (ALTER SEQ) +catalogue | ALTER SEQUENCE counter RESTART 1
 write (CREATE SCHEMA) +catalogue | CREATE SCHEMA x AUTHORIZATION app CREATE TABLE y (a int)
@@ -562,7 +648,7 @@ write (CREATE of) +catalogue | CREATE OPERATOR ==== (LEFTARG = int, RIGHTARG = i
 write (CREATE of) +catalogue | CREATE COLLATION x (LOCALE = 'C')
 write (CREATE of) +catalogue | CREATE TEXT SEARCH CONFIGURATION x (COPY = simple)
 write (CREATE ENUM) +catalogue | CREATE TYPE x AS ENUM ('a', 'b')
-write (COMPOSITE TYPE) | CREATE TYPE x AS (a int)
+write (COMPOSITE TYPE) +catalogue | CREATE TYPE x AS (a int)
 write (CREATE RANGE) +catalogue | CREATE TYPE x AS RANGE (SUBTYPE = int)
 write (ALTER ENUM) +catalogue | ALTER TYPE mood ADD VALUE 'x' BEFORE 'ok'
 write (CREATE DOMAIN) +catalogue | CREATE DOMAIN x AS int NOT NULL CHECK (VALUE > 1)
@@ -611,6 +697,20 @@ write (casts to mood, which calls counted_mood, which is VOLATILE) | SELECT 1::m
 write (reads counting, which calls nextval) | SELECT * FROM counting
 write (calls touched, which is VOLATILE) | SELECT item.touched FROM item
 primary (reads scratched, which uses scratch, which is not logged) | SELECT * FROM scratched
+primary (uses part, which is not logged) | SELECT * FROM part
+primary (reads locked, which locks rows) +binds | SELECT * FROM locked
+primary (reads blank, which is not populated) | SELECT * FROM blank
+write (reads outside, a foreign table) | SELECT * FROM outside
+write (calls greeting, which calls nextval, which changes a sequence) | SELECT greeting()
+write (casts to counted_int, which calls checked, which is VOLATILE) | SELECT 1::counted_int
+write (casts to counted_int) | SELECT CAST(ARRAY[1] AS counted_int[])
+write (casts to _counted_int) | SELECT '{1}'::_counted_int
+write (calls counted_int, which is not known) | SELECT counted_int('1')
+read | SELECT a + 1 FROM counts ORDER BY a
+read | SELECT lag(a) OVER (ORDER BY a) FROM item i (a)
+write (makes values of counts, which calls checked, which is VOLATILE) | SELECT lag(a, 1, '2') OVER (ORDER BY a) FROM counts
+write (makes values of counts) | SELECT jsonb_populate_record(c, '{"a": 3}') FROM counts c
+write (makes values of counts) | SELECT (json_populate_recordset(c, '[{"a": 3}]')).a FROM counts c
 
 # What the catalogue does not know, since it says STABLE: a standby refuses it, and the safety net runs it on the primary
 read [25006] | SELECT lies()

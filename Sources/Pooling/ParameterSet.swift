@@ -46,6 +46,8 @@ public final class ParameterSet: Sendable {
     public let statusMessages: [UInt8]
     /// Whether a backslash in a plain string literal stands for itself.
     public let hasStandardStrings: Bool
+    /// The characters of what the client sends.
+    public let encoding: ClientEncoding
     /// Whether transactions are READ ONLY unless they say otherwise.
     public let isReadOnlyByDefault: Bool
 
@@ -62,6 +64,8 @@ public final class ParameterSet: Sendable {
         }
         let off = Array("off".utf8)
         let on = Array("on".utf8)
+        let encoding = parameters.first { $0.key == "client_encoding" }
+        self.encoding = encoding.map { ClientEncoding(String(decoding: $0.value, as: UTF8.self)) } ?? .utf8
         self.hasStandardStrings = !parameters.contains { $0.key == "standard_conforming_strings" && $0.value == off }
         self.isSerializableByDefault = parameters.contains {
             $0.key == "default_transaction_isolation" && String(decoding: $0.value, as: UTF8.self) == "serializable"

@@ -86,6 +86,7 @@ final class ClientSession: Connection {
     }
 
     var pool: Pool { self.group.pool }
+    var encoding: ClientEncoding { self.parameters?.encoding ?? .utf8 }
     var hasStandardStrings: Bool { self.parameters?.hasStandardStrings ?? true }
     /// Whether admission is over.
     var hasGroup: Bool { self.group !== self.worker.nobody }

@@ -44,25 +44,29 @@ extension BuiltinFunctions {
         Group(
             kind: .primary, binds: false, reason: "tells about its own node",
             names: """
-                pg_available_extension_versions pg_available_extensions pg_available_wal_summaries pg_blocking_pids \
-                pg_config pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system \
-                pg_current_logfile pg_extension_update_paths pg_get_aios pg_get_backend_memory_contexts \
-                pg_get_loaded_modules pg_get_replication_slots pg_get_shmem_allocations pg_get_shmem_allocations_numa \
-                pg_get_wait_events pg_get_wal_replay_pause_state pg_get_wal_summarizer_state pg_hba_file_rules \
-                pg_ident_file_mappings pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_lock_status \
-                pg_notification_queue_usage pg_prepared_xact pg_safe_snapshot_blocking_pids pg_settings_get_flags \
-                pg_show_all_file_settings pg_show_all_settings pg_show_replication_origin_status pg_stat_get_activity \
-                pg_stat_get_analyze_count pg_stat_get_archiver pg_stat_get_autoanalyze_count \
-                pg_stat_get_autovacuum_count pg_stat_get_backend_activity pg_stat_get_backend_activity_start \
-                pg_stat_get_backend_client_addr pg_stat_get_backend_client_port pg_stat_get_backend_dbid \
-                pg_stat_get_backend_idset pg_stat_get_backend_io pg_stat_get_backend_pid pg_stat_get_backend_start \
-                pg_stat_get_backend_subxact pg_stat_get_backend_userid pg_stat_get_backend_wait_event \
-                pg_stat_get_backend_wait_event_type pg_stat_get_backend_wal pg_stat_get_backend_xact_start \
-                pg_stat_get_bgwriter_buf_written_checkpoints pg_stat_get_bgwriter_buf_written_clean \
-                pg_stat_get_bgwriter_maxwritten_clean pg_stat_get_bgwriter_requested_checkpoints \
-                pg_stat_get_bgwriter_stat_reset_time pg_stat_get_bgwriter_timed_checkpoints pg_stat_get_blocks_fetched \
-                pg_stat_get_blocks_hit pg_stat_get_buf_alloc pg_stat_get_buf_fsync_backend \
-                pg_stat_get_buf_written_backend pg_stat_get_checkpoint_sync_time pg_stat_get_checkpoint_write_time \
+                current_setting inet_server_addr inet_server_port pg_available_extension_versions \
+                pg_available_extensions pg_available_wal_summaries pg_backend_pid pg_blocking_pids \
+                pg_collation_actual_version pg_conf_load_time pg_config pg_control_checkpoint pg_control_init \
+                pg_control_recovery pg_control_system pg_current_logfile pg_database_collation_actual_version \
+                pg_extension_update_paths pg_get_aios pg_get_backend_memory_contexts pg_get_loaded_modules \
+                pg_get_replication_slots pg_get_shmem_allocations pg_get_shmem_allocations_numa pg_get_wait_events \
+                pg_get_wal_replay_pause_state pg_get_wal_summarizer_state pg_hba_file_rules pg_ident_file_mappings \
+                pg_is_in_recovery pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_jit_available \
+                pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_lock_status \
+                pg_notification_queue_usage pg_numa_available pg_postmaster_start_time pg_prepared_xact \
+                pg_safe_snapshot_blocking_pids pg_settings_get_flags pg_show_all_file_settings pg_show_all_settings \
+                pg_show_replication_origin_status pg_stat_get_activity pg_stat_get_analyze_count pg_stat_get_archiver \
+                pg_stat_get_autoanalyze_count pg_stat_get_autovacuum_count pg_stat_get_backend_activity \
+                pg_stat_get_backend_activity_start pg_stat_get_backend_client_addr pg_stat_get_backend_client_port \
+                pg_stat_get_backend_dbid pg_stat_get_backend_idset pg_stat_get_backend_io pg_stat_get_backend_pid \
+                pg_stat_get_backend_start pg_stat_get_backend_subxact pg_stat_get_backend_userid \
+                pg_stat_get_backend_wait_event pg_stat_get_backend_wait_event_type pg_stat_get_backend_wal \
+                pg_stat_get_backend_xact_start pg_stat_get_bgwriter_buf_written_checkpoints \
+                pg_stat_get_bgwriter_buf_written_clean pg_stat_get_bgwriter_maxwritten_clean \
+                pg_stat_get_bgwriter_requested_checkpoints pg_stat_get_bgwriter_stat_reset_time \
+                pg_stat_get_bgwriter_timed_checkpoints pg_stat_get_blocks_fetched pg_stat_get_blocks_hit \
+                pg_stat_get_buf_alloc pg_stat_get_buf_fsync_backend pg_stat_get_buf_written_backend \
+                pg_stat_get_checkpoint_sync_time pg_stat_get_checkpoint_write_time \
                 pg_stat_get_checkpointer_buffers_written pg_stat_get_checkpointer_num_performed \
                 pg_stat_get_checkpointer_num_requested pg_stat_get_checkpointer_num_timed \
                 pg_stat_get_checkpointer_restartpoints_performed pg_stat_get_checkpointer_restartpoints_requested \
@@ -96,7 +100,7 @@ extension BuiltinFunctions {
                 pg_stat_get_xact_function_total_time pg_stat_get_xact_numscans pg_stat_get_xact_tuples_deleted \
                 pg_stat_get_xact_tuples_fetched pg_stat_get_xact_tuples_hot_updated pg_stat_get_xact_tuples_inserted \
                 pg_stat_get_xact_tuples_newpage_updated pg_stat_get_xact_tuples_returned \
-                pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_wal_summary_contents
+                pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_tablespace_size pg_wal_summary_contents
                 """),
         Group(
             kind: .primary, binds: false, reason: "tells about its session",
@@ -133,7 +137,12 @@ extension BuiltinFunctions {
         Group(
             kind: .primary, binds: true, reason: "opens or reads a large object",
             names: """
-                lo_close lo_get lo_lseek lo_lseek64 lo_open lo_tell lo_tell64 loread
+                lo_close lo_lseek lo_lseek64 lo_open lo_tell lo_tell64 loread
+                """),
+        Group(
+            kind: .primary, binds: true, reason: "reads from a cursor of the session",
+            names: """
+                cursor_to_xml cursor_to_xmlschema
                 """),
         Group(
             kind: .primary, binds: true, reason: "takes or gives back a lock",
@@ -172,9 +181,7 @@ extension BuiltinFunctions {
         Group(
             kind: .write, binds: false, reason: "runs queries that the statement does not show",
             names: """
-                cursor_to_xml cursor_to_xmlschema database_to_xml database_to_xml_and_xmlschema database_to_xmlschema \
-                query_to_xml query_to_xml_and_xmlschema query_to_xmlschema schema_to_xml schema_to_xml_and_xmlschema \
-                schema_to_xmlschema table_to_xml table_to_xml_and_xmlschema table_to_xmlschema ts_rewrite ts_stat
+                query_to_xml query_to_xml_and_xmlschema ts_rewrite ts_stat
                 """),
         Group(
             kind: .write, binds: false, reason: "writes WAL",
@@ -268,24 +275,25 @@ extension BuiltinFunctions {
         circle_same circle_send circle_sub_pt clock_timestamp close_ls close_lseg close_pb close_pl close_ps close_sb \
         col_description concat concat_ws contjoinsel contsel convert convert_from convert_to corr cos cosd cosh cot \
         cotd count covar_pop covar_samp crc32 crc32c cstring_in cstring_out cstring_recv cstring_send cume_dist \
-        cume_dist_final current_database current_query current_schema current_schemas current_setting current_user \
-        currtid2 date date_add date_bin date_cmp date_cmp_timestamp date_cmp_timestamptz date_eq date_eq_timestamp \
-        date_eq_timestamptz date_ge date_ge_timestamp date_ge_timestamptz date_gt date_gt_timestamp date_gt_timestamptz \
-        date_in date_larger date_le date_le_timestamp date_le_timestamptz date_lt date_lt_timestamp date_lt_timestamptz \
-        date_mi date_mi_interval date_mii date_ne date_ne_timestamp date_ne_timestamptz date_out date_part \
-        date_pl_interval date_pli date_recv date_send date_skipsupport date_smaller date_sortsupport date_subtract \
-        date_trunc datemultirange daterange daterange_canonical daterange_subdiff datetime_pl datetimetz_pl dcbrt \
-        decode degrees dense_rank dense_rank_final dexp diagonal diameter dispell_init dispell_lexize dist_bp dist_bs \
-        dist_cpoint dist_cpoly dist_lp dist_ls dist_pathp dist_pb dist_pc dist_pl dist_polyc dist_polyp dist_ppath \
-        dist_ppoly dist_ps dist_sb dist_sl dist_sp div dlog1 dlog10 domain_in domain_recv dpow dround dsimple_init \
-        dsimple_lexize dsnowball_init dsnowball_lexize dsqrt dsynonym_init dsynonym_lexize dtrunc \
-        elem_contained_by_multirange elem_contained_by_range elem_contained_by_range_support encode enum_cmp enum_eq \
-        enum_first enum_ge enum_gt enum_in enum_larger enum_last enum_le enum_lt enum_ne enum_out enum_range enum_recv \
-        enum_send enum_smaller eqjoinsel eqsel erf erfc euc_cn_to_mic euc_cn_to_utf8 euc_jis_2004_to_shift_jis_2004 \
-        euc_jis_2004_to_utf8 euc_jp_to_mic euc_jp_to_sjis euc_jp_to_utf8 euc_kr_to_mic euc_kr_to_utf8 euc_tw_to_big5 \
-        euc_tw_to_mic euc_tw_to_utf8 event_trigger_in event_trigger_out every exp extract factorial family \
-        fdw_handler_in fdw_handler_out first_value float4 float48div float48eq float48ge float48gt float48le float48lt \
-        float48mi float48mul float48ne float48pl float4_accum float4abs float4div float4eq float4ge float4gt float4in \
+        cume_dist_final current_database current_query current_schema current_schemas current_user currtid2 \
+        database_to_xml database_to_xml_and_xmlschema database_to_xmlschema date date_add date_bin date_cmp \
+        date_cmp_timestamp date_cmp_timestamptz date_eq date_eq_timestamp date_eq_timestamptz date_ge date_ge_timestamp \
+        date_ge_timestamptz date_gt date_gt_timestamp date_gt_timestamptz date_in date_larger date_le date_le_timestamp \
+        date_le_timestamptz date_lt date_lt_timestamp date_lt_timestamptz date_mi date_mi_interval date_mii date_ne \
+        date_ne_timestamp date_ne_timestamptz date_out date_part date_pl_interval date_pli date_recv date_send \
+        date_skipsupport date_smaller date_sortsupport date_subtract date_trunc datemultirange daterange \
+        daterange_canonical daterange_subdiff datetime_pl datetimetz_pl dcbrt decode degrees dense_rank \
+        dense_rank_final dexp diagonal diameter dispell_init dispell_lexize dist_bp dist_bs dist_cpoint dist_cpoly \
+        dist_lp dist_ls dist_pathp dist_pb dist_pc dist_pl dist_polyc dist_polyp dist_ppath dist_ppoly dist_ps dist_sb \
+        dist_sl dist_sp div dlog1 dlog10 domain_in domain_recv dpow dround dsimple_init dsimple_lexize dsnowball_init \
+        dsnowball_lexize dsqrt dsynonym_init dsynonym_lexize dtrunc elem_contained_by_multirange \
+        elem_contained_by_range elem_contained_by_range_support encode enum_cmp enum_eq enum_first enum_ge enum_gt \
+        enum_in enum_larger enum_last enum_le enum_lt enum_ne enum_out enum_range enum_recv enum_send enum_smaller \
+        eqjoinsel eqsel erf erfc euc_cn_to_mic euc_cn_to_utf8 euc_jis_2004_to_shift_jis_2004 euc_jis_2004_to_utf8 \
+        euc_jp_to_mic euc_jp_to_sjis euc_jp_to_utf8 euc_kr_to_mic euc_kr_to_utf8 euc_tw_to_big5 euc_tw_to_mic \
+        euc_tw_to_utf8 event_trigger_in event_trigger_out every exp extract factorial family fdw_handler_in \
+        fdw_handler_out first_value float4 float48div float48eq float48ge float48gt float48le float48lt float48mi \
+        float48mul float48ne float48pl float4_accum float4abs float4div float4eq float4ge float4gt float4in \
         float4larger float4le float4lt float4mi float4mul float4ne float4out float4pl float4recv float4send \
         float4smaller float4um float4up float8 float84div float84eq float84ge float84gt float84le float84lt float84mi \
         float84mul float84ne float84pl float8_accum float8_avg float8_combine float8_corr float8_covar_pop \
@@ -323,48 +331,47 @@ extension BuiltinFunctions {
         icnlikejoinsel icnlikesel icregexeqjoinsel icregexeqsel icregexnejoinsel icregexnesel icu_unicode_version \
         in_range index_am_handler_in index_am_handler_out inet inet_client_addr inet_client_port inet_gist_compress \
         inet_gist_consistent inet_gist_fetch inet_gist_penalty inet_gist_picksplit inet_gist_same inet_gist_union \
-        inet_in inet_merge inet_out inet_recv inet_same_family inet_send inet_server_addr inet_server_port \
-        inet_spg_choose inet_spg_config inet_spg_inner_consistent inet_spg_leaf_consistent inet_spg_picksplit inetand \
-        inetmi inetmi_int8 inetnot inetor inetpl initcap int2 int24div int24eq int24ge int24gt int24le int24lt int24mi \
-        int24mul int24ne int24pl int28div int28eq int28ge int28gt int28le int28lt int28mi int28mul int28ne int28pl \
-        int2_accum int2_accum_inv int2_avg_accum int2_avg_accum_inv int2_mul_cash int2_sum int2abs int2and int2div \
-        int2eq int2ge int2gt int2in int2int4_sum int2larger int2le int2lt int2mi int2mod int2mul int2ne int2not int2or \
-        int2out int2pl int2recv int2send int2shl int2shr int2smaller int2um int2up int2vectorin int2vectorout \
-        int2vectorrecv int2vectorsend int2xor int4 int42div int42eq int42ge int42gt int42le int42lt int42mi int42mul \
-        int42ne int42pl int48div int48eq int48ge int48gt int48le int48lt int48mi int48mul int48ne int48pl int4_accum \
-        int4_accum_inv int4_avg_accum int4_avg_accum_inv int4_avg_combine int4_mul_cash int4_sum int4abs int4and \
-        int4div int4eq int4ge int4gt int4in int4inc int4larger int4le int4lt int4mi int4mod int4mul int4multirange \
-        int4ne int4not int4or int4out int4pl int4range int4range_canonical int4range_subdiff int4recv int4send int4shl \
-        int4shr int4smaller int4um int4up int4xor int8 int82div int82eq int82ge int82gt int82le int82lt int82mi \
-        int82mul int82ne int82pl int84div int84eq int84ge int84gt int84le int84lt int84mi int84mul int84ne int84pl \
-        int8_accum int8_accum_inv int8_avg int8_avg_accum int8_avg_accum_inv int8_avg_combine int8_avg_deserialize \
-        int8_avg_serialize int8_mul_cash int8_sum int8abs int8and int8dec int8dec_any int8div int8eq int8ge int8gt \
-        int8in int8inc int8inc_any int8inc_float8_float8 int8inc_support int8larger int8le int8lt int8mi int8mod \
-        int8mul int8multirange int8ne int8not int8or int8out int8pl int8pl_inet int8range int8range_canonical \
-        int8range_subdiff int8recv int8send int8shl int8shr int8smaller int8um int8up int8xor integer_pl_date inter_lb \
-        inter_sb inter_sl internal_in internal_out interval interval_accum interval_accum_inv interval_avg \
-        interval_avg_accum interval_avg_accum_inv interval_avg_combine interval_avg_deserialize interval_avg_serialize \
-        interval_cmp interval_combine interval_div interval_eq interval_ge interval_gt interval_hash \
-        interval_hash_extended interval_in interval_larger interval_le interval_lt interval_mi interval_mul interval_ne \
-        interval_out interval_pl interval_pl_date interval_pl_time interval_pl_timestamp interval_pl_timestamptz \
-        interval_pl_timetz interval_recv interval_send interval_smaller interval_sum interval_support interval_um \
-        intervaltypmodin intervaltypmodout is_normalized isclosed isempty isfinite ishorizontal iso8859_1_to_utf8 \
-        iso8859_to_utf8 iso_to_koi8r iso_to_mic iso_to_win1251 iso_to_win866 isopen isparallel isperp isvertical \
-        johab_to_utf8 json json_agg json_agg_finalfn json_agg_strict json_agg_strict_transfn json_agg_transfn \
-        json_array_element json_array_element_text json_array_elements json_array_elements_text json_array_length \
-        json_build_array json_build_object json_each json_each_text json_extract_path json_extract_path_text json_in \
-        json_object json_object_agg json_object_agg_finalfn json_object_agg_strict json_object_agg_strict_transfn \
-        json_object_agg_transfn json_object_agg_unique json_object_agg_unique_strict \
-        json_object_agg_unique_strict_transfn json_object_agg_unique_transfn json_object_field json_object_field_text \
-        json_object_keys json_out json_populate_record json_populate_recordset json_recv json_send json_strip_nulls \
-        json_to_record json_to_recordset json_to_tsvector json_typeof jsonb jsonb_agg jsonb_agg_finalfn \
-        jsonb_agg_strict jsonb_agg_strict_transfn jsonb_agg_transfn jsonb_array_element jsonb_array_element_text \
-        jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array jsonb_build_object \
-        jsonb_cmp jsonb_concat jsonb_contained jsonb_contains jsonb_delete jsonb_delete_path jsonb_each jsonb_each_text \
-        jsonb_eq jsonb_exists jsonb_exists_all jsonb_exists_any jsonb_extract_path jsonb_extract_path_text jsonb_ge \
-        jsonb_gt jsonb_hash jsonb_hash_extended jsonb_in jsonb_insert jsonb_le jsonb_lt jsonb_ne jsonb_object \
-        jsonb_object_agg jsonb_object_agg_finalfn jsonb_object_agg_strict jsonb_object_agg_strict_transfn \
-        jsonb_object_agg_transfn jsonb_object_agg_unique jsonb_object_agg_unique_strict \
+        inet_in inet_merge inet_out inet_recv inet_same_family inet_send inet_spg_choose inet_spg_config \
+        inet_spg_inner_consistent inet_spg_leaf_consistent inet_spg_picksplit inetand inetmi inetmi_int8 inetnot inetor \
+        inetpl initcap int2 int24div int24eq int24ge int24gt int24le int24lt int24mi int24mul int24ne int24pl int28div \
+        int28eq int28ge int28gt int28le int28lt int28mi int28mul int28ne int28pl int2_accum int2_accum_inv \
+        int2_avg_accum int2_avg_accum_inv int2_mul_cash int2_sum int2abs int2and int2div int2eq int2ge int2gt int2in \
+        int2int4_sum int2larger int2le int2lt int2mi int2mod int2mul int2ne int2not int2or int2out int2pl int2recv \
+        int2send int2shl int2shr int2smaller int2um int2up int2vectorin int2vectorout int2vectorrecv int2vectorsend \
+        int2xor int4 int42div int42eq int42ge int42gt int42le int42lt int42mi int42mul int42ne int42pl int48div int48eq \
+        int48ge int48gt int48le int48lt int48mi int48mul int48ne int48pl int4_accum int4_accum_inv int4_avg_accum \
+        int4_avg_accum_inv int4_avg_combine int4_mul_cash int4_sum int4abs int4and int4div int4eq int4ge int4gt int4in \
+        int4inc int4larger int4le int4lt int4mi int4mod int4mul int4multirange int4ne int4not int4or int4out int4pl \
+        int4range int4range_canonical int4range_subdiff int4recv int4send int4shl int4shr int4smaller int4um int4up \
+        int4xor int8 int82div int82eq int82ge int82gt int82le int82lt int82mi int82mul int82ne int82pl int84div int84eq \
+        int84ge int84gt int84le int84lt int84mi int84mul int84ne int84pl int8_accum int8_accum_inv int8_avg \
+        int8_avg_accum int8_avg_accum_inv int8_avg_combine int8_avg_deserialize int8_avg_serialize int8_mul_cash \
+        int8_sum int8abs int8and int8dec int8dec_any int8div int8eq int8ge int8gt int8in int8inc int8inc_any \
+        int8inc_float8_float8 int8inc_support int8larger int8le int8lt int8mi int8mod int8mul int8multirange int8ne \
+        int8not int8or int8out int8pl int8pl_inet int8range int8range_canonical int8range_subdiff int8recv int8send \
+        int8shl int8shr int8smaller int8um int8up int8xor integer_pl_date inter_lb inter_sb inter_sl internal_in \
+        internal_out interval interval_accum interval_accum_inv interval_avg interval_avg_accum interval_avg_accum_inv \
+        interval_avg_combine interval_avg_deserialize interval_avg_serialize interval_cmp interval_combine interval_div \
+        interval_eq interval_ge interval_gt interval_hash interval_hash_extended interval_in interval_larger \
+        interval_le interval_lt interval_mi interval_mul interval_ne interval_out interval_pl interval_pl_date \
+        interval_pl_time interval_pl_timestamp interval_pl_timestamptz interval_pl_timetz interval_recv interval_send \
+        interval_smaller interval_sum interval_support interval_um intervaltypmodin intervaltypmodout is_normalized \
+        isclosed isempty isfinite ishorizontal iso8859_1_to_utf8 iso8859_to_utf8 iso_to_koi8r iso_to_mic iso_to_win1251 \
+        iso_to_win866 isopen isparallel isperp isvertical johab_to_utf8 json json_agg json_agg_finalfn json_agg_strict \
+        json_agg_strict_transfn json_agg_transfn json_array_element json_array_element_text json_array_elements \
+        json_array_elements_text json_array_length json_build_array json_build_object json_each json_each_text \
+        json_extract_path json_extract_path_text json_in json_object json_object_agg json_object_agg_finalfn \
+        json_object_agg_strict json_object_agg_strict_transfn json_object_agg_transfn json_object_agg_unique \
+        json_object_agg_unique_strict json_object_agg_unique_strict_transfn json_object_agg_unique_transfn \
+        json_object_field json_object_field_text json_object_keys json_out json_populate_record json_populate_recordset \
+        json_recv json_send json_strip_nulls json_to_record json_to_recordset json_to_tsvector json_typeof jsonb \
+        jsonb_agg jsonb_agg_finalfn jsonb_agg_strict jsonb_agg_strict_transfn jsonb_agg_transfn jsonb_array_element \
+        jsonb_array_element_text jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array \
+        jsonb_build_object jsonb_cmp jsonb_concat jsonb_contained jsonb_contains jsonb_delete jsonb_delete_path \
+        jsonb_each jsonb_each_text jsonb_eq jsonb_exists jsonb_exists_all jsonb_exists_any jsonb_extract_path \
+        jsonb_extract_path_text jsonb_ge jsonb_gt jsonb_hash jsonb_hash_extended jsonb_in jsonb_insert jsonb_le \
+        jsonb_lt jsonb_ne jsonb_object jsonb_object_agg jsonb_object_agg_finalfn jsonb_object_agg_strict \
+        jsonb_object_agg_strict_transfn jsonb_object_agg_transfn jsonb_object_agg_unique jsonb_object_agg_unique_strict \
         jsonb_object_agg_unique_strict_transfn jsonb_object_agg_unique_transfn jsonb_object_field \
         jsonb_object_field_text jsonb_object_keys jsonb_out jsonb_path_exists jsonb_path_exists_opr \
         jsonb_path_exists_tz jsonb_path_match jsonb_path_match_opr jsonb_path_match_tz jsonb_path_query \
@@ -376,75 +383,72 @@ extension BuiltinFunctions {
         koi8r_to_win866 koi8u_to_utf8 lag language_handler_in language_handler_out last_value latin1_to_mic \
         latin2_to_mic latin2_to_win1250 latin3_to_mic latin4_to_mic lcm lead left length lgamma like like_escape \
         likejoinsel likesel line line_distance line_eq line_horizontal line_in line_interpt line_intersect line_out \
-        line_parallel line_perp line_recv line_send line_vertical ln log log10 lower lower_inc lower_inf lpad lseg \
-        lseg_center lseg_distance lseg_eq lseg_ge lseg_gt lseg_horizontal lseg_in lseg_interpt lseg_intersect lseg_le \
-        lseg_length lseg_lt lseg_ne lseg_out lseg_parallel lseg_perp lseg_recv lseg_send lseg_vertical ltrim macaddr \
-        macaddr8 macaddr8_and macaddr8_cmp macaddr8_eq macaddr8_ge macaddr8_gt macaddr8_in macaddr8_le macaddr8_lt \
-        macaddr8_ne macaddr8_not macaddr8_or macaddr8_out macaddr8_recv macaddr8_send macaddr8_set7bit macaddr_and \
-        macaddr_cmp macaddr_eq macaddr_ge macaddr_gt macaddr_in macaddr_le macaddr_lt macaddr_ne macaddr_not macaddr_or \
-        macaddr_out macaddr_recv macaddr_send macaddr_sortsupport make_date make_interval make_time make_timestamp \
-        make_timestamptz makeaclitem masklen matchingjoinsel matchingsel max md5 mic_to_big5 mic_to_euc_cn \
-        mic_to_euc_jp mic_to_euc_kr mic_to_euc_tw mic_to_iso mic_to_koi8r mic_to_latin1 mic_to_latin2 mic_to_latin3 \
-        mic_to_latin4 mic_to_sjis mic_to_win1250 mic_to_win1251 mic_to_win866 min min_scale mod mode mode_final money \
-        mul_d_interval multirange multirange_adjacent_multirange multirange_adjacent_range multirange_after_multirange \
-        multirange_after_range multirange_agg_finalfn multirange_agg_transfn multirange_before_multirange \
-        multirange_before_range multirange_cmp multirange_contained_by_multirange multirange_contained_by_range \
-        multirange_contains_elem multirange_contains_multirange multirange_contains_range multirange_eq multirange_ge \
-        multirange_gist_compress multirange_gist_consistent multirange_gt multirange_in multirange_intersect \
-        multirange_intersect_agg_transfn multirange_le multirange_lt multirange_minus multirange_ne multirange_out \
-        multirange_overlaps_multirange multirange_overlaps_range multirange_overleft_multirange \
-        multirange_overleft_range multirange_overright_multirange multirange_overright_range multirange_recv \
-        multirange_send multirange_typanalyze multirange_union multirangesel mxid_age name nameconcatoid nameeq \
-        nameeqtext namege namegetext namegt namegttext nameiclike nameicnlike nameicregexeq nameicregexne namein namele \
-        nameletext namelike namelt namelttext namene namenetext namenlike nameout namerecv nameregexeq nameregexne \
-        namesend neqjoinsel neqsel netmask network network_cmp network_eq network_ge network_gt network_larger \
-        network_le network_lt network_ne network_overlap network_smaller network_sortsupport network_sub network_subeq \
-        network_subset_support network_sup network_supeq networkjoinsel networksel nlikejoinsel nlikesel normalize \
-        notlike now npoints nth_value ntile num_nonnulls num_nulls numeric numeric_abs numeric_accum numeric_accum_inv \
-        numeric_add numeric_avg numeric_avg_accum numeric_avg_combine numeric_avg_deserialize numeric_avg_serialize \
-        numeric_cmp numeric_combine numeric_deserialize numeric_div numeric_div_trunc numeric_eq numeric_exp numeric_ge \
-        numeric_gt numeric_in numeric_inc numeric_larger numeric_le numeric_ln numeric_log numeric_lt numeric_mod \
-        numeric_mul numeric_ne numeric_out numeric_pl_pg_lsn numeric_poly_avg numeric_poly_combine \
-        numeric_poly_deserialize numeric_poly_serialize numeric_poly_stddev_pop numeric_poly_stddev_samp \
-        numeric_poly_sum numeric_poly_var_pop numeric_poly_var_samp numeric_power numeric_recv numeric_send \
-        numeric_serialize numeric_smaller numeric_sortsupport numeric_sqrt numeric_stddev_pop numeric_stddev_samp \
-        numeric_sub numeric_sum numeric_support numeric_uminus numeric_uplus numeric_var_pop numeric_var_samp \
-        numerictypmodin numerictypmodout nummultirange numnode numrange numrange_subdiff obj_description octet_length \
-        oid oideq oidge oidgt oidin oidlarger oidle oidlt oidne oidout oidrecv oidsend oidsmaller oidvectoreq \
-        oidvectorge oidvectorgt oidvectorin oidvectorle oidvectorlt oidvectorne oidvectorout oidvectorrecv \
-        oidvectorsend oidvectortypes on_pb on_pl on_ppath on_ps on_sb on_sl ordered_set_transition \
+        line_parallel line_perp line_recv line_send line_vertical ln lo_get log log10 lower lower_inc lower_inf lpad \
+        lseg lseg_center lseg_distance lseg_eq lseg_ge lseg_gt lseg_horizontal lseg_in lseg_interpt lseg_intersect \
+        lseg_le lseg_length lseg_lt lseg_ne lseg_out lseg_parallel lseg_perp lseg_recv lseg_send lseg_vertical ltrim \
+        macaddr macaddr8 macaddr8_and macaddr8_cmp macaddr8_eq macaddr8_ge macaddr8_gt macaddr8_in macaddr8_le \
+        macaddr8_lt macaddr8_ne macaddr8_not macaddr8_or macaddr8_out macaddr8_recv macaddr8_send macaddr8_set7bit \
+        macaddr_and macaddr_cmp macaddr_eq macaddr_ge macaddr_gt macaddr_in macaddr_le macaddr_lt macaddr_ne \
+        macaddr_not macaddr_or macaddr_out macaddr_recv macaddr_send macaddr_sortsupport make_date make_interval \
+        make_time make_timestamp make_timestamptz makeaclitem masklen matchingjoinsel matchingsel max md5 mic_to_big5 \
+        mic_to_euc_cn mic_to_euc_jp mic_to_euc_kr mic_to_euc_tw mic_to_iso mic_to_koi8r mic_to_latin1 mic_to_latin2 \
+        mic_to_latin3 mic_to_latin4 mic_to_sjis mic_to_win1250 mic_to_win1251 mic_to_win866 min min_scale mod mode \
+        mode_final money mul_d_interval multirange multirange_adjacent_multirange multirange_adjacent_range \
+        multirange_after_multirange multirange_after_range multirange_agg_finalfn multirange_agg_transfn \
+        multirange_before_multirange multirange_before_range multirange_cmp multirange_contained_by_multirange \
+        multirange_contained_by_range multirange_contains_elem multirange_contains_multirange multirange_contains_range \
+        multirange_eq multirange_ge multirange_gist_compress multirange_gist_consistent multirange_gt multirange_in \
+        multirange_intersect multirange_intersect_agg_transfn multirange_le multirange_lt multirange_minus \
+        multirange_ne multirange_out multirange_overlaps_multirange multirange_overlaps_range \
+        multirange_overleft_multirange multirange_overleft_range multirange_overright_multirange \
+        multirange_overright_range multirange_recv multirange_send multirange_typanalyze multirange_union multirangesel \
+        mxid_age name nameconcatoid nameeq nameeqtext namege namegetext namegt namegttext nameiclike nameicnlike \
+        nameicregexeq nameicregexne namein namele nameletext namelike namelt namelttext namene namenetext namenlike \
+        nameout namerecv nameregexeq nameregexne namesend neqjoinsel neqsel netmask network network_cmp network_eq \
+        network_ge network_gt network_larger network_le network_lt network_ne network_overlap network_smaller \
+        network_sortsupport network_sub network_subeq network_subset_support network_sup network_supeq networkjoinsel \
+        networksel nlikejoinsel nlikesel normalize notlike now npoints nth_value ntile num_nonnulls num_nulls numeric \
+        numeric_abs numeric_accum numeric_accum_inv numeric_add numeric_avg numeric_avg_accum numeric_avg_combine \
+        numeric_avg_deserialize numeric_avg_serialize numeric_cmp numeric_combine numeric_deserialize numeric_div \
+        numeric_div_trunc numeric_eq numeric_exp numeric_ge numeric_gt numeric_in numeric_inc numeric_larger numeric_le \
+        numeric_ln numeric_log numeric_lt numeric_mod numeric_mul numeric_ne numeric_out numeric_pl_pg_lsn \
+        numeric_poly_avg numeric_poly_combine numeric_poly_deserialize numeric_poly_serialize numeric_poly_stddev_pop \
+        numeric_poly_stddev_samp numeric_poly_sum numeric_poly_var_pop numeric_poly_var_samp numeric_power numeric_recv \
+        numeric_send numeric_serialize numeric_smaller numeric_sortsupport numeric_sqrt numeric_stddev_pop \
+        numeric_stddev_samp numeric_sub numeric_sum numeric_support numeric_uminus numeric_uplus numeric_var_pop \
+        numeric_var_samp numerictypmodin numerictypmodout nummultirange numnode numrange numrange_subdiff \
+        obj_description octet_length oid oideq oidge oidgt oidin oidlarger oidle oidlt oidne oidout oidrecv oidsend \
+        oidsmaller oidvectoreq oidvectorge oidvectorgt oidvectorin oidvectorle oidvectorlt oidvectorne oidvectorout \
+        oidvectorrecv oidvectorsend oidvectortypes on_pb on_pl on_ppath on_ps on_sb on_sl ordered_set_transition \
         ordered_set_transition_multi overlaps overlay parse_ident path path_add path_add_pt path_contain_pt \
         path_distance path_div_pt path_in path_inter path_length path_mul_pt path_n_eq path_n_ge path_n_gt path_n_le \
         path_n_lt path_npoints path_out path_recv path_send path_sub_pt pclose percent_rank percent_rank_final \
         percentile_cont percentile_cont_float8_final percentile_cont_float8_multi_final percentile_cont_interval_final \
         percentile_cont_interval_multi_final percentile_disc percentile_disc_final percentile_disc_multi_final \
-        pg_backend_pid pg_basetype pg_brin_bloom_summary pg_brin_minmax_multi_summary pg_char_to_encoding \
-        pg_client_encoding pg_collation_actual_version pg_collation_for pg_collation_is_visible pg_column_compression \
-        pg_column_is_updatable pg_column_size pg_column_toast_chunk_id pg_conf_load_time pg_conversion_is_visible \
-        pg_database_collation_actual_version pg_database_size pg_ddl_command_in pg_ddl_command_out pg_ddl_command_recv \
-        pg_ddl_command_send pg_dependencies pg_dependencies_in pg_dependencies_out pg_dependencies_recv \
-        pg_dependencies_send pg_describe_object pg_encoding_max_length pg_encoding_to_char pg_filenode_relation \
-        pg_function_is_visible pg_get_acl pg_get_catalog_foreign_keys pg_get_constraintdef pg_get_expr \
-        pg_get_function_arg_default pg_get_function_arguments pg_get_function_identity_arguments pg_get_function_result \
-        pg_get_function_sqlbody pg_get_functiondef pg_get_indexdef pg_get_keywords pg_get_object_address \
-        pg_get_partition_constraintdef pg_get_partkeydef pg_get_publication_tables pg_get_replica_identity_index \
-        pg_get_ruledef pg_get_serial_sequence pg_get_statisticsobjdef pg_get_statisticsobjdef_columns \
-        pg_get_statisticsobjdef_expressions pg_get_triggerdef pg_get_userbyid pg_get_viewdef \
-        pg_get_wal_resource_managers pg_has_role pg_identify_object pg_identify_object_as_address \
+        pg_basetype pg_brin_bloom_summary pg_brin_minmax_multi_summary pg_char_to_encoding pg_client_encoding \
+        pg_collation_for pg_collation_is_visible pg_column_compression pg_column_is_updatable pg_column_size \
+        pg_column_toast_chunk_id pg_conversion_is_visible pg_database_size pg_ddl_command_in pg_ddl_command_out \
+        pg_ddl_command_recv pg_ddl_command_send pg_dependencies pg_dependencies_in pg_dependencies_out \
+        pg_dependencies_recv pg_dependencies_send pg_describe_object pg_encoding_max_length pg_encoding_to_char \
+        pg_filenode_relation pg_function_is_visible pg_get_acl pg_get_catalog_foreign_keys pg_get_constraintdef \
+        pg_get_expr pg_get_function_arg_default pg_get_function_arguments pg_get_function_identity_arguments \
+        pg_get_function_result pg_get_function_sqlbody pg_get_functiondef pg_get_indexdef pg_get_keywords \
+        pg_get_object_address pg_get_partition_constraintdef pg_get_partkeydef pg_get_publication_tables \
+        pg_get_replica_identity_index pg_get_ruledef pg_get_serial_sequence pg_get_statisticsobjdef \
+        pg_get_statisticsobjdef_columns pg_get_statisticsobjdef_expressions pg_get_triggerdef pg_get_userbyid \
+        pg_get_viewdef pg_get_wal_resource_managers pg_has_role pg_identify_object pg_identify_object_as_address \
         pg_index_column_has_property pg_index_has_property pg_indexam_has_property pg_indexam_progress_phasename \
-        pg_indexes_size pg_input_error_info pg_input_is_valid pg_is_in_recovery pg_jit_available \
-        pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_lsn pg_lsn_cmp pg_lsn_eq \
-        pg_lsn_ge pg_lsn_gt pg_lsn_hash pg_lsn_hash_extended pg_lsn_in pg_lsn_larger pg_lsn_le pg_lsn_lt pg_lsn_mi \
-        pg_lsn_mii pg_lsn_ne pg_lsn_out pg_lsn_pli pg_lsn_recv pg_lsn_send pg_lsn_smaller pg_mcv_list pg_mcv_list_in \
-        pg_mcv_list_items pg_mcv_list_out pg_mcv_list_recv pg_mcv_list_send pg_ndistinct pg_ndistinct_in \
-        pg_ndistinct_out pg_ndistinct_recv pg_ndistinct_send pg_node_tree pg_node_tree_in pg_node_tree_out \
-        pg_node_tree_recv pg_node_tree_send pg_numa_available pg_opclass_is_visible pg_operator_is_visible \
-        pg_opfamily_is_visible pg_options_to_table pg_partition_ancestors pg_partition_root pg_partition_tree \
-        pg_postmaster_start_time pg_relation_filenode pg_relation_filepath pg_relation_is_publishable \
-        pg_relation_is_updatable pg_relation_size pg_sequence_parameters pg_size_bytes pg_size_pretty pg_sleep \
-        pg_sleep_for pg_sleep_until pg_snapshot pg_snapshot_in pg_snapshot_out pg_snapshot_recv pg_snapshot_send \
-        pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name pg_statistics_obj_is_visible \
-        pg_table_is_visible pg_table_size pg_tablespace_databases pg_tablespace_location pg_tablespace_size \
+        pg_indexes_size pg_input_error_info pg_input_is_valid pg_lsn pg_lsn_cmp pg_lsn_eq pg_lsn_ge pg_lsn_gt \
+        pg_lsn_hash pg_lsn_hash_extended pg_lsn_in pg_lsn_larger pg_lsn_le pg_lsn_lt pg_lsn_mi pg_lsn_mii pg_lsn_ne \
+        pg_lsn_out pg_lsn_pli pg_lsn_recv pg_lsn_send pg_lsn_smaller pg_mcv_list pg_mcv_list_in pg_mcv_list_items \
+        pg_mcv_list_out pg_mcv_list_recv pg_mcv_list_send pg_ndistinct pg_ndistinct_in pg_ndistinct_out \
+        pg_ndistinct_recv pg_ndistinct_send pg_node_tree pg_node_tree_in pg_node_tree_out pg_node_tree_recv \
+        pg_node_tree_send pg_opclass_is_visible pg_operator_is_visible pg_opfamily_is_visible pg_options_to_table \
+        pg_partition_ancestors pg_partition_root pg_partition_tree pg_relation_filenode pg_relation_filepath \
+        pg_relation_is_publishable pg_relation_is_updatable pg_relation_size pg_sequence_parameters pg_size_bytes \
+        pg_size_pretty pg_sleep pg_sleep_for pg_sleep_until pg_snapshot pg_snapshot_in pg_snapshot_out pg_snapshot_recv \
+        pg_snapshot_send pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name \
+        pg_statistics_obj_is_visible pg_table_is_visible pg_table_size pg_tablespace_databases pg_tablespace_location \
         pg_timezone_abbrevs pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone pg_timezone_names \
         pg_total_relation_size pg_trigger_depth pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible \
         pg_ts_template_is_visible pg_type_is_visible pg_typeof pg_visible_in_snapshot pg_wal_lsn_diff phraseto_tsquery \
@@ -454,8 +458,8 @@ extension BuiltinFunctions {
         poly_contain_pt poly_contained poly_distance poly_in poly_left poly_npoints poly_out poly_overabove \
         poly_overbelow poly_overlap poly_overleft poly_overright poly_recv poly_right poly_same poly_send polygon popen \
         position positionjoinsel positionsel postgresql_fdw_validator pow power prefixjoinsel prefixsel prsd_end \
-        prsd_headline prsd_lextype prsd_nexttoken prsd_start pt_contained_circle pt_contained_poly querytree \
-        quote_ident quote_literal quote_nullable radians radius random random_normal range_adjacent \
+        prsd_headline prsd_lextype prsd_nexttoken prsd_start pt_contained_circle pt_contained_poly query_to_xmlschema \
+        querytree quote_ident quote_literal quote_nullable radians radius random random_normal range_adjacent \
         range_adjacent_multirange range_after range_after_multirange range_agg range_agg_finalfn range_agg_transfn \
         range_before range_before_multirange range_cmp range_contained_by range_contained_by_multirange range_contains \
         range_contains_elem range_contains_elem_support range_contains_multirange range_eq range_ge \
@@ -477,46 +481,48 @@ extension BuiltinFunctions {
         regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy regrole regrolein regroleout \
         regrolerecv regrolesend regtype regtypein regtypeout regtyperecv regtypesend repeat replace reverse right round \
         row_number row_security_active row_to_json rpad rtrim satisfies_hash_partition scalargejoinsel scalargesel \
-        scalargtjoinsel scalargtsel scalarlejoinsel scalarlesel scalarltjoinsel scalarltsel scale session_user set_bit \
-        set_byte set_masklen setweight sha224 sha256 sha384 sha512 shell_in shell_out shift_jis_2004_to_euc_jis_2004 \
-        shift_jis_2004_to_utf8 shobj_description sign similar_escape similar_to_escape sin sind sinh sjis_to_euc_jp \
-        sjis_to_mic sjis_to_utf8 slope spg_bbox_quad_config spg_box_quad_choose spg_box_quad_config \
-        spg_box_quad_inner_consistent spg_box_quad_leaf_consistent spg_box_quad_picksplit spg_kd_choose spg_kd_config \
-        spg_kd_inner_consistent spg_kd_picksplit spg_poly_quad_compress spg_quad_choose spg_quad_config \
-        spg_quad_inner_consistent spg_quad_leaf_consistent spg_quad_picksplit spg_range_quad_choose \
-        spg_range_quad_config spg_range_quad_inner_consistent spg_range_quad_leaf_consistent spg_range_quad_picksplit \
-        spg_text_choose spg_text_config spg_text_inner_consistent spg_text_leaf_consistent spg_text_picksplit \
-        spghandler split_part sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg \
-        string_agg_combine string_agg_deserialize string_agg_finalfn string_agg_serialize string_agg_transfn \
-        string_to_array string_to_table strip strpos substr substring sum suppress_redundant_updates_trigger system \
-        system_user table_am_handler_in table_am_handler_out tan tand tanh text text_ge text_gt text_larger text_le \
-        text_lt text_pattern_ge text_pattern_gt text_pattern_le text_pattern_lt text_smaller text_starts_with_support \
-        textanycat textcat texteq texteqname textgename textgtname texticlike texticlike_support texticnlike \
-        texticregexeq texticregexeq_support texticregexne textin textlen textlename textlike textlike_support \
-        textltname textne textnename textnlike textout textrecv textregexeq textregexeq_support textregexne textsend \
-        thesaurus_init thesaurus_lexize tid tideq tidge tidgt tidin tidlarger tidle tidlt tidne tidout tidrecv tidsend \
-        tidsmaller time time_cmp time_eq time_ge time_gt time_hash time_hash_extended time_in time_larger time_le \
-        time_lt time_mi_interval time_mi_time time_ne time_out time_pl_interval time_recv time_send time_smaller \
-        time_support timedate_pl timeofday timestamp timestamp_cmp timestamp_cmp_date timestamp_cmp_timestamptz \
-        timestamp_eq timestamp_eq_date timestamp_eq_timestamptz timestamp_ge timestamp_ge_date timestamp_ge_timestamptz \
-        timestamp_gt timestamp_gt_date timestamp_gt_timestamptz timestamp_hash timestamp_hash_extended timestamp_in \
-        timestamp_larger timestamp_le timestamp_le_date timestamp_le_timestamptz timestamp_lt timestamp_lt_date \
-        timestamp_lt_timestamptz timestamp_mi timestamp_mi_interval timestamp_ne timestamp_ne_date \
-        timestamp_ne_timestamptz timestamp_out timestamp_pl_interval timestamp_recv timestamp_send \
-        timestamp_skipsupport timestamp_smaller timestamp_sortsupport timestamp_support timestamptypmodin \
-        timestamptypmodout timestamptz timestamptz_cmp timestamptz_cmp_date timestamptz_cmp_timestamp timestamptz_eq \
-        timestamptz_eq_date timestamptz_eq_timestamp timestamptz_ge timestamptz_ge_date timestamptz_ge_timestamp \
-        timestamptz_gt timestamptz_gt_date timestamptz_gt_timestamp timestamptz_hash timestamptz_hash_extended \
-        timestamptz_in timestamptz_larger timestamptz_le timestamptz_le_date timestamptz_le_timestamp timestamptz_lt \
-        timestamptz_lt_date timestamptz_lt_timestamp timestamptz_mi timestamptz_mi_interval timestamptz_ne \
-        timestamptz_ne_date timestamptz_ne_timestamp timestamptz_out timestamptz_pl_interval timestamptz_recv \
-        timestamptz_send timestamptz_smaller timestamptztypmodin timestamptztypmodout timetypmodin timetypmodout timetz \
-        timetz_cmp timetz_eq timetz_ge timetz_gt timetz_hash timetz_hash_extended timetz_in timetz_larger timetz_le \
-        timetz_lt timetz_mi_interval timetz_ne timetz_out timetz_pl_interval timetz_recv timetz_send timetz_smaller \
-        timetzdate_pl timetztypmodin timetztypmodout timezone to_ascii to_bin to_char to_date to_hex to_json to_jsonb \
-        to_number to_oct to_regclass to_regcollation to_regnamespace to_regoper to_regoperator to_regproc \
-        to_regprocedure to_regrole to_regtype to_regtypemod to_timestamp to_tsquery to_tsvector transaction_timestamp \
-        translate trigger_in trigger_out trim_array trim_scale trunc ts_debug ts_delete ts_filter ts_headline ts_lexize \
+        scalargtjoinsel scalargtsel scalarlejoinsel scalarlesel scalarltjoinsel scalarltsel scale schema_to_xml \
+        schema_to_xml_and_xmlschema schema_to_xmlschema session_user set_bit set_byte set_masklen setweight sha224 \
+        sha256 sha384 sha512 shell_in shell_out shift_jis_2004_to_euc_jis_2004 shift_jis_2004_to_utf8 shobj_description \
+        sign similar_escape similar_to_escape sin sind sinh sjis_to_euc_jp sjis_to_mic sjis_to_utf8 slope \
+        spg_bbox_quad_config spg_box_quad_choose spg_box_quad_config spg_box_quad_inner_consistent \
+        spg_box_quad_leaf_consistent spg_box_quad_picksplit spg_kd_choose spg_kd_config spg_kd_inner_consistent \
+        spg_kd_picksplit spg_poly_quad_compress spg_quad_choose spg_quad_config spg_quad_inner_consistent \
+        spg_quad_leaf_consistent spg_quad_picksplit spg_range_quad_choose spg_range_quad_config \
+        spg_range_quad_inner_consistent spg_range_quad_leaf_consistent spg_range_quad_picksplit spg_text_choose \
+        spg_text_config spg_text_inner_consistent spg_text_leaf_consistent spg_text_picksplit spghandler split_part \
+        sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_agg_combine \
+        string_agg_deserialize string_agg_finalfn string_agg_serialize string_agg_transfn string_to_array \
+        string_to_table strip strpos substr substring sum suppress_redundant_updates_trigger system system_user \
+        table_am_handler_in table_am_handler_out table_to_xml table_to_xml_and_xmlschema table_to_xmlschema tan tand \
+        tanh text text_ge text_gt text_larger text_le text_lt text_pattern_ge text_pattern_gt text_pattern_le \
+        text_pattern_lt text_smaller text_starts_with_support textanycat textcat texteq texteqname textgename \
+        textgtname texticlike texticlike_support texticnlike texticregexeq texticregexeq_support texticregexne textin \
+        textlen textlename textlike textlike_support textltname textne textnename textnlike textout textrecv \
+        textregexeq textregexeq_support textregexne textsend thesaurus_init thesaurus_lexize tid tideq tidge tidgt \
+        tidin tidlarger tidle tidlt tidne tidout tidrecv tidsend tidsmaller time time_cmp time_eq time_ge time_gt \
+        time_hash time_hash_extended time_in time_larger time_le time_lt time_mi_interval time_mi_time time_ne time_out \
+        time_pl_interval time_recv time_send time_smaller time_support timedate_pl timeofday timestamp timestamp_cmp \
+        timestamp_cmp_date timestamp_cmp_timestamptz timestamp_eq timestamp_eq_date timestamp_eq_timestamptz \
+        timestamp_ge timestamp_ge_date timestamp_ge_timestamptz timestamp_gt timestamp_gt_date timestamp_gt_timestamptz \
+        timestamp_hash timestamp_hash_extended timestamp_in timestamp_larger timestamp_le timestamp_le_date \
+        timestamp_le_timestamptz timestamp_lt timestamp_lt_date timestamp_lt_timestamptz timestamp_mi \
+        timestamp_mi_interval timestamp_ne timestamp_ne_date timestamp_ne_timestamptz timestamp_out \
+        timestamp_pl_interval timestamp_recv timestamp_send timestamp_skipsupport timestamp_smaller \
+        timestamp_sortsupport timestamp_support timestamptypmodin timestamptypmodout timestamptz timestamptz_cmp \
+        timestamptz_cmp_date timestamptz_cmp_timestamp timestamptz_eq timestamptz_eq_date timestamptz_eq_timestamp \
+        timestamptz_ge timestamptz_ge_date timestamptz_ge_timestamp timestamptz_gt timestamptz_gt_date \
+        timestamptz_gt_timestamp timestamptz_hash timestamptz_hash_extended timestamptz_in timestamptz_larger \
+        timestamptz_le timestamptz_le_date timestamptz_le_timestamp timestamptz_lt timestamptz_lt_date \
+        timestamptz_lt_timestamp timestamptz_mi timestamptz_mi_interval timestamptz_ne timestamptz_ne_date \
+        timestamptz_ne_timestamp timestamptz_out timestamptz_pl_interval timestamptz_recv timestamptz_send \
+        timestamptz_smaller timestamptztypmodin timestamptztypmodout timetypmodin timetypmodout timetz timetz_cmp \
+        timetz_eq timetz_ge timetz_gt timetz_hash timetz_hash_extended timetz_in timetz_larger timetz_le timetz_lt \
+        timetz_mi_interval timetz_ne timetz_out timetz_pl_interval timetz_recv timetz_send timetz_smaller timetzdate_pl \
+        timetztypmodin timetztypmodout timezone to_ascii to_bin to_char to_date to_hex to_json to_jsonb to_number \
+        to_oct to_regclass to_regcollation to_regnamespace to_regoper to_regoperator to_regproc to_regprocedure \
+        to_regrole to_regtype to_regtypemod to_timestamp to_tsquery to_tsvector transaction_timestamp translate \
+        trigger_in trigger_out trim_array trim_scale trunc ts_debug ts_delete ts_filter ts_headline ts_lexize \
         ts_match_qv ts_match_tq ts_match_tt ts_match_vq ts_parse ts_rank ts_rank_cd ts_token_type ts_typanalyze \
         tsm_handler_in tsm_handler_out tsmatchjoinsel tsmatchsel tsmultirange tsq_mcontained tsq_mcontains tsquery \
         tsquery_and tsquery_cmp tsquery_eq tsquery_ge tsquery_gt tsquery_le tsquery_lt tsquery_ne tsquery_not \
@@ -542,5 +548,78 @@ extension BuiltinFunctions {
         xideq xideqint4 xidin xidneq xidneqint4 xidout xidrecv xidsend xml xml_in xml_is_well_formed \
         xml_is_well_formed_content xml_is_well_formed_document xml_out xml_recv xml_send xmlagg xmlcomment xmlconcat2 \
         xmlexists xmltext xmlvalidate xpath xpath_exists
+        """
+
+    /// Functions of any group that show what is in catalogues or tables.
+    static let showingData = """
+        amvalidate col_description current_schema current_schemas currtid2 database_to_xml \
+        database_to_xml_and_xmlschema database_to_xmlschema enum_first enum_last enum_range format_type \
+        get_current_ts_config has_any_column_privilege has_column_privilege has_database_privilege \
+        has_foreign_data_wrapper_privilege has_function_privilege has_language_privilege has_largeobject_privilege \
+        has_parameter_privilege has_schema_privilege has_sequence_privilege has_server_privilege has_table_privilege \
+        has_tablespace_privilege has_type_privilege json_to_tsvector jsonb_to_tsvector lo_get loread obj_description \
+        oidvectortypes pg_collation_is_visible pg_column_is_updatable pg_column_size pg_conversion_is_visible \
+        pg_database_size pg_describe_object pg_filenode_relation pg_function_is_visible pg_get_acl pg_get_constraintdef \
+        pg_get_expr pg_get_function_arg_default pg_get_function_arguments pg_get_function_identity_arguments \
+        pg_get_function_result pg_get_function_sqlbody pg_get_functiondef pg_get_indexdef pg_get_loaded_modules \
+        pg_get_multixact_members pg_get_object_address pg_get_partition_constraintdef pg_get_partkeydef \
+        pg_get_publication_tables pg_get_replica_identity_index pg_get_replication_slots pg_get_ruledef \
+        pg_get_sequence_data pg_get_serial_sequence pg_get_statisticsobjdef pg_get_statisticsobjdef_columns \
+        pg_get_statisticsobjdef_expressions pg_get_triggerdef pg_get_userbyid pg_get_viewdef pg_get_wait_events \
+        pg_get_wal_replay_pause_state pg_get_wal_summarizer_state pg_has_role pg_identify_object \
+        pg_identify_object_as_address pg_index_column_has_property pg_index_has_property pg_indexam_has_property \
+        pg_indexes_size pg_input_error_info pg_input_is_valid pg_opclass_is_visible pg_operator_is_visible \
+        pg_opfamily_is_visible pg_partition_ancestors pg_partition_root pg_partition_tree pg_relation_filenode \
+        pg_relation_filepath pg_relation_is_publishable pg_relation_is_updatable pg_relation_size \
+        pg_sequence_last_value pg_sequence_parameters pg_statistics_obj_is_visible pg_table_is_visible pg_table_size \
+        pg_tablespace_databases pg_tablespace_location pg_tablespace_size pg_total_relation_size \
+        pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible \
+        pg_type_is_visible phraseto_tsquery plainto_tsquery query_to_xml query_to_xml_and_xmlschema query_to_xmlschema \
+        row_security_active schema_to_xml schema_to_xml_and_xmlschema schema_to_xmlschema shobj_description \
+        table_to_xml table_to_xml_and_xmlschema table_to_xmlschema to_regclass to_regcollation to_regnamespace \
+        to_regoper to_regoperator to_regproc to_regprocedure to_regrole to_regtype to_regtypemod to_tsquery to_tsvector \
+        ts_debug ts_headline ts_lexize ts_parse ts_rewrite ts_stat ts_token_type websearch_to_tsquery
+        """
+
+    /// Functions that run queries which the statement does not show.
+    static let runningQueries = """
+        database_to_xml database_to_xml_and_xmlschema schema_to_xml schema_to_xml_and_xmlschema table_to_xml \
+        table_to_xml_and_xmlschema
+        """
+
+    /// Settings that belong to the session, or are the same on all nodes; in lower case.
+    static let sessionSettings = """
+        application_name array_nulls backend_flush_after backslash_quote block_size bytea_output check_function_bodies \
+        client_connection_check_interval client_encoding client_min_messages commit_siblings constraint_exclusion \
+        cpu_index_tuple_cost cpu_operator_cost cpu_tuple_cost createrole_self_grant cursor_tuple_fraction datestyle \
+        debug_logical_replication_streaming debug_parallel_query debug_pretty_print debug_print_parse debug_print_plan \
+        debug_print_rewritten default_statistics_target default_table_access_method default_tablespace \
+        default_text_search_config default_toast_compression default_transaction_deferrable \
+        default_transaction_isolation effective_cache_size effective_io_concurrency enable_async_append \
+        enable_bitmapscan enable_distinct_reordering enable_gathermerge enable_group_by_reordering enable_hashagg \
+        enable_hashjoin enable_incremental_sort enable_indexonlyscan enable_indexscan enable_material enable_memoize \
+        enable_mergejoin enable_nestloop enable_parallel_append enable_parallel_hash enable_partition_pruning \
+        enable_partitionwise_aggregate enable_partitionwise_join enable_presorted_aggregate \
+        enable_self_join_elimination enable_seqscan enable_sort enable_tidscan escape_string_warning event_triggers \
+        exit_on_error extra_float_digits force_parallel_mode from_collapse_limit geqo geqo_effort geqo_generations \
+        geqo_pool_size geqo_seed geqo_selection_bias geqo_threshold gin_fuzzy_search_limit gin_pending_list_limit \
+        hash_mem_multiplier icu_validation_level idle_in_transaction_session_timeout idle_session_timeout \
+        integer_datetimes intervalstyle io_combine_limit is_superuser jit jit_above_cost jit_expressions \
+        jit_inline_above_cost jit_optimize_above_cost jit_tuple_deforming join_collapse_limit lc_collate lc_ctype \
+        lc_monetary lc_numeric lc_time local_preload_libraries lock_timeout log_parameter_max_length_on_error \
+        logical_decoding_work_mem maintenance_io_concurrency maintenance_work_mem max_function_args \
+        max_identifier_length max_index_keys max_parallel_maintenance_workers max_parallel_workers \
+        max_parallel_workers_per_gather min_parallel_index_scan_size min_parallel_table_scan_size \
+        parallel_leader_participation parallel_setup_cost parallel_tuple_cost password_encryption plan_cache_mode \
+        quote_all_identifiers random_page_cost recursive_worktable_factor restrict_nonsystem_relation_kind role \
+        row_security scram_iterations search_path segment_size seq_page_cost server_encoding server_version \
+        server_version_num session_authorization standard_conforming_strings statement_timeout stats_fetch_consistency \
+        synchronize_seqscans synchronous_commit tcp_keepalives_count tcp_keepalives_idle tcp_keepalives_interval \
+        tcp_user_timeout temp_buffers temp_tablespaces timezone timezone_abbreviations trace_notify trace_sort \
+        transaction_deferrable transaction_isolation transaction_timeout transform_null_equals \
+        vacuum_buffer_usage_limit vacuum_cost_delay vacuum_cost_limit vacuum_cost_page_dirty vacuum_cost_page_hit \
+        vacuum_cost_page_miss vacuum_failsafe_age vacuum_freeze_min_age vacuum_freeze_table_age \
+        vacuum_multixact_failsafe_age vacuum_multixact_freeze_min_age vacuum_multixact_freeze_table_age wal_block_size \
+        wal_sender_timeout wal_skip_threshold work_mem xmlbinary xmloption
         """
 }

@@ -20,6 +20,19 @@ enum BuiltinFunctions {
         return Self.contains(self.readOnly, name) ? self.reading : nil
     }
 
+    /// Whether a function shows what is in catalogues or tables.
+    static func showsData(_ name: String) -> Bool { Self.contains(self.showingData, name) }
+
+    /// Whether a function runs queries that the statement does not show, which may be of anything in the database.
+    static func runsQueries(_ name: String) -> Bool { Self.contains(self.runningQueries, name) }
+
+    /// Whether a setting belongs to the session, or is the same on all nodes of a cluster. A setting of an extension or
+    /// of the user's own does; the router's are none of a server's. One that is not known may tell about its node.
+    static func isSessionSetting(_ name: String) -> Bool {
+        let name = name.lowercased()
+        return name.contains(".") ? !name.hasPrefix("martlet.") : Self.contains(self.sessionSettings, name)
+    }
+
     private static let reading = Group(kind: .read, binds: false, reason: "only reads", names: "")
 
     /// Bisects a list of sorted names.

@@ -52,19 +52,27 @@ extension Catalogue {
     }
 
     private func callByPattern(_ name: String, _ schema: String?) -> Call? {
-        if Self.matches(self.writeFunctions, name, schema) {
+        if self.writeFunctions.isEmpty && self.readFunctions.isEmpty { return nil }
+        // Which one a call without a schema means only the server knows.
+        var schemas = schema.map { [$0] } ?? self.schemas[name] ?? []
+        if schema == nil && BuiltinFunctions.find(name) != nil { schemas.append("pg_catalog") }
+        if self.writeFunctions.contains(where: { Self.matches($0, name, schemas, any: true) }) {
             return Call(kind: .write, reason: "calls \(name), one of write_functions")
         }
-        return Self.matches(self.readFunctions, name, schema) ? Call(kind: .read) : nil
+        return self.readFunctions.contains { Self.matches($0, name, schemas, any: false) } ? Call(kind: .read) : nil
     }
 
-    /// A pattern without a schema matches in any; one with a schema only a call that names it.
-    private static func matches(_ patterns: [String], _ name: String, _ schema: String?) -> Bool {
-        patterns.contains { pattern in
-            if Self.matches(pattern.utf8[...], name.utf8[...]) { return true }
-            guard let schema, pattern.contains(".") else { return false }
-            return Self.matches(pattern.utf8[...], "\(schema).\(name)".utf8[...])
-        }
+    /// A pattern without a schema matches in any.
+    ///
+    /// - Parameters:
+    ///   - schemas: those that the function may be in; empty if nobody knows.
+    ///   - any: whether one of them is enough, or all must match.
+    private static func matches(_ pattern: String, _ name: String, _ schemas: [String], any: Bool) -> Bool {
+        if Self.matches(pattern.utf8[...], name.utf8[...]) { return true }
+        guard let dot = pattern.utf8.lastIndex(of: UInt8(ascii: ".")) else { return false }
+        if schemas.isEmpty { return any && Self.matches(pattern.utf8[dot...].dropFirst(), name.utf8[...]) }
+        let isMatch = { (schema: String) in Self.matches(pattern.utf8[...], "\(schema).\(name)".utf8[...]) }
+        return any ? schemas.contains(where: isMatch) : schemas.allSatisfy(isMatch)
     }
 
     /// `*` stands for any characters. Linear but for the pattern's length: the last star alone is tried again.

@@ -46,9 +46,11 @@ public struct Classifier: ~Copyable {
     ///   - text: the SQL without its NUL; need not be valid UTF-8.
     ///   - standardConformingStrings: whether a backslash in a plain string literal stands for itself, as the session
     ///     has it.
+    ///   - isUTF8: whether the text is. In one that is not, names of ASCII characters alone can be compared with the
+    ///     catalogue's.
     ///   - mayParse: false if there is no time for a shape that is not known (`StatementClass.notParsed`).
     public mutating func classify(
-        _ text: Span<UInt8>, standardConformingStrings: Bool, mayParse: Bool = true
+        _ text: Span<UInt8>, standardConformingStrings: Bool, mayParse: Bool = true, isUTF8: Bool = true
     ) -> Result {
         guard text.count <= self.textLimit else {
             return Result(statementClass: .tooLong, override: nil, isMiss: false)
@@ -59,6 +61,9 @@ public struct Classifier: ~Copyable {
         let (count, override) = ShapeWriter.write(
             text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
         let shape = buffer.span.extracting(0..<count)
+        if !isUTF8 && !shape.isASCII {
+            return Result(statementClass: .foreignText, override: override, isMiss: false)
+        }
         let hash = self.cache.hash(shape)
         if let known = self.cache.find(shape, hash: hash) {
             return Result(statementClass: known, override: override, isMiss: false)
@@ -92,5 +97,17 @@ public struct Classifier: ~Copyable {
         let capacity = ShapeWriter.capacity(for: text)
         if buffer.count < capacity { buffer = [UInt8](repeating: 0, count: max(capacity, 1024)) }
         return buffer
+    }
+}
+
+extension Span<UInt8> {
+    /// Whether all bytes are below 128.
+    public var isASCII: Bool {
+        var index = 0
+        while index < self.count {
+            guard self[index] < 0x80 else { return false }
+            index &+= 1
+        }
+        return true
     }
 }

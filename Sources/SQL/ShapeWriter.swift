@@ -3,7 +3,8 @@
 /// The shape is SQL itself, so that it can be parsed in the text's place: comments are gone, white space is one blank
 /// where two tokens would grow together, each string is `'x'`, each number `1`, each parameter `$1`. Of equal neighbours in a
 /// list (`1,1,1`, `(1,'x'),(1,'x')`) two are kept, so that lists of any length have few shapes. None of this has a say in
-/// the class of a statement: that depends on the kinds of nodes and on the names in its tree.
+/// the class of a statement: that depends on the kinds of nodes and on the names in its tree. One literal is such a name
+/// and stays: that of `current_setting('…')`.
 struct ShapeWriter: ~Copyable, ~Escapable {
     /// A list whose elements are compared: between brackets, or the statement itself.
     private struct List {
@@ -115,6 +116,10 @@ struct ShapeWriter: ~Copyable, ~Escapable {
             self.copy(text, token.start, token.end)
             return
         }
+        if self.isBehindCurrentSetting, self.isName(text, token) {
+            self.copy(text, token.start, token.end)
+            return
+        }
         // UESCAPE may follow only such a literal.
         if text[token.start] | 0x20 == UInt8(ascii: "u") {
             self.put(UInt8(ascii: "U"))
@@ -124,6 +129,38 @@ struct ShapeWriter: ~Copyable, ~Escapable {
         self.put(UInt8(ascii: "'"))
         self.put(UInt8(ascii: "x"))
         self.put(UInt8(ascii: "'"))
+    }
+
+    /// The shape ends with `current_setting(`.
+    private var isBehindCurrentSetting: Bool {
+        @inline(__always)
+        get {
+            guard self.count >= 16, self.shape[self.count &- 1] == UInt8(ascii: "("),
+                self.shape[self.count &- 2] | 0x20 == UInt8(ascii: "g")
+            else { return false }
+            return self.endsWithCurrentSetting()
+        }
+    }
+
+    @inline(never)
+    private func endsWithCurrentSetting() -> Bool {
+        self.shape.span.hasWord("current_setting", at: self.count &- 16, before: self.count &- 1)
+    }
+
+    /// Whether a literal is short and plain, as the names of settings are.
+    @inline(never)
+    private func isName(_ text: Span<UInt8>, _ token: Lexer.Token) -> Bool {
+        guard token.end &- token.start <= 66, text[token.start] == UInt8(ascii: "'") else { return false }
+        var index = token.start &+ 1
+        while index < token.end &- 1 {
+            switch text[index] {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "."):
+                index &+= 1
+            default: return false
+            }
+        }
+        return token.end &- token.start > 2
     }
 
     @_lifetime(self: copy self)

@@ -25,7 +25,7 @@ public final class StatementClass: Sendable {
     public let bindsTransaction: Bool
     /// Volatility of functions or persistence of tables may be another behind it: CREATE, ALTER, DROP, DO, CALL …
     public let changesCatalogue: Bool
-    /// Shows what is in tables, or calls a function that may do so.
+    /// Shows what is in tables or catalogues, or calls a function that may do so.
     public let readsData: Bool
     /// Takes or gives back locks, of tables or advisory ones, that are to keep others out: a replica's are its own.
     public let takesLock: Bool
@@ -35,12 +35,31 @@ public final class StatementClass: Sendable {
     public let takesSnapshot: Bool
     /// How it ends the transaction that is open when it comes.
     public let ending: TransactionEnding
+    /// Of kind `read`, and yet it may write: it runs queries that nobody sees. A replica refuses what is a write.
+    public let mayHideWrite: Bool
+    /// Names something that DDL can make another: a relation, function, operator or type that is not PostgreSQL's for
+    /// certain.
+    public let dependsOnCatalogue: Bool
+    /// What it has to do with settings of the session.
+    public let settings: SettingsUse
     /// libpg_query does not understand it (a newer syntax, or an error).
     public let isUnparsed: Bool
 
+    /// What a statement has to do with settings of its session.
+    public enum SettingsUse: UInt8, Sendable, Comparable {
+        case none
+        /// SHOW, current_setting.
+        case shows
+        /// SET, set_config.
+        case changes
+
+        public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
+    }
+
     public init(
         kind: Kind, reason: String, transaction: TransactionCommand? = nil, bindsTransaction: Bool = false,
-        changesCatalogue: Bool = false, readsData: Bool = false, takesLock: Bool = false,
+        changesCatalogue: Bool = false, readsData: Bool = false, mayHideWrite: Bool = false,
+        dependsOnCatalogue: Bool = false, settings: SettingsUse = .none, takesLock: Bool = false,
         needsPrimary: Bool = false, takesSnapshot: Bool = true, ending: TransactionEnding = .none,
         isUnparsed: Bool = false
     ) {
@@ -54,12 +73,25 @@ public final class StatementClass: Sendable {
         self.needsPrimary = needsPrimary || takesLock || kind == .write
         self.takesSnapshot = takesSnapshot
         self.ending = ending
+        self.mayHideWrite = mayHideWrite
+        self.dependsOnCatalogue = dependsOnCatalogue
+        self.settings = settings
         self.isUnparsed = isUnparsed
     }
 
     /// A statement longer than `classify_limit`, which nobody has looked at.
     public static let tooLong = StatementClass(
         kind: .write, reason: "longer than classify_limit", bindsTransaction: true)
+
+    /// A statement with names that cannot be compared with the catalogue's, or that cannot be read at all.
+    public static let foreignText = StatementClass(
+        kind: .write, reason: "has other characters than ASCII in an encoding that is not UTF-8", bindsTransaction: true,
+        changesCatalogue: true, readsData: true, dependsOnCatalogue: true)
+
+    /// A statement that names what DDL may have changed, before the catalogue has been read again.
+    public static let behindDDL = StatementClass(
+        kind: .write, reason: "may use what DDL has just changed", bindsTransaction: true, readsData: true,
+        dependsOnCatalogue: true)
 
     /// A statement of a new shape for which there is no time now; a later one like it is looked at.
     public static let notParsed = StatementClass(

@@ -9,6 +9,9 @@ struct StatementVerdict {
     var takesLock = false
     var needsPrimary = false
     var takesSnapshot = true
+    var mayHideWrite = false
+    var dependsOnCatalogue = false
+    var settings = StatementClass.SettingsUse.none
     /// A transaction command, `transaction` or one about savepoints and prepared transactions.
     var endsOrBeginsTransaction = false
 
@@ -32,17 +35,22 @@ struct StatementVerdict {
             let query = statement.node("query").map { Self.query($0, catalogue) }
             if let query, query.kind == .write { (self.kind, self.reason) = (.write, query.reason) }
             self.needsPrimary = query?.needsPrimary ?? false
+            // That it succeeds shows that its tables are there.
+            self.readsData = query?.readsData ?? false
+            self.dependsOnCatalogue = query?.dependsOnCatalogue ?? false
+        case "VariableShowStmt":
+            self = Self.show(statement)
+            self.takesSnapshot = false
 
         // Bound to the server or the session.
-        case "VariableShowStmt":
-            self = Self(.primary, "shows a setting of the session")
-            self.takesSnapshot = false
         case "FetchStmt":
             self = Self(.primary, "reads from a cursor of the session", binds: true)
             self.readsData = true
             self.takesSnapshot = false
         case "ClosePortalStmt": self = Self(.primary, "closes a cursor of the session", binds: true)
-        case "PrepareStmt": self = Self(.primary, "prepares a statement in the session", binds: true)
+        case "PrepareStmt":
+            self = Self(.primary, "prepares a statement in the session", binds: true)
+            self.readsData = true
         case "DeallocateStmt": self = Self(.primary, "deallocates a statement of the session", binds: true)
         case "ListenStmt":
             self = Self(.primary, "listens to notifications", binds: true)
@@ -51,18 +59,23 @@ struct StatementVerdict {
         case "UnlistenStmt": self = Self(.primary, "listens to notifications no more", binds: true)
         case "LockStmt":
             self = Self(.primary, "locks a table", binds: true)
+            self.readsData = true
             // ACCESS SHARE keeps out only who would change the table, whose WAL the replica will not replay meanwhile.
             self.takesLock = statement.integer("mode") > Self.accessShareLock
             self.takesSnapshot = false
         case "ConstraintsSetStmt":
             self = Self(.primary, "sets when constraints are checked", binds: true)
             self.takesSnapshot = false
-        case "DiscardStmt": self = Self(.primary, "discards the state of the session", binds: true)
+        case "DiscardStmt":
+            self = Self(.primary, "discards the state of the session", binds: true)
+            self.settings = .changes
         case "LoadStmt": self = Self(.primary, "loads a library into the session", binds: true)
         case "CheckPointStmt": self = Self(.primary, "makes a checkpoint")
 
         case "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt":
             self = Self(.write, References.reason(dataModifying: name, statement))
+            // set_config by another name.
+            if statement.node("relation")?.string("relname") == "pg_settings" { self.settings = .changes }
         case "ExecuteStmt": self = Self(.write, "executes a prepared statement, which may write", binds: true)
         case "NotifyStmt":
             self = Self(.write, "notifies")
@@ -87,6 +100,9 @@ struct StatementVerdict {
         verdict.takesLock = references.takesAdvisoryLock
         // What binds is about the session, which a READ ONLY transaction has on a replica, too.
         verdict.needsPrimary = references.kind == .primary && !references.binds
+        verdict.mayHideWrite = references.mayHideWrite
+        verdict.dependsOnCatalogue = references.dependsOnCatalogue
+        verdict.settings = references.settings
         return verdict
     }
 
@@ -100,7 +116,6 @@ struct StatementVerdict {
     private static func explain(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
         guard let explained = statement.node("query") else { return Self(.write, "explains nothing") }
         let verdict = Self(of: explained, catalogue)
-        if verdict.kind == .read { return Self(.read, "explains a statement that only reads") }
         // Only a word switches it off: of a literal the shape has kept nothing. PostgreSQL takes the last of equal options.
         let analyzes = statement.nodes("options").contains { option in
             guard option.string("defname") == "analyze" else { return false }
@@ -108,22 +123,57 @@ struct StatementVerdict {
             return value != "false" && value != "off"
         }
         if analyzes {
+            if verdict.kind == .read {
+                var analyzed = verdict
+                analyzed.reason = "explains a statement that only reads"
+                return analyzed
+            }
             var analyzed = Self(verdict.kind, "is EXPLAIN ANALYZE of a statement that \(verdict.reason)")
             analyzed.bindsTransaction = verdict.bindsTransaction
             analyzed.changesCatalogue = verdict.changesCatalogue
             analyzed.takesLock = verdict.takesLock
             analyzed.needsPrimary = verdict.needsPrimary
+            analyzed.readsData = verdict.readsData
+            analyzed.dependsOnCatalogue = verdict.dependsOnCatalogue
+            analyzed.settings = verdict.settings
             return analyzed
         }
-        var plan = Self(.primary, "explains a statement for the primary: \(verdict.reason)")
-        plan.needsPrimary = verdict.needsPrimary
-        return plan
+        // It is planned and not run: a standby does that for whatever it can open.
+        let references = References(of: explained, catalogue)
+        var planned =
+            if explained.name == "ExecuteStmt" {
+                Self(.primary, "explains a prepared statement of the session", binds: true)
+            } else if let reason = references.planReason {
+                Self(.primary, "explains a statement that \(reason)")
+            } else {
+                Self(.read, "explains a statement, which is not run")
+            }
+        planned.needsPrimary = references.planReason != nil
+        planned.readsData = true
+        planned.dependsOnCatalogue = references.dependsOnCatalogue
+        return planned
     }
 
     // MARK: Settings and transactions
 
+    private static func show(_ statement: ParseTree.Node) -> Self {
+        guard let name = statement.string("name"), BuiltinFunctions.isSessionSetting(name) else {
+            return Self(.primary, "shows a setting of the node")
+        }
+        var verdict = Self(.read, "shows a setting of the session")
+        verdict.settings = .shows
+        return verdict
+    }
+
+    /// Settings that every server tells of, so that they go with the client from one to the other.
+    private static let followed: Set = [
+        "application_name", "client_encoding", "datestyle", "intervalstyle", "standard_conforming_strings", "timezone",
+    ]
+
     private static func set(_ statement: ParseTree.Node) -> Self {
         var verdict = Self.setting(statement)
+        let isFollowed = Self.followed.contains((statement.string("name") ?? "").lowercased())
+        if verdict.transaction == nil && !isFollowed { verdict.settings = .changes }
         verdict.takesSnapshot = false
         return verdict
     }
@@ -196,12 +246,15 @@ struct StatementVerdict {
 
     // MARK: Data definition
 
-    /// Whether functions or unlogged tables may be others behind it. It costs a few queries if that was not so.
+    /// Whether the catalogue may be another behind it. It costs a few queries if that was not so.
     private static func changesCatalogue(_ name: String, _ statement: ParseTree.Node) -> Bool {
         let names = [
             "DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt", "ViewStmt", "RuleStmt",
+            "RefreshMatViewStmt", "CompositeTypeStmt",
         ]
         if names.contains(name) { return true }
+        // The functions of an operator class are called by what uses the index.
+        if name == "IndexStmt" { return statement.nodes("index_params").contains { !$0.nodes("opclass").isEmpty } }
         if name == "CreateStmt" { return statement.node("relation")?.string("relpersistence") != "t" }
         if name == "CreateTableAsStmt" {
             return statement.node("into")?.node("rel")?.string("relpersistence") != "t"

@@ -1,117 +1,38 @@
 import SQL
 
-/// How a database's catalogue is asked for what the classes of statements need.
+/// What a database's catalogue is asked for, and what the answer says.
 enum CatalogueQuery {
     /// Of a larger catalogue nothing is known: memory is bounded.
     static let maximumRows = 200_000
 
     /// What a row says; its other columns are a name, the name of what it stands behind, and of a function its schema
     /// and its volatility from 1 (immutable) to 3.
-    private enum Kind: String {
+    enum Kind: String {
         case function = "f"
+        /// Properties of relations.
         case unlogged = "u"
         case sequence = "s"
+        case foreign = "x"
+        case unpopulated = "n"
+        case locking = "l"
         /// Some sessions do not begin with READ COMMITTED.
         case otherIsolation = "i"
         /// A function or relation behind a view, or behind a table with policies.
         case calledByRelation = "c"
         case relation = "r"
+        /// A function that checks what becomes a value of a column's type, or that stands behind FOR UPDATE.
+        case checkedByRelation = "p"
+        case calledByLock = "w"
         case calledByOperator = "o"
         case calledByType = "t"
+        /// A function that a call of another one calls before it.
+        case calledByFunction = "d"
+        case calledEverywhere = "e"
+        /// A setting that a view, policy or check shows, as bytes; its last column is the kind of what shows it.
+        case setting = "g"
         /// A function of one row.
         case rowFunction = "m"
     }
-
-    // An aggregate's own volatility is always "immutable"; what it calls decides.
-    private static let routines = """
-        SELECT p.oid, p.proname AS name, n.nspname AS schema, CASE p.prokind
-            WHEN 'p' THEN 3
-            WHEN 'a' THEN (SELECT pg_catalog.max(pg_catalog.strpos('isv', f.provolatile::pg_catalog.text))
-                FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn,
-                    a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
-                WHERE a.aggfnoid = p.oid)
-            ELSE pg_catalog.strpos('isv', p.provolatile::pg_catalog.text) END AS rank
-        FROM pg_catalog.pg_proc p JOIN own n ON n.oid = p.pronamespace
-        """
-
-    // What a view or a policy calls stands in its tree, as text ":funcid 1574", and nowhere else as far as pg_catalog's
-    // functions go: pg_depend knows nothing of those.
-    private static let trees = """
-        SELECT 'c' AS kind, c.oid, c.relname AS name, r.ev_action::pg_catalog.text AS tree
-        FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
-            JOIN own n ON n.oid = c.relnamespace
-        WHERE r.ev_type = '1' AND c.relkind = 'v'
-        UNION ALL
-        SELECT 'c', c.oid, c.relname, p.polqual::pg_catalog.text
-        FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
-            JOIN own n ON n.oid = c.relnamespace
-        WHERE c.relrowsecurity AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
-        UNION ALL
-        SELECT 't', t.oid, t.typname, c.conbin::pg_catalog.text
-        FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_type t ON t.oid = c.contypid
-            JOIN own n ON n.oid = t.typnamespace
-        WHERE c.conbin IS NOT NULL
-        """
-
-    private static let builtins = Catalogue.builtinsForPrimary.map { "'\($0)'" }.joined(separator: ", ")
-
-    private static let parts = """
-        SELECT DISTINCT t.kind, t.oid, t.name, pg_catalog.split_part(p.part, ' ', 1) AS field,
-            pg_catalog.split_part(p.part, ' ', 2)::pg_catalog.oid AS value
-        FROM tree t, pg_catalog.unnest(pg_catalog.string_to_array(t.tree, ' :')) AS p (part)
-        WHERE p.part ~ '^(funcid|opfuncid|aggfnoid|winfnoid|relid) [0-9]+$'
-        """
-
-    // Machine code for it takes longer than the query.
-    private static let text = """
-        SET jit = off;
-        WITH own AS (SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace n
-            WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')),
-        routine AS (\(CatalogueQuery.routines)),
-        called AS (SELECT r.oid, r.name, r.schema, r.rank FROM routine r
-            UNION ALL
-            SELECT p.oid, p.proname, 'pg_catalog', pg_catalog.strpos('isv', p.provolatile::pg_catalog.text)
-            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-            WHERE n.nspname = 'pg_catalog' AND (p.provolatile = 'v' OR p.proname IN (\(CatalogueQuery.builtins)))),
-        tree AS (\(CatalogueQuery.trees)),
-        part AS (\(CatalogueQuery.parts))
-        (SELECT 'f', r.name, NULL, NULL, pg_catalog.max(r.rank) FROM routine r GROUP BY r.name)
-        UNION ALL
-        SELECT 'u', c.relname, NULL, NULL, NULL FROM pg_catalog.pg_class c
-        WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p', 'S', 'm')
-        UNION ALL
-        SELECT 's', c.relname, NULL, NULL, NULL FROM pg_catalog.pg_class c WHERE c.relkind = 'S'
-        UNION ALL
-        SELECT 'i', 'default_transaction_isolation', NULL, NULL, NULL
-        WHERE pg_catalog.current_setting('default_transaction_isolation') <> 'read committed' OR EXISTS (
-            SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS t (setting)
-            WHERE pg_catalog.lower(t.setting) LIKE 'default_transaction_isolation=%'
-                AND pg_catalog.lower(t.setting) <> 'default_transaction_isolation=read committed')
-        UNION ALL
-        (SELECT DISTINCT p.kind, c.name, p.name, c.schema, c.rank FROM part p JOIN called c ON c.oid = p.value
-            WHERE p.field <> 'relid')
-        UNION ALL
-        (SELECT DISTINCT 'r', c.relname, p.name, NULL, NULL::pg_catalog.int4
-            FROM part p JOIN pg_catalog.pg_class c ON c.oid = p.value
-            WHERE p.field = 'relid' AND p.kind = 'c' AND p.oid <> c.oid
-                AND (c.relkind IN ('v', 'S') OR c.relrowsecurity OR c.relpersistence = 'u'))
-        UNION ALL
-        (SELECT DISTINCT 'o', c.name, o.oprname, c.schema, c.rank FROM pg_catalog.pg_operator o
-            JOIN own n ON n.oid = o.oprnamespace JOIN called c ON c.oid = o.oprcode
-            WHERE o.oprname NOT IN (SELECT b.oprname FROM pg_catalog.pg_operator b
-                JOIN pg_catalog.pg_namespace bn ON bn.oid = b.oprnamespace WHERE bn.nspname = 'pg_catalog'))
-        UNION ALL
-        (SELECT DISTINCT 't', c.name, t.typname, c.schema, c.rank FROM pg_catalog.pg_cast k
-            JOIN called c ON c.oid = k.castfunc JOIN pg_catalog.pg_type t ON t.oid = k.casttarget
-            JOIN own n ON n.oid = t.typnamespace)
-        UNION ALL
-        (SELECT DISTINCT 'm', r.name, NULL, NULL, NULL::pg_catalog.int4 FROM routine r
-            JOIN pg_catalog.pg_proc p ON p.oid = r.oid JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0]
-            WHERE p.prokind = 'f' AND p.pronargs - p.pronargdefaults <= 1
-                AND (t.typtype = 'c' OR t.typname IN ('record', 'anyelement', 'anynonarray', 'anycompatible',
-                    'anycompatiblenonarray')))
-        LIMIT \(CatalogueQuery.maximumRows + 1)
-        """
 
     /// Reads the catalogue; nil if it is larger than `maximumRows`.
     static func read(
@@ -126,26 +47,61 @@ enum CatalogueQuery {
         var catalogue = Catalogue()
         for row in rows where row.count == 5 {
             guard let kind = row[0].flatMap({ Kind(rawValue: $0) }), let name = row[1] else { continue }
-            let volatility = Self.volatility(row[4])
-            let function = Catalogue.Function(name: name, schema: row[3] ?? "", volatility: volatility)
-            switch (kind, row[2]) {
-            case (.function, _): catalogue.functions[name] = volatility
-            case (.unlogged, _): catalogue.unloggedRelations.insert(name)
-            case (.sequence, _): catalogue.sequences.insert(name)
-            case (.otherIsolation, _): catalogue.hasOtherDefaultIsolation = true
-            case (.rowFunction, _): catalogue.rowFunctions.insert(name)
-            case (.calledByRelation, let relation?):
-                catalogue.definitions[relation, default: Catalogue.Definition()].functions.append(function)
-            case (.relation, let relation?):
-                catalogue.definitions[relation, default: Catalogue.Definition()].relations.append(name)
-            case (.calledByOperator, let word?): catalogue.operators[word, default: []].append(function)
-            case (.calledByType, let type?): catalogue.types[type, default: []].append(function)
-            case (.calledByRelation, nil), (.relation, nil), (.calledByOperator, nil), (.calledByType, nil): break
+            let function = Catalogue.Function(
+                name: name, schema: row[3] ?? "", volatility: Self.volatility(row[4]))
+            switch kind {
+            case .function:
+                catalogue.functions[name] = max(catalogue.functions[name] ?? .immutable, function.volatility)
+                if !function.schema.isEmpty { catalogue.schemas[name, default: []].append(function.schema) }
+            case .unlogged: catalogue.properties[.unlogged, default: []].insert(name)
+            case .sequence: catalogue.properties[.sequence, default: []].insert(name)
+            case .foreign: catalogue.properties[.foreign, default: []].insert(name)
+            case .unpopulated: catalogue.properties[.unpopulated, default: []].insert(name)
+            case .locking: catalogue.properties[.locking, default: []].insert(name)
+            case .otherIsolation: catalogue.hasOtherDefaultIsolation = true
+            case .rowFunction: catalogue.rowFunctions.insert(name)
+            case .calledEverywhere: catalogue.everywhere.append(function)
+            case .calledByRelation, .relation, .checkedByRelation, .calledByLock, .calledByOperator, .calledByType,
+                .calledByFunction, .setting:
+                if let behind = row[2] { Self.add(kind, function, behind: behind, row[4], to: &catalogue) }
             }
         }
         catalogue.isKnown = true
         catalogue.sort()
         return catalogue
+    }
+
+    private static func add(
+        _ kind: Kind, _ function: Catalogue.Function, behind name: String, _ detail: String?,
+        to catalogue: inout Catalogue
+    ) {
+        switch kind {
+        case .calledByRelation: catalogue.definitions[name, default: .init()].functions.append(function)
+        case .relation: catalogue.definitions[name, default: .init()].relations.append(function.name)
+        case .checkedByRelation: catalogue.definitions[name, default: .init()].checks.append(function)
+        case .calledByLock: catalogue.definitions[name, default: .init()].locking.append(function)
+        case .calledByOperator: catalogue.operators[name, default: []].append(function)
+        case .calledByType: catalogue.types[name, default: []].append(function)
+        case .calledByFunction: catalogue.calls[name, default: []].append(function)
+        case .setting:
+            if let setting = Self.setting(function.name), Catalogue.isSessionSetting(setting) { return }
+            if detail == "2" {
+                catalogue.types[name, default: []].append(Catalogue.currentSetting)
+            } else {
+                catalogue.definitions[name, default: .init()].functions.append(Catalogue.currentSetting)
+            }
+        case .function, .unlogged, .sequence, .foreign, .unpopulated, .locking, .otherIsolation, .calledEverywhere,
+            .rowFunction:
+            break
+        }
+    }
+
+    /// The text of a constant as trees show it: bytes as numbers, the first four of which are its length.
+    private static func setting(_ bytes: String) -> String? {
+        let numbers = bytes.split(separator: " ").map { UInt8($0) }
+        let text = numbers.dropFirst(4).compactMap { $0 }
+        guard text.count > 0, text.count == numbers.count - 4, text.allSatisfy({ $0 < 0x80 }) else { return nil }
+        return String(decoding: text, as: UTF8.self)
     }
 
     private static func volatility(_ rank: String?) -> Catalogue.Volatility {

@@ -68,7 +68,7 @@ private final class Book: StatementBook {
     @Test(
         arguments: [
             ("SELECT 1", .read), ("SELECT 1; SELECT 2", .read), ("SELECT 1; DELETE FROM a", .write),
-            ("COPY (SELECT 1) TO STDOUT", .read), ("COPY a FROM STDIN", .write), ("SHOW work_mem", .primary),
+            ("COPY (SELECT 1) TO STDOUT", .read), ("COPY a FROM STDIN", .write), ("SHOW port", .primary),
             ("SELECT nonsense FROM FROM", .write), ("", .read),
         ] as [(String, StatementClass.Kind)])
     func aTextHasItsClass(sql: String, kind: StatementClass.Kind) {

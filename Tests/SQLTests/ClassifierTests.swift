@@ -117,15 +117,24 @@ import Testing
             ("any_()", .write), ("pg_sleep(1)", .write), ("a.audit_x()", .write), ("audit.y()", .write), ("y()", .read),
             ("get()", .write), ("x_y_z()", .read),
             ("x__z()", .read), ("x_z()", .write),
+            // Patterns with a schema, calls without: any of that name makes it a write, all of them a read.
+            ("hidden()", .write), ("plain.hidden()", .read), ("both()", .write), ("plain.both()", .read),
+            ("each()", .read), ("some()", .write), ("app.some()", .read), ("nobody()", .write),
         ] as [(String, StatementClass.Kind)])
     func functionsAndPatterns(call: String, expected: StatementClass.Kind) {
-        var subject = Subject(
-            Catalogue(
-                functions: [
-                    "lower": .volatile, "upper": .immutable, "nextval": .stable, "set_x": .volatile, "y": .stable,
-                ],
-                readFunctions: ["get_*", "app.any", "x_*_z"],
-                writeFunctions: ["*_and_*", "pg_sleep", "audit_*", "audit.*"]))
+        var catalogue = Catalogue(
+            functions: [
+                "lower": .volatile, "upper": .immutable, "nextval": .stable, "set_x": .volatile, "y": .stable,
+                "hidden": .stable, "both": .stable, "each": .volatile, "some": .volatile,
+            ],
+            readFunctions: ["get_*", "app.any", "x_*_z", "app.some", "app.each"],
+            writeFunctions: ["*_and_*", "pg_sleep", "audit_*", "audit.*"])
+        catalogue.schemas = [
+            "lower": ["public"], "upper": ["public"], "nextval": ["public"], "set_x": ["app"], "y": ["app"],
+            "get_x": ["app"], "get_and_set": ["app"], "x_y_z": ["app"], "x__z": ["app"], "hidden": ["audit"],
+            "both": ["app", "audit"], "each": ["app"], "some": ["app", "public"],
+        ]
+        var subject = Subject(catalogue)
         let found = subject("SELECT \(call)").statementClass
         #expect(found.kind == expected, "\(found.reason)")
     }

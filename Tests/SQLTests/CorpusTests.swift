@@ -31,14 +31,20 @@ import Testing
             switch words.first {
             case nil, "#", "setup": return
             case "function": self.catalogue.functions[String(words[1])] = try Self.volatility(words[2])
-            case "unlogged": self.catalogue.unloggedRelations.insert(String(words[1]))
+            case "unlogged": self.catalogue.properties[.unlogged, default: []].insert(String(words[1]))
             case "view":
                 self.catalogue.definitions[String(words[1]), default: .init()].functions = [try Self.function(words)]
             case "reads":
                 self.catalogue.definitions[String(words[1]), default: .init()].relations.append(String(words[2]))
+            case "check":
+                self.catalogue.definitions[String(words[1]), default: .init()].checks = [try Self.function(words)]
+            case "call": self.catalogue.calls[String(words[1])] = [try Self.function(words)]
+            case "property":
+                let property = try #require(Catalogue.Property.allCases.first { "\($0)" == words[1] })
+                self.catalogue.properties[property, default: []].insert(String(words[2]))
             case "operator": self.catalogue.operators[String(words[1])] = [try Self.function(words)]
             case "type": self.catalogue.types[String(words[1])] = [try Self.function(words)]
-            case "sequence": self.catalogue.sequences.insert(String(words[1]))
+            case "sequence": self.catalogue.properties[.sequence, default: []].insert(String(words[1]))
             case "row": self.catalogue.rowFunctions.insert(String(words[1]))
             default:
                 let (head, statement) = try Self.halves(line)

@@ -23,7 +23,7 @@ import Testing
             "counted": Catalogue.Definition(relations: ["ids"]),
             "backends": Catalogue.Definition(relations: ["pg_stat_activity"]),
         ]
-        catalogue.sequences = ["ids"]
+        catalogue.properties[.sequence] = ["ids"]
         catalogue.operators = ["#+#": [self.put], "@@@": [self.sum]]
         catalogue.types = ["checked": [self.put]]
         catalogue.rowFunctions = ["put", "sum"]

@@ -27,7 +27,7 @@ import Testing
     @Test func functionAndTableMayShareAName() throws {
         let catalogue = try self.catalogue([Self.row("f", "cache", nil, nil, "1"), Self.row("u", "cache")])
         #expect(catalogue.functions == ["cache": .immutable])
-        #expect(catalogue.unloggedRelations == ["cache"])
+        #expect(catalogue.properties == [.unlogged: ["cache"]])
     }
 
     @Test func whatStandsBehindANameIsKept() throws {
@@ -45,7 +45,7 @@ import Testing
         #expect(
             catalogue.types == ["checked": [Catalogue.Function(name: "check", schema: "public", volatility: .volatile)]]
         )
-        #expect(catalogue.sequences == ["ids"])
+        #expect(catalogue.properties == [.sequence: ["ids"]])
         #expect(catalogue.rowFunctions == ["twice"])
     }
 

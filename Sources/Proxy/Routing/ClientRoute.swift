@@ -71,6 +71,8 @@ final class ClientRoute {
     var hasWritten = false
     /// Its DDL may have changed the catalogue.
     var hasChangedCatalogue = false
+    /// It has set something since it came or since DISCARD ALL: SHOW is to be asked where that may have been.
+    var hasOwnSettings = false
     /// What the primary shows here is more than replicas have: none may show its client less afterwards.
     var isNewestRead = false
     /// A read that is on the primary only until a replica has caught up. It is not noted: a client that goes on reading
@@ -118,7 +120,9 @@ final class ClientRoute {
     /// Takes note of what a request may do on the primary.
     func note(_ summary: RequestSummary) {
         // What a replica has refused looks like a read, and is none; so may a view be of which nothing is known yet.
-        if summary.mayWrite || self.isPrimaryForced || (!self.router.knowsCatalogue && summary.readsData) {
+        if summary.mayWrite || summary.mayHideWrite || self.isPrimaryForced
+            || (!self.router.knowsCatalogue && summary.readsData)
+        {
             self.hasWritten = true
         }
         if summary.changesCatalogue { self.hasChangedCatalogue = true }
@@ -183,6 +187,7 @@ extension ClientSession {
             route.replay = old.replay
             route.rest = old.rest
             route.isSerializable = old.isSerializable
+            route.hasOwnSettings = old.hasOwnSettings
             route.causality.minimumPosition = old.causality.minimumPosition
         }
         self.route = route

@@ -109,6 +109,7 @@ extension ClientSession {
         route.override = nil
         route.readAfterWrite = nil
         route.sessionKey = nil
+        route.hasOwnSettings = false
         route.causality.minimumPosition = 0
         self.joinCausality(route)
     }

@@ -390,6 +390,7 @@ extension ClientSession {
             return false
         }
         if route.isPrimaryForced || self.pool.mode == .session { return false }
+        if summary.settings == .shows && route.hasOwnSettings && override != .replica { return false }
         switch route.transaction {
         case .held(let modes):
             reason = .transaction
@@ -435,6 +436,7 @@ extension ClientSession {
         if route.openBatch != nil || summary.openBatch != nil { route.open(summary.openBatch) }
         route.endsByRollback =
             if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
+        if summary.settings == .changes { route.hasOwnSettings = true }
         let before = route.transaction
         var begins: TransactionModes?
         switch before {

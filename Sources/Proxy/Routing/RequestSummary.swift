@@ -41,6 +41,9 @@ struct RequestSummary {
     /// Even a READ ONLY transaction needs the primary for it: what writes, locks out others, or fails on replicas.
     private(set) var mustLeaveReplica = false
     private(set) var takesSnapshot = false
+    /// One of its statements may write although it goes to a replica.
+    private(set) var mayHideWrite = false
+    private(set) var settings = StatementClass.SettingsUse.none
     /// Runs what was bound in a batch before this one.
     var runsEarlierPortal = false
     /// It ends with a Flush in the place of Sync, and has run nothing.
@@ -110,6 +113,8 @@ struct RequestSummary {
         if statementClass.takesLock { self.takesLock = true }
         if statementClass.needsPrimary { self.mustLeaveReplica = true }
         if statementClass.takesSnapshot { self.takesSnapshot = true }
+        if statementClass.mayHideWrite { self.mayHideWrite = true }
+        self.settings = max(self.settings, statementClass.settings)
     }
 
     // MARK: What it means

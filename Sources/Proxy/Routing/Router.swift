@@ -95,9 +95,15 @@ final class Router {
     }
 
     func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
+        // A byte of several that looks like a quote is none: nothing of such a text is known.
+        let encoding = client.encoding
+        if encoding == .mixed && !text.isASCII {
+            return Classifier.Result(statementClass: .foreignText, override: nil, isMiss: false)
+        }
         self.parsing.refill(now: client.now)
         let result = self.classifier.classify(
-            text, standardConformingStrings: client.hasStandardStrings, mayParse: self.parsing.isAllowed)
+            text, standardConformingStrings: client.hasStandardStrings, mayParse: self.parsing.isAllowed,
+            isUTF8: encoding == .utf8)
         if result.isMiss { self.parsing.spend(text.count) }
         if result.statementClass.isUnparsed && (result.isMiss || result.statementClass === StatementClass.notParsed) {
             self.counters.unparsed &+= 1
@@ -137,7 +143,7 @@ final class Router {
     /// What a statement is that was prepared before.
     func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
         // To a client for whom a backslash escapes, the same text may say something else.
-        let isCommon = client.hasStandardStrings
+        let isCommon = client.hasStandardStrings && client.encoding == .utf8
         if isCommon, let known = self.prepared[statement.id] { return known }
         let text = statement.textBytes
         let found = RequestSummary.Statement(self.classify(text.span, client), text.span)
