@@ -20,7 +20,7 @@ extension FuzzTarget {
 
     private static func same(_ one: StatementClass, _ other: StatementClass) -> Bool {
         one.kind == other.kind && one.reason == other.reason && one.transaction == other.transaction
-            && one.bindsTransaction == other.bindsTransaction && one.changesCatalogue == other.changesCatalogue
+            && one.bindsTransaction == other.bindsTransaction && one.ddl == other.ddl
     }
 
     /// Tokens follow each other and end; the shape keeps within its room.

@@ -5,7 +5,7 @@
 #   primary (words) | statement               with words of the reason
 #   write (words) | statement
 #
-# A flag behind the class: +binds (what follows in the transaction needs the same server), +catalogue (functions or
+# A flag behind the class: +binds (what follows in the transaction needs the same server), +catalogue (functions or | 
 # views and so on may be others behind it). `setup | statement` is run on the primary first, in this order;
 # `function NAME VOLATILITY` and `unlogged NAME` are what the classifier knows of it, and what stands behind a name:
 # `view NAME SCHEMA.FUNCTION VOLATILITY`, also with `operator`, `type`, `call` and `check`, `reads VIEW RELATION`,
@@ -105,7 +105,7 @@ write (transaction command among) +binds | BEGIN; COMMIT
 write (transaction command among) +binds | SELECT 1; ROLLBACK
 write (transaction command among) +binds | SAVEPOINT a; SELECT 1
 write (transaction command among) +binds | BEGIN; INSERT INTO item (id) VALUES (1)
-write (DROP) +catalogue | SELECT 1; DROP TABLE item; SELECT 2
+write (DROP) +drops | SELECT 1; DROP TABLE item; SELECT 2
 
 # SELECT: its clauses
 read | SELECT
@@ -429,7 +429,7 @@ primary (locks rows) +binds | (SELECT * FROM item FOR UPDATE)
 read | SELECT * FROM item FOR READ ONLY
 write (calls nextval) +binds | SELECT nextval('counter') FROM item FOR UPDATE
 write (SELECT INTO) +catalogue | SELECT * INTO copy FROM item
-write (SELECT INTO) +catalogue | SELECT 1 INTO TEMP copy
+write (SELECT INTO) | SELECT 1 INTO TEMP copy
 write (SELECT INTO) +catalogue | SELECT 1 INTO UNLOGGED TABLE copy
 write (SELECT INTO) +catalogue | WITH a AS (SELECT 1) SELECT * INTO copy FROM a
 write (SELECT INTO) +catalogue | SELECT 1 INTO copy UNION SELECT 2
@@ -517,7 +517,7 @@ write (EXPLAIN ANALYZE) | EXPLAIN (ANALYZE off, ANALYZE) DELETE FROM item
 write (EXPLAIN ANALYZE) | EXPLAIN (analyze, VERBOSE) SELECT touch(1)
 write (EXPLAIN ANALYZE) | EXPLAIN ANALYSE DELETE FROM item
 write (EXPLAIN ANALYZE) +catalogue | EXPLAIN ANALYZE CREATE TABLE copy AS SELECT 1
-write (EXPLAIN ANALYZE) +binds +catalogue | EXPLAIN ANALYZE EXECUTE plan
+write (EXPLAIN ANALYZE) +binds +code | EXPLAIN ANALYZE EXECUTE plan
 primary (EXPLAIN ANALYZE) +binds | EXPLAIN ANALYZE SELECT * FROM item FOR UPDATE
 
 # Transactions
@@ -585,7 +585,7 @@ primary (no more) +binds | UNLISTEN *
 write (notifies) | NOTIFY channel, 'payload'
 primary (prepares a statement) +binds | PREPARE plan (int) AS SELECT * FROM item WHERE id = $1
 primary (prepares a statement) +binds | PREPARE plan AS INSERT INTO item VALUES (1)
-write (executes a prepared statement) +binds +catalogue | EXECUTE plan (1)
+write (executes a prepared statement) +binds +code | EXECUTE plan (1)
 primary (deallocates) +binds | DEALLOCATE plan
 primary (deallocates) +binds | DEALLOCATE PREPARE ALL
 primary (opens a cursor) +binds | DECLARE c CURSOR FOR SELECT * FROM item
@@ -600,10 +600,10 @@ primary (closes a cursor) +binds | CLOSE c
 primary (closes a cursor) +binds | CLOSE ALL
 
 # Code and maintenance
-write (runs a block of code) +catalogue | DO $$ BEGIN PERFORM 1; END $$
-write (runs a block of code) +catalogue | DO LANGUAGE plpgsql 'BEGIN END'
-write (calls a procedure) +catalogue | CALL work()
-write (calls a procedure) +catalogue | CALL public.work()
+write (runs a block of code) +code | DO $$ BEGIN PERFORM 1; END $$
+write (runs a block of code) +code | DO LANGUAGE plpgsql 'BEGIN END'
+write (calls a procedure) +code | CALL work()
+write (calls a procedure) +code | CALL public.work()
 write (VACUUM or ANALYZE) | VACUUM
 write (VACUUM or ANALYZE) | VACUUM (FULL, ANALYZE) item (id)
 write (VACUUM or ANALYZE) | ANALYZE item
@@ -624,10 +624,12 @@ write (CREATE TABLE AS) | CREATE TEMP TABLE x AS SELECT * FROM item WITH NO DATA
 write (CREATE TABLE AS) +catalogue | CREATE TABLE x AS EXECUTE plan (1)
 write (CREATE TABLE AS) +catalogue | CREATE MATERIALIZED VIEW x AS SELECT 1
 write (CREATE VIEW) +catalogue | CREATE OR REPLACE VIEW x AS SELECT 1
+write (CREATE VIEW) | CREATE TEMP VIEW x AS SELECT 1
 write (CREATE VIEW) +catalogue | CREATE RECURSIVE VIEW x (n) AS VALUES (1) UNION ALL SELECT n + 1 FROM x
 write (CREATE INDEX) | CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS x ON item USING btree (lower(name) DESC) INCLUDE (id) WHERE id > 1
 write (CREATE INDEX) +catalogue | CREATE INDEX x ON item (name text_pattern_ops)
 write (CREATE SEQUENCE) +catalogue | CREATE SEQUENCE x START 5 CACHE 10 CYCLE
+write (CREATE SEQUENCE) | CREATE TEMP SEQUENCE x
 write (ALTER SEQ) +catalogue | ALTER SEQUENCE counter RESTART 1
 write (CREATE SCHEMA) +catalogue | CREATE SCHEMA x AUTHORIZATION app CREATE TABLE y (a int)
 write (CREATE FUNCTION) +catalogue | CREATE OR REPLACE FUNCTION f(a int, OUT b int) RETURNS int LANGUAGE sql STABLE AS $f$ SELECT 1 $f$
@@ -637,11 +639,11 @@ write (CREATE FUNCTION) +catalogue | CREATE PROCEDURE p(INOUT a int) LANGUAGE pl
 write (ALTER FUNCTION) +catalogue | ALTER FUNCTION twice(int) VOLATILE
 write (ALTER TABLE) +catalogue | ALTER TABLE item OWNER TO app; ALTER FUNCTION twice OWNER TO app
 write (ALTER OWNER) +catalogue | ALTER FUNCTION twice OWNER TO app
-write (DROP) +catalogue | DROP FUNCTION IF EXISTS twice(int), mixed CASCADE
-write (DROP) +catalogue | DROP TABLE item, sale CASCADE
-write (DROP) +catalogue | DROP INDEX CONCURRENTLY x
-write (DROP) +catalogue | DROP SCHEMA app CASCADE
-write (DROP OWNED) +catalogue | DROP OWNED BY app
+write (DROP) +drops | DROP FUNCTION IF EXISTS twice(int), mixed CASCADE
+write (DROP) +drops | DROP TABLE item, sale CASCADE
+write (DROP) +drops | DROP INDEX CONCURRENTLY x
+write (DROP) +drops | DROP SCHEMA app CASCADE
+write (DROP OWNED) +drops | DROP OWNED BY app
 write (REASSIGN OWNED) | REASSIGN OWNED BY app TO postgres
 write (CREATE of) +catalogue | CREATE AGGREGATE x (int) (SFUNC = int4pl, STYPE = int)
 write (CREATE of) +catalogue | CREATE OPERATOR ==== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)
@@ -716,13 +718,13 @@ write (makes values of counts) | SELECT (json_populate_recordset(c, '[{"a": 3}]'
 read [25006] | SELECT lies()
 
 # What this grammar does not know
-write (not understood) +binds +catalogue | SELEC 1
-write (not understood) +binds +catalogue | SELECT 'open
-write (not understood) +binds +catalogue | SELECT "open
-write (not understood) +binds +catalogue | SELECT $a$ open $b$
-write (not understood) +binds +catalogue | SELECT 1 /* open /* comment */
-write (not understood) +binds +catalogue | SELECT 1)
-write (not understood) +binds +catalogue | INSERT INTO
-write (not understood) +binds +catalogue | SELECT 'a' 'b'
-write (not understood) +binds +catalogue | {"json": 1}
-write (not understood) +binds +catalogue | \d item
+write (not understood) +binds +code | SELEC 1
+write (not understood) +binds +code | SELECT 'open
+write (not understood) +binds +code | SELECT "open
+write (not understood) +binds +code | SELECT $a$ open $b$
+write (not understood) +binds +code | SELECT 1 /* open /* comment */
+write (not understood) +binds +code | SELECT 1)
+write (not understood) +binds +code | INSERT INTO
+write (not understood) +binds +code | SELECT 'a' 'b'
+write (not understood) +binds +code | {"json": 1}
+write (not understood) +binds +code | \d item

@@ -20,7 +20,7 @@ WHERE = "SELECT inet_server_port()"
 # A function that is a read once the proxy has read the database's catalogue.
 KNOWN_FUNCTION = "CREATE FUNCTION is_known() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';"
 
-# How long DDL may take to be known, seconds: on a slow machine a reading takes long, and the next one comes ten times as
+# How long DDL may take to be known, seconds: on a slow machine a reading takes long, and the next one comes three times as
 # long after it.
 CATALOGUE_READ = 60
 

@@ -134,6 +134,76 @@ def test_patterns_of_functions_hold_behind_views(routed: Callable[..., Routed]) 
     assert int(route.routes()[RERUNS]) == 0
 
 
+RELATIONS = """
+    CREATE TABLE parts (n int) PARTITION BY LIST (n);
+    CREATE TABLE parts_low PARTITION OF parts FOR VALUES IN (1) PARTITION BY LIST (n);
+    CREATE UNLOGGED TABLE parts_one PARTITION OF parts_low FOR VALUES IN (1);
+    CREATE TABLE elders (n int);
+    CREATE UNLOGGED TABLE heirs () INHERITS (elders);
+    INSERT INTO parts VALUES (1);
+    INSERT INTO heirs VALUES (1);
+    CREATE VIEW locking AS SELECT n FROM things FOR UPDATE;
+    CREATE VIEW sharing AS SELECT n FROM (SELECT * FROM things FOR SHARE) AS t;
+    CREATE MATERIALIZED VIEW blank AS SELECT 1 AS n WITH NO DATA;
+    CREATE VIEW "fürs" AS SELECT put(1) AS n;
+    CREATE FUNCTION stable_put() RETURNS int LANGUAGE sql STABLE AS 'SELECT put(1)';
+"""
+FOREIGN = """
+    CREATE EXTENSION file_fdw;
+    CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+    CREATE FOREIGN TABLE outside (line text) SERVER files OPTIONS (filename '/etc/hostname');
+    CREATE TABLE mixed (line text) PARTITION BY LIST (line);
+    CREATE FOREIGN TABLE mixed_one PARTITION OF mixed FOR VALUES IN ('a') SERVER files OPTIONS (filename '/etc/hostname');
+    ALTER TABLE mixed OWNER TO app;
+    ALTER FOREIGN TABLE outside OWNER TO app;
+    GRANT USAGE ON FOREIGN SERVER files TO app;
+"""
+
+
+def test_relations_that_only_the_primary_has(routed: Callable[..., Routed]) -> None:
+    route = known(routed(schema=SCHEMA + RELATIONS, superuser_schema=FOREIGN))
+    classes = {
+        text: route.explain(text)["class"] for text in (
+            "SELECT n FROM parts", "SELECT n FROM parts_low", "TABLE elders", "SELECT n FROM locking",
+            "SELECT n FROM sharing", "SELECT n FROM blank", "SELECT line FROM outside", "SELECT line FROM mixed",
+            "SELECT n FROM things")}
+    assert list(classes.values()) == ["primary"] * 6 + ["write"] * 2 + ["read"]
+    with route.connect() as connection:
+        route.wait_replica(connection)
+        for text in ("SELECT n FROM parts", "TABLE elders", "SELECT n FROM locking", "SELECT n FROM sharing"):
+            assert connection.execute(text).fetchall() == [(1,)]
+    assert int(route.routes()[RERUNS]) == 0
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "UTF8", "SJIS"])
+def test_names_in_other_encodings(routed: Callable[..., Routed], encoding: str) -> None:
+    """What cannot be compared with the catalogue's names is a write; literals are not looked at."""
+    name, literal = ("fürs", "ü") if encoding != "SJIS" else ("表", "表")
+    route = known(routed(schema=SCHEMA + RELATIONS + 'CREATE VIEW "表" AS SELECT put(1) AS n;'))
+    with route.connect(client_encoding=encoding) as connection:
+        route.wait_replica(connection)
+        for text in (f'SELECT n FROM "{name}"', f'SELECT count(*) FROM "{name}" WHERE n = 1'):
+            with route.standing_still():
+                connection.execute(text).fetchall()
+                with route.direct() as direct:
+                    expected = direct.execute("SELECT count(*) FROM log").fetchone()
+                assert connection.execute("SELECT count(*) FROM log").fetchone() == expected
+            route.wait_replica(connection)
+        assert int(route.routes()[RERUNS]) == 0
+        if encoding != "SJIS":
+            assert route.is_replica(connection, f"SELECT '{literal}', inet_server_port() FROM things")
+        else:
+            assert not route.is_replica(connection, f"SELECT '{literal}', inet_server_port() FROM things")
+
+
+def test_patterns_with_a_schema(routed: Callable[..., Routed]) -> None:
+    """`write_functions=public.f` holds for an unqualified `f()`."""
+    route = known(routed(schema=SCHEMA + RELATIONS, write_functions="public.stable_put"))
+    for call in ("stable_put()", "public.stable_put()"):
+        assert route.explain(f"SELECT {call}")["reason"] == "calls stable_put, one of write_functions"
+    assert route.explain("SELECT apart.stable_put()")["class"] == "read"
+
+
 def test_a_view_that_is_new(routed: Callable[..., Routed]) -> None:
     """CREATE VIEW and CREATE RULE are noticed as they pass."""
     route = routed(schema=SCHEMA)
@@ -142,7 +212,8 @@ def test_a_view_that_is_new(routed: Callable[..., Routed]) -> None:
     with route.connect() as connection:
         assert route.explain(statement)["class"] == "read"
         connection.execute("CREATE VIEW late AS SELECT put(1)")
-        wait_until(lambda: route.explain(statement)["class"] == "write", "the view is known", CATALOGUE_READ)
-        assert route.explain(statement)["reason"] == "reads late, which calls put, which is VOLATILE"
+        assert route.explain(statement)["class"] == "write"
+        reason = "reads late, which calls put, which is VOLATILE"
+        wait_until(lambda: route.explain(statement)["reason"] == reason, "the view is known", CATALOGUE_READ)
         connection.execute("CREATE OR REPLACE VIEW late AS SELECT 1 AS put")
         wait_until(lambda: route.explain(statement)["class"] == "read", "the view is known to only read", CATALOGUE_READ)

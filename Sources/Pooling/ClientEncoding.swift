@@ -9,12 +9,9 @@ public enum ClientEncoding: Sendable {
 
     /// - Parameter name: the value of client_encoding, in any of its spellings.
     init(_ name: String) {
-        let name = name.lowercased().filter { $0.isLetter || $0.isNumber }
-        switch name {
-        case "utf8", "unicode": self = .utf8
-        case "big5", "win950", "windows950", "gb18030", "gbk", "win936", "windows936", "johab", "sjis", "mskanji",
-            "shiftjis", "win932", "windows932", "shiftjis2004", "uhc", "win949", "windows949":
-            self = .mixed
+        switch ParameterValues.encoding(name) {
+        case "UTF8": self = .utf8
+        case "BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC": self = .mixed
         default: self = .ascii
         }
     }

@@ -351,6 +351,9 @@ extension ServerSession {
         }
         if reply.completed != nil { self.requestsFailed(after: finished) }
         self.undo(reply.failedEffects)
+        if self.transaction == .idle && self.requests.count <= 1, let client = self.client, let route = client.route {
+            client.routedRequestFailed(route)
+        }
         if let client = self.client, self.pool.rules.logsErrors {
             self.worker.log(.debug, client.prefix, "server error: \(fields.sqlState) \(fields.message)")
         }

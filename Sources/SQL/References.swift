@@ -29,7 +29,7 @@ struct References {
     private(set) var planReason: String?
     /// It calls pg_advisory_lock or its like.
     private(set) var takesAdvisoryLock = false
-    /// It is SELECT INTO.
+    /// It is SELECT INTO, and not a temporary table.
     private(set) var createsTable = false
     /// Nodes not looked at yet; so that a deep tree needs no stack here.
     private var pending: [(node: ParseTree.Node, scope: Scope?)] = []
@@ -89,7 +89,7 @@ struct References {
             self.note(.write, Self.reason(dataModifying: name, node))
         case "IntoClause":
             self.note(.write, "is SELECT INTO, which creates a table")
-            self.createsTable = true
+            self.createsTable = node.node("rel")?.string("relpersistence") != "t"
         case "LockingClause":
             // Its relations are names of the FROM clause.
             self.note(.primary, "locks rows (\(Self.strength(node)))", binds: true)

@@ -23,8 +23,8 @@ public final class StatementClass: Sendable {
     /// Binds what follows in its transaction to the server that runs it: SAVEPOINT, DECLARE, SET LOCAL, LOCK, PREPARE …
     /// Always of kind `primary` or `write`.
     public let bindsTransaction: Bool
-    /// Volatility of functions or persistence of tables may be another behind it: CREATE, ALTER, DROP, DO, CALL …
-    public let changesCatalogue: Bool
+    /// What it does to the catalogue.
+    public let ddl: DDL
     /// Shows what is in tables or catalogues, or calls a function that may do so.
     public let readsData: Bool
     /// Takes or gives back locks, of tables or advisory ones, that are to keep others out: a replica's are its own.
@@ -45,6 +45,19 @@ public final class StatementClass: Sendable {
     /// libpg_query does not understand it (a newer syntax, or an error).
     public let isUnparsed: Bool
 
+    /// What a statement does to definitions: of functions, views, tables, types …
+    public enum DDL: UInt8, Sendable, Comparable {
+        case none
+        /// Takes some away. What is judged by them is judged too strictly then, if at all.
+        case drops
+        /// Runs code that may change them: DO, CALL, what is not understood.
+        case possible
+        /// CREATE, ALTER and so on.
+        case certain
+
+        public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
+    }
+
     /// What a statement has to do with settings of its session.
     public enum SettingsUse: UInt8, Sendable, Comparable {
         case none
@@ -58,7 +71,7 @@ public final class StatementClass: Sendable {
 
     public init(
         kind: Kind, reason: String, transaction: TransactionCommand? = nil, bindsTransaction: Bool = false,
-        changesCatalogue: Bool = false, readsData: Bool = false, mayHideWrite: Bool = false,
+        ddl: DDL = .none, readsData: Bool = false, mayHideWrite: Bool = false,
         dependsOnCatalogue: Bool = false, settings: SettingsUse = .none, takesLock: Bool = false,
         needsPrimary: Bool = false, takesSnapshot: Bool = true, ending: TransactionEnding = .none,
         isUnparsed: Bool = false
@@ -67,7 +80,7 @@ public final class StatementClass: Sendable {
         self.reason = reason
         self.transaction = transaction
         self.bindsTransaction = bindsTransaction
-        self.changesCatalogue = changesCatalogue
+        self.ddl = ddl
         self.readsData = readsData
         self.takesLock = takesLock
         self.needsPrimary = needsPrimary || takesLock || kind == .write
@@ -81,22 +94,26 @@ public final class StatementClass: Sendable {
 
     /// A statement longer than `classify_limit`, which nobody has looked at.
     public static let tooLong = StatementClass(
-        kind: .write, reason: "longer than classify_limit", bindsTransaction: true)
+        kind: .write, reason: "longer than classify_limit", bindsTransaction: true, ddl: .possible)
 
     /// A statement with names that cannot be compared with the catalogue's, or that cannot be read at all.
     public static let foreignText = StatementClass(
-        kind: .write, reason: "has other characters than ASCII in an encoding that is not UTF-8", bindsTransaction: true,
-        changesCatalogue: true, readsData: true, dependsOnCatalogue: true)
+        kind: .write, reason: "has other characters than ASCII in an encoding that is not UTF-8",
+        bindsTransaction: true, ddl: .possible, readsData: true, dependsOnCatalogue: true)
 
-    /// A statement that names what DDL may have changed, before the catalogue has been read again.
-    public static let behindDDL = StatementClass(
-        kind: .write, reason: "may use what DDL has just changed", bindsTransaction: true, readsData: true,
-        dependsOnCatalogue: true)
+    /// What it counts as from DDL that may have changed what it names until the catalogue has been read again.
+    public var behindDDL: StatementClass {
+        StatementClass(
+            kind: .write, reason: "may use what DDL has just changed", transaction: self.transaction,
+            bindsTransaction: self.bindsTransaction, ddl: self.ddl, readsData: true, mayHideWrite: self.mayHideWrite,
+            dependsOnCatalogue: true, settings: self.settings, takesLock: self.takesLock,
+            takesSnapshot: self.takesSnapshot, ending: self.ending, isUnparsed: self.isUnparsed)
+    }
 
     /// A statement of a new shape for which there is no time now; a later one like it is looked at.
     public static let notParsed = StatementClass(
         kind: .write, reason: "one of too many new statements at a time", bindsTransaction: true,
-        changesCatalogue: true, isUnparsed: true)
+        ddl: .possible, isUnparsed: true)
 }
 
 /// A statement that begins, ends or describes a transaction.

@@ -4,7 +4,7 @@ struct StatementVerdict {
     var reason: String
     var transaction: TransactionCommand?
     var bindsTransaction = false
-    var changesCatalogue = false
+    var ddl = StatementClass.DDL.none
     var readsData = false
     var takesLock = false
     var needsPrimary = false
@@ -86,7 +86,7 @@ struct StatementVerdict {
             self = Self(.write, "is SELECT INTO, which creates a table")
         default: self = Self(.write, "is \(Self.command(name)), which writes")
         }
-        if self.kind == .write, Self.changesCatalogue(name, statement) { self.changesCatalogue = true }
+        if self.kind == .write && self.ddl == .none { self.ddl = Self.ddl(name, statement) }
     }
 
     /// PostgreSQL's AccessShareLock.
@@ -95,7 +95,7 @@ struct StatementVerdict {
     private static func query(_ statement: ParseTree.Node, _ catalogue: Catalogue) -> Self {
         let references = References(of: statement, catalogue)
         var verdict = Self(references.kind, references.reason, binds: references.binds)
-        verdict.changesCatalogue = references.createsTable
+        if references.createsTable { verdict.ddl = .certain }
         verdict.readsData = references.readsData
         verdict.takesLock = references.takesAdvisoryLock
         // What binds is about the session, which a READ ONLY transaction has on a replica, too.
@@ -130,7 +130,7 @@ struct StatementVerdict {
             }
             var analyzed = Self(verdict.kind, "is EXPLAIN ANALYZE of a statement that \(verdict.reason)")
             analyzed.bindsTransaction = verdict.bindsTransaction
-            analyzed.changesCatalogue = verdict.changesCatalogue
+            analyzed.ddl = verdict.ddl
             analyzed.takesLock = verdict.takesLock
             analyzed.needsPrimary = verdict.needsPrimary
             analyzed.readsData = verdict.readsData
@@ -246,20 +246,27 @@ struct StatementVerdict {
 
     // MARK: Data definition
 
-    /// Whether the catalogue may be another behind it. It costs a few queries if that was not so.
-    private static func changesCatalogue(_ name: String, _ statement: ParseTree.Node) -> Bool {
-        let names = [
-            "DoStmt", "CallStmt", "ExecuteStmt", "RenameStmt", "ImportForeignSchemaStmt", "ViewStmt", "RuleStmt",
-            "RefreshMatViewStmt", "CompositeTypeStmt",
-        ]
-        if names.contains(name) { return true }
+    /// What a statement that writes does to the catalogue. It costs a few queries if that is less than is said here.
+    private static func ddl(_ name: String, _ statement: ParseTree.Node) -> StatementClass.DDL {
+        switch name {
+        case "DoStmt", "CallStmt", "ExecuteStmt": return .possible
+        case "DropStmt", "DropOwnedStmt": return .drops
+        case "RenameStmt", "ImportForeignSchemaStmt", "RuleStmt", "RefreshMatViewStmt", "CompositeTypeStmt":
+            return .certain
         // The functions of an operator class are called by what uses the index.
-        if name == "IndexStmt" { return statement.nodes("index_params").contains { !$0.nodes("opclass").isEmpty } }
-        if name == "CreateStmt" { return statement.node("relation")?.string("relpersistence") != "t" }
-        if name == "CreateTableAsStmt" {
-            return statement.node("into")?.node("rel")?.string("relpersistence") != "t"
+        case "IndexStmt":
+            return statement.nodes("index_params").contains { !$0.nodes("opclass").isEmpty } ? .certain : .none
+        // What is temporary belongs to its session.
+        case "CreateStmt": return Self.isTemporary(statement.node("relation")) ? .none : .certain
+        case "CreateSeqStmt": return Self.isTemporary(statement.node("sequence")) ? .none : .certain
+        case "ViewStmt": return Self.isTemporary(statement.node("view")) ? .none : .certain
+        case "CreateTableAsStmt": return Self.isTemporary(statement.node("into")?.node("rel")) ? .none : .certain
+        default: return ["Create", "Alter", "Drop", "Define"].contains { name.hasPrefix($0) } ? .certain : .none
         }
-        return ["Create", "Alter", "Drop", "Define"].contains { name.hasPrefix($0) }
+    }
+
+    private static func isTemporary(_ relation: ParseTree.Node?) -> Bool {
+        relation?.string("relpersistence") == "t" || relation?.string("schemaname") == "pg_temp"
     }
 
     /// "CreateSchemaStmt" is CREATE SCHEMA.

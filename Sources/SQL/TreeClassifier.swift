@@ -14,7 +14,7 @@ enum TreeClassifier {
 
     /// It may be of a newer syntax, and so anything.
     private static func unparsed(_ reason: String) -> StatementClass {
-        StatementClass(kind: .write, reason: reason, bindsTransaction: true, changesCatalogue: true, isUnparsed: true)
+        StatementClass(kind: .write, reason: reason, bindsTransaction: true, ddl: .possible, isUnparsed: true)
     }
 
     /// The strictest of several statements decides.
@@ -32,7 +32,7 @@ enum TreeClassifier {
         return StatementClass(
             kind: strictest.kind, reason: strictest.reason, transaction: strictest.transaction,
             bindsTransaction: verdicts.contains(where: \.bindsTransaction) || strictest.bindsTransaction,
-            changesCatalogue: verdicts.contains(where: \.changesCatalogue),
+            ddl: verdicts.map(\.ddl).max() ?? .none,
             readsData: verdicts.contains(where: \.readsData),
             mayHideWrite: verdicts.contains(where: \.mayHideWrite),
             dependsOnCatalogue: verdicts.contains(where: \.dependsOnCatalogue),

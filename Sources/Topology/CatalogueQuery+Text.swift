@@ -52,11 +52,19 @@ extension CatalogueQuery {
         WHERE t.tree IS NOT NULL
         """
 
+    // The cheapest way to find these in some hundred parts for each of some thousand trees. A type of a user's has five
+    // digits at least.
     private static let parts = """
         SELECT DISTINCT t.kind, t.oid, t.name, pg_catalog.split_part(p.part, ' ', 1) AS field,
             pg_catalog.split_part(p.part, ' ', 2)::pg_catalog.oid AS value
         FROM tree t, pg_catalog.unnest(pg_catalog.string_to_array(t.tree, ' :')) AS p (part)
-        WHERE p.part ~ '^((funcid|opfuncid|aggfnoid|winfnoid|relid) [0-9]+|([a-z]+type|row_typeid) [0-9]{5,10})$'
+        WHERE CASE pg_catalog.split_part(p.part, ' ', 1)
+            WHEN 'funcid' THEN p.part ~ ' [0-9]+$' WHEN 'opfuncid' THEN p.part ~ ' [0-9]+$'
+            WHEN 'aggfnoid' THEN p.part ~ ' [0-9]+$' WHEN 'winfnoid' THEN p.part ~ ' [0-9]+$'
+            WHEN 'relid' THEN p.part ~ ' [0-9]+$'
+            ELSE pg_catalog.split_part(p.part, ' ', 1) IN ('resulttype', 'funcresulttype', 'opresulttype', 'row_typeid',
+                    'vartype', 'consttype', 'paramtype', 'aggtype', 'wintype', 'minmaxtype', 'array_typeid', 'refrestype',
+                    'element_typeid', 'casetype', 'coalescetype') AND p.part ~ ' [0-9]{5,10}$' END
         """
 
     // How a type is compared and cast, and what checks its values, as far as functions of the user's own say so; `checks`:
@@ -70,10 +78,12 @@ extension CatalogueQuery {
         SELECT 't', p.oid, 't', p.value, true FROM part p
             WHERE p.kind = 't' AND p.field IN ('resulttype', 'funcresulttype', 'row_typeid') AND p.value <> p.oid
         UNION ALL
-        SELECT 't', t.oid, 'f', k.castfunc, false FROM pg_catalog.pg_cast k JOIN utype t ON t.oid = k.castsource
-            OR k.castcontext = 'i' AND t.oid = k.casttarget
+        SELECT 't', t.oid, 'f', k.castfunc, false FROM pg_catalog.pg_cast k CROSS JOIN LATERAL (
+            VALUES (k.castsource), (CASE WHEN k.castcontext = 'i' THEN k.casttarget END)) AS x (type)
+            JOIN utype t ON t.oid = x.type
         UNION ALL
-        SELECT 't', t.oid, 'f', o.oprcode, false FROM pg_catalog.pg_operator o JOIN utype t ON t.oid IN (o.oprleft, o.oprright)
+        SELECT 't', t.oid, 'f', o.oprcode, false FROM pg_catalog.pg_operator o
+            CROSS JOIN LATERAL (VALUES (o.oprleft), (o.oprright)) AS x (type) JOIN utype t ON t.oid = x.type
             WHERE o.oprname IN (SELECT b.oprname FROM bop b)
         UNION ALL
         SELECT 't', t.oid, 'f', s.amproc, false FROM opclass s JOIN utype t ON t.oid = s.opcintype
@@ -97,7 +107,8 @@ extension CatalogueQuery {
             WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
         SELECT 'f', p.oid, 't', t.oid, false FROM pg_catalog.pg_proc p JOIN own n ON n.oid = p.pronamespace
-            JOIN utype t ON t.oid = ANY (p.proargtypes || p.prorettype || p.proallargtypes)
+            CROSS JOIN LATERAL pg_catalog.unnest(p.proargtypes || p.prorettype || p.proallargtypes) AS x (type)
+            JOIN utype t ON t.oid = x.type
         """
 
     // From each function that writes upwards. Those in C are trusted behind types: extensions forget to say that they
@@ -130,7 +141,7 @@ extension CatalogueQuery {
             WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')),
         bop AS (SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o
             JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE n.nspname = 'pg_catalog'),
-        utype AS (SELECT t.* FROM pg_catalog.pg_type t JOIN own n ON n.oid = t.typnamespace),
+        utype AS MATERIALIZED (SELECT t.oid, t.typname, t.typelem, t.typcategory, t.typbasetype, t.typtype FROM pg_catalog.pg_type t JOIN own n ON n.oid = t.typnamespace),
         opclass AS (SELECT c.oid, c.opcintype, c.opcdefault, p.amproc FROM pg_catalog.pg_opclass c
             JOIN own n ON n.oid = c.opcnamespace JOIN pg_catalog.pg_amproc p ON p.amprocfamily = c.opcfamily
             UNION
@@ -208,28 +219,28 @@ extension CatalogueQuery {
         (SELECT DISTINCT 'o', c.name, o.oprname, c.schema, c.rank FROM pg_catalog.pg_operator o
             JOIN own n ON n.oid = o.oprnamespace JOIN called c ON c.oid = o.oprcode
             WHERE o.oprname NOT IN (SELECT b.oprname FROM bop b) OR o.oprcode IN (SELECT w.oid FROM writer w)
-                    AND NOT EXISTS (SELECT FROM utype t WHERE t.oid IN (o.oprleft, o.oprright)))
+                    AND o.oprleft NOT IN (SELECT t.oid FROM utype t) AND o.oprright NOT IN (SELECT t.oid FROM utype t))
         UNION ALL
         (SELECT DISTINCT 'o', c.name, o.oprname, c.schema, c.rank FROM pg_catalog.pg_operator o
             JOIN own n ON n.oid = o.oprnamespace JOIN pg_catalog.pg_amop a ON a.amopopr = o.oid
             JOIN opclass s ON s.oid IN (SELECT f.oid FROM pg_catalog.pg_opclass f WHERE f.opcfamily = a.amopfamily)
             JOIN writer w ON w.oid = s.amproc JOIN called c ON c.oid = w.function
             WHERE o.oprname NOT IN (SELECT b.oprname FROM bop b)
-                OR NOT EXISTS (SELECT FROM utype t WHERE t.oid IN (o.oprleft, o.oprright)))
+                OR o.oprleft NOT IN (SELECT t.oid FROM utype t) AND o.oprright NOT IN (SELECT t.oid FROM utype t))
         UNION ALL
         (SELECT DISTINCT 't', c.name, t.typname, c.schema, c.rank FROM pg_catalog.pg_cast k
             JOIN called c ON c.oid = k.castfunc JOIN pg_catalog.pg_type t ON t.oid = k.casttarget
-            WHERE EXISTS (SELECT FROM own n WHERE n.oid = t.typnamespace) OR k.castfunc IN (SELECT w.oid FROM writer w))
+            WHERE t.typnamespace IN (SELECT n.oid FROM own n) OR k.castfunc IN (SELECT w.oid FROM writer w))
         UNION ALL
         (SELECT DISTINCT 'e', c.name, NULL, c.schema, c.rank FROM (
             SELECT k.castfunc AS f FROM pg_catalog.pg_cast k WHERE k.castcontext = 'i'
-                AND NOT EXISTS (SELECT FROM utype t WHERE t.oid IN (k.castsource, k.casttarget))
+                AND k.castsource NOT IN (SELECT t.oid FROM utype t) AND k.casttarget NOT IN (SELECT t.oid FROM utype t)
             UNION
             SELECT o.oprcode FROM pg_catalog.pg_operator o WHERE o.oprname IN ('=', '<>', '<', '<=', '>', '>=')
-                AND NOT EXISTS (SELECT FROM utype t WHERE t.oid IN (o.oprleft, o.oprright))
+                AND o.oprleft NOT IN (SELECT t.oid FROM utype t) AND o.oprright NOT IN (SELECT t.oid FROM utype t)
             UNION
             SELECT s.amproc FROM opclass s
-                WHERE s.opcdefault AND NOT EXISTS (SELECT FROM utype t WHERE t.oid = s.opcintype)) AS x
+                WHERE s.opcdefault AND s.opcintype NOT IN (SELECT t.oid FROM utype t)) AS x
             JOIN writer w ON w.oid = x.f JOIN called c ON c.oid = w.function)
         UNION ALL
         (SELECT DISTINCT 'm', r.name, NULL, NULL, NULL::pg_catalog.int4 FROM routine r

@@ -23,7 +23,16 @@ final class CatalogueReaders: Sendable {
     /// A database whose catalogue somebody wants.
     private struct Entry: Sendable {
         let core: MonitorCore
-        let changed: @Sendable (Catalogue) -> Void
+        let changed: @Sendable (Catalogue, UInt64) -> Void
+        let revision: CatalogueRevision
+        /// The revision that `changed` was told last.
+        var told: UInt64 = 0
+        /// What has been done to the catalogue since a reading has begun.
+        var ddl = StatementClass.DDL.none
+        /// When a reading has found it changed.
+        var changedAt: Int64 = 0
+        /// Until then code that runs is not believed to have changed it.
+        var trustsCodeUntil: Int64 = 0
         /// Ends the waiting of the reading that is under way; nil while there is none.
         var reading: Waker?
         /// When it is to be read, monotonic microseconds.
@@ -39,8 +48,11 @@ final class CatalogueReaders: Sendable {
         /// After a reading that fails now: longer each time, since the database may be one that does not exist.
         var retryInterval = CatalogueReaders.retryInterval
 
-        init(_ core: MonitorCore, changed: @escaping @Sendable (Catalogue) -> Void) {
+        init(
+            _ core: MonitorCore, _ revision: CatalogueRevision, changed: @escaping @Sendable (Catalogue, UInt64) -> Void
+        ) {
             self.core = core
+            self.revision = revision
             self.changed = changed
             self.due = 0
         }
@@ -63,34 +75,51 @@ final class CatalogueReaders: Sendable {
     /// After a reading that failed, microseconds.
     private static let retryInterval: Int64 = 2_000_000
     /// From a refresh to its first reading, so that much DDL in a row is one reading, microseconds.
-    private static let firstDelay: Int64 = 100_000
+    private static let firstDelay: Int64 = 20_000
     /// From a refresh to its second reading, microseconds.
     private static let secondDelay: Int64 = 1_100_000
+    /// How long after a change no code is trusted, microseconds: a reading that was under way may have found already what the
+    /// code has changed.
+    private static let doubt: Int64 = 2_000_000
+    /// How long code is trusted that has turned out to change nothing, microseconds: some clients call procedures without a
+    /// pause, and all others' reads would stay on the primary.
+    private static let trust: Int64 = 60_000_000
     /// From one reading to the next at least so long, and so many times as long as the last one has taken, microseconds.
     private static let shortestInterval: Int64 = 500_000
-    private static let restFactor: Int64 = 10
+    private static let restFactor: Int64 = 3
     /// Longest time that a reading may take, microseconds.
     private static let timeout: Int64 = 30_000_000
 
     /// Wants a catalogue, told to `changed` from now on. It is read at once.
     func watch(
-        _ login: ClusterSettings.Login, _ core: MonitorCore, changed: @escaping @Sendable (Catalogue) -> Void
-    ) {
-        let needsThread = self.state.withLock { state in
-            let reading = state.entries.updateValue(Entry(core, changed: changed), forKey: Key(login, core))?.reading
+        _ login: ClusterSettings.Login, _ core: MonitorCore, changed: @escaping @Sendable (Catalogue, UInt64) -> Void
+    ) -> CatalogueRevision {
+        let (revision, needsThread) = self.state.withLock { state in
+            let old = state.entries[Key(login, core)]
+            var entry = Entry(core, old?.revision ?? CatalogueRevision(), changed: changed)
             // A reading that is under way counts for whoever wants it now.
-            state.entries[Key(login, core)]?.reading = reading
-            return state.wakers.count < min(Self.mostThreads, state.entries.count)
+            entry.reading = old?.reading
+            state.entries[Key(login, core)] = entry
+            return (entry.revision, state.wakers.count < min(Self.mostThreads, state.entries.count))
         }
         if needsThread { self.addThread(core) }
         self.wake()
+        return revision
     }
 
-    func refresh(_ login: ClusterSettings.Login, _ core: MonitorCore) {
+    /// DDL has been carried out, as far as can be seen.
+    func refresh(_ login: ClusterSettings.Login, _ core: MonitorCore, after ddl: StatementClass.DDL) {
         let now = monotonicNow()
         let key = Key(login, core)
         let isLater = self.state.withLock { state in
             guard var entry = state.entries[key] else { return false }
+            switch ddl {
+            case .none: return false
+            case .drops: break
+            case .possible: if now >= entry.trustsCodeUntil { entry.revision.advance() }
+            case .certain: entry.revision.advance()
+            }
+            entry.ddl = max(entry.ddl, ddl)
             entry.dueAgain = now + Self.secondDelay
             let due = max(now + Self.firstDelay, entry.earliest)
             let isLater = entry.due > due
@@ -179,6 +208,10 @@ final class CatalogueReaders: Sendable {
     /// Reads one database's catalogue and tells it if it has changed.
     private func read(_ key: Key, _ core: MonitorCore, from primary: Node, _ waker: Waker) {
         let begun = monotonicNow()
+        let (revision, ddl) = self.state.withLock { state in
+            defer { state.entries[key]?.ddl = .none }
+            return (state.entries[key]?.revision.value ?? 0, state.entries[key]?.ddl ?? .none)
+        }
         var catalogue: Catalogue?
         var failure: String?
         do throws(MonitorConnection.Failure) {
@@ -197,7 +230,7 @@ final class CatalogueReaders: Sendable {
         }
         let now = monotonicNow()
         let (changed, isNewError) = self.state.withLock { state in
-            guard var entry = state.entries[key] else { return (nil as (@Sendable (Catalogue) -> Void)?, false) }
+            guard var entry = state.entries[key] else { return (nil as (@Sendable () -> Void)?, false) }
             entry.reading = nil
             let isRead = failure == nil
             entry.primary = ObjectIdentifier(primary)
@@ -213,10 +246,19 @@ final class CatalogueReaders: Sendable {
             }
             let isNewError = failure != nil && failure != entry.lastError
             entry.lastError = failure
-            var changed: (@Sendable (Catalogue) -> Void)?
-            if let catalogue, catalogue != entry.last {
-                entry.last = catalogue
-                changed = entry.changed
+            if isRead && catalogue != entry.last {
+                entry.changedAt = now
+                entry.trustsCodeUntil = 0
+            } else if isRead && ddl == .possible && now - entry.changedAt > Self.doubt {
+                entry.trustsCodeUntil = now + Self.trust
+            }
+            // By what cannot be read any more nothing is judged behind DDL.
+            let news = catalogue ?? (entry.told != revision ? Catalogue() : nil)
+            var changed: (@Sendable () -> Void)?
+            if let news, news != entry.last || entry.told != revision {
+                entry.last = news
+                entry.told = revision
+                changed = { [tell = entry.changed] in tell(news, revision) }
             }
             state.entries[key] = entry
             return (changed, isNewError)
@@ -227,6 +269,6 @@ final class CatalogueReaders: Sendable {
                 "the catalogue of database \(key.login.dbname) cannot be read, users' functions not known go to the primary: "
                     + failure)
         }
-        if let changed, let catalogue, !core.isStopped { changed(catalogue) }
+        if let changed, !core.isStopped { changed() }
     }
 }

@@ -62,16 +62,20 @@ public final class ClusterMonitor: Sendable {
 
     /// Reads the catalogue of a database from the primary, now, after each `refreshCatalogue`, and every few minutes.
     ///
-    /// - Parameter changed: called from a thread of the monitor with each catalogue that differs from the last one;
-    ///   the lists of patterns in it are empty.
+    /// - Parameter changed: called from a thread of the monitor with each catalogue that differs from the last one or is
+    ///   of another revision; the lists of patterns in it are empty. One that could not be read behind DDL is unknown.
+    /// - Returns: what the catalogue's revision is by now; that of the first reading is not 0.
     public func watchCatalogue(
-        as login: ClusterSettings.Login, changed: @escaping @Sendable (Catalogue) -> Void
-    ) {
+        as login: ClusterSettings.Login, changed: @escaping @Sendable (Catalogue, UInt64) -> Void
+    ) -> CatalogueRevision {
         self.catalogues.watch(login, self.core, changed: changed)
     }
 
-    /// DDL has passed through: the catalogue of this database is read anew soon.
-    public func refreshCatalogue(as login: ClusterSettings.Login) { self.catalogues.refresh(login, self.core) }
+    /// DDL has been carried out, as far as can be seen: what was read of this database's catalogue is out of date from now
+    /// on, and it is read anew soon.
+    public func refreshCatalogue(as login: ClusterSettings.Login, after ddl: StatementClass.DDL) {
+        self.catalogues.refresh(login, self.core, after: ddl)
+    }
 
     /// Other catalogues than these are of no interest any more.
     public func keepCatalogues(as logins: Set<ClusterSettings.Login>) {

@@ -205,6 +205,16 @@ private let reported15 = [
         #expect(set[name]?.isReported == true)
     }
 
+    /// In some a byte that looks like ASCII may be part of a character.
+    @Test(
+        arguments: [
+            ("utf-8", .utf8), ("unicode", .utf8), ("latin1", .ascii), ("SQL_ASCII", .ascii), ("EUC_JP", .ascii),
+            ("SJIS", .mixed), ("windows-950", .mixed), ("gb18030", .mixed), ("GBK", .mixed), ("koi8", .ascii),
+        ] as [(String, ClientEncoding)])
+    func encodings(name: String, expected: ClientEncoding) throws {
+        #expect(try self.initial(startup("client_encoding", name)).encoding == expected)
+    }
+
     @Test func settingThatIsNotReported() throws {
         let set = try self.initial(startup("extra_float_digits", "3"), startup("Search_Path", "a, b"))
         #expect(set["extra_float_digits"]?.isReported == false)

@@ -12,6 +12,11 @@ import Testing
             let reason: String
             let flags: Set<Substring>
             let statement: String
+
+            var ddl: StatementClass.DDL {
+                if self.flags.contains("+catalogue") { return .certain }
+                return self.flags.contains("+code") ? .possible : self.flags.contains("+drops") ? .drops : .none
+            }
         }
 
         var lines: [Line] = []
@@ -86,7 +91,7 @@ import Testing
                 #expect("\(found.kind)" == line.kind, "\(place)")
                 #expect(line.reason.isEmpty || found.reason.contains(line.reason), "\(place)")
                 #expect(found.bindsTransaction == line.flags.contains("+binds"), "\(place)")
-                #expect(found.changesCatalogue == line.flags.contains("+catalogue"), "\(place)")
+                #expect(found.ddl == line.ddl, "\(place)")
             }
         }
     }

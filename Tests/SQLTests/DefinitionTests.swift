@@ -104,6 +104,13 @@ import Testing
 
     @Test(arguments: [
         ("SELECT 1", false), ("SELECT version(), pg_catalog.now()", false), ("SHOW work_mem", false),
+        ("SELECT to_regclass('t')", true), ("SELECT 't'::regclass", true), ("SELECT CAST('t' AS regclass[])", true),
+        ("SELECT regtype 'a'", true), ("SELECT has_table_privilege('t', 'SELECT')", true), ("SELECT 1::text", false),
+        ("SELECT pg_catalog.pg_get_viewdef(1)", true), ("SELECT obj_description(1)", true), ("SELECT 'a'::mood", true),
+        ("SELECT pg_table_is_visible(1)", true), ("SELECT pg_relation_size('t')", true), ("SELECT lo_get(1)", true),
+        ("SELECT enum_range(NULL::mood)", true), ("SELECT current_schemas(true)", true), ("LOCK t", true),
+        ("EXPLAIN INSERT INTO t VALUES (1)", true), ("EXPLAIN SELECT a FROM t", true), ("PREPARE p AS TABLE t", true),
+        ("DECLARE c CURSOR FOR SELECT a FROM t", true), ("SELECT table_to_xml('t', true, false, '')", true),
         ("WITH t AS (SELECT 1) SELECT * FROM t", false), ("SELECT a FROM t", true), ("TABLE t", true),
         ("COPY t TO STDOUT", true), ("SELECT sum(1)", false), ("SELECT app.sum(1)", true), ("SELECT unknown()", true),
         ("SELECT a FROM t FOR SHARE", true), ("SELECT 1 #+# 2", true), ("FETCH c", true),
@@ -122,6 +129,59 @@ import Testing
     func whatMayShowDataBeforeTheCatalogueIsKnown(text: String, expected: Bool) {
         var subject = Subject()
         #expect(subject(text).statementClass.readsData == expected)
+    }
+
+    /// What DDL may have changed; built-in functions too, since another schema may have one of that name.
+    @Test(arguments: [
+        ("SELECT 1", false), ("SHOW work_mem", false), ("BEGIN", false), ("SELECT pg_catalog.now()", false),
+        ("SELECT a FROM pg_catalog.pg_class", false), ("SELECT a FROM t", true), ("SELECT f()", true),
+        ("SELECT now()", true), ("SELECT 1 + 1", true), ("SELECT 'a'::mood", true), ("SELECT a FROM pg_class", true),
+        ("EXPLAIN DELETE FROM t", true), ("DECLARE c CURSOR FOR TABLE t", true), ("SELECT a FROM t FOR UPDATE", true),
+    ])
+    func whatDependsOnTheCatalogue(text: String, expected: Bool) {
+        var subject = Subject(Self.catalogue)
+        let found = subject(text).statementClass
+        #expect(found.dependsOnCatalogue == expected)
+        #expect(found.behindDDL.kind == .write)
+        #expect(found.behindDDL.bindsTransaction == found.bindsTransaction)
+    }
+
+    @Test(arguments: [
+        ("SHOW work_mem", StatementClass.SettingsUse.shows), ("SHOW port", .none), ("SELECT 1", .none),
+        ("SELECT current_setting('work_mem')", .shows), ("SET work_mem = 1", .changes), ("SET TimeZone = 'UTC'", .none),
+        ("RESET ALL", .changes), ("SELECT set_config('a.b', '1', false)", .changes), ("DISCARD ALL", .changes),
+        ("UPDATE pg_settings SET setting = 1", .changes), ("SET TRANSACTION READ ONLY", .none),
+        ("SET LOCAL work_mem = 1", .changes), ("SELECT 1; SET work_mem = 1; SHOW work_mem", .changes),
+    ])
+    func whatHasToDoWithSettings(text: String, expected: StatementClass.SettingsUse) {
+        var subject = Subject(Self.catalogue)
+        #expect(subject(text).statementClass.settings == expected)
+    }
+
+    @Test func someReadsMayWriteAllTheSame() {
+        var subject = Subject(Self.catalogue)
+        #expect(subject("SELECT table_to_xml('t', true, false, '')").statementClass.mayHideWrite)
+        #expect(!subject("SELECT table_to_xmlschema('t', true, false, '')").statementClass.mayHideWrite)
+        #expect(!subject("SELECT a FROM t").statementClass.mayHideWrite)
+    }
+
+    /// Names are compared as UTF-8; in another encoding only those of ASCII characters can be.
+    @Test func namesInOtherEncodings() {
+        var subject = Subject(Self.catalogue)
+        func kind(_ text: [UInt8], isUTF8: Bool) -> StatementClass.Kind {
+            subject.classifier.classify(text.span, standardConformingStrings: true, isUTF8: isUTF8).statementClass.kind
+        }
+        let literal = Array("SELECT a FROM t WHERE b = '".utf8) + [0xFC] + Array("'".utf8)
+        let name = Array("SELECT a FROM f".utf8) + [0xFC]
+        let quoted = Array("SELECT \"".utf8) + [0xFC] + Array("\" FROM t".utf8)
+        for isUTF8 in [true, false, true] {
+            #expect(kind(literal, isUTF8: isUTF8) == .read)
+            #expect(kind(Array("SELECT a FROM t".utf8), isUTF8: isUTF8) == .read)
+        }
+        #expect(kind(name, isUTF8: false) == .write)
+        #expect(kind(quoted, isUTF8: false) == .write)
+        #expect(kind(Array("SELECT a FROM fü".utf8), isUTF8: true) == .read)
+        #expect(kind(Array("SELECT a FROM fü".utf8), isUTF8: false) == .write)
     }
 
     @Test(arguments: [

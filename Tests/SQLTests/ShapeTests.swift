@@ -38,6 +38,15 @@ import Testing
             ("$$a'b$$", "'x'"), ("$a$ $b$ $$ $a$", "'x'"), ("$a$$a$", "'x'"), ("$é1$x$é1$", "'x'"), ("a$b$c", "a$b$c"),
             ("$a$ $a $a$", "'x'"), ("select$$a$$", "select$$a$$"), ("(select)$$a$$", "(select)'x'"),
             ("select'a'from b", "select 'x' from b"),
+            // The name of a setting stays
+            ("current_setting('a.B_1')", "current_setting('a.B_1')"),
+            ("Current_Setting ( 'a' )", "Current_Setting('a')"),
+            ("current_setting('a b')", "current_setting('x')"), ("current_setting('')", "current_setting('x')"),
+            ("current_setting('it''s')", "current_setting('x')"), ("current_setting(E'a')", "current_setting('x')"),
+            ("current_setting('a'\n'b')", "current_setting('x')"), ("current_setting($$a$$)", "current_setting('x')"),
+            ("setting('a')", "setting('x')"), ("g('a')", "g('x')"),
+            ("current_setting(('a'))", "current_setting(('x'))"),
+            ("current_setting('a', 'b')", "current_setting('a','x')"),
             // Numbers and parameters
             ("1", "1"), ("1.5", "1"), (".5", "1"), ("1.", "1"), ("1e5", "1"), ("1E-5", "1"), ("1e", "1 e"),
             ("1e+", "1 e+"),

@@ -49,6 +49,54 @@ import Testing
         #expect(catalogue.rowFunctions == ["twice"])
     }
 
+    @Test func whatIsKnownOfRelations() throws {
+        let catalogue = try self.catalogue([
+            Self.row("u", "a"), Self.row("s", "b"), Self.row("x", "c"), Self.row("n", "d"), Self.row("l", "e"),
+            Self.row("l", "f"),
+        ])
+        #expect(
+            catalogue.properties == [
+                .unlogged: ["a"], .sequence: ["b"], .foreign: ["c"], .unpopulated: ["d"], .locking: ["e", "f"],
+            ])
+    }
+
+    @Test func functionsOfSeveralSchemas() throws {
+        let catalogue = try self.catalogue([
+            Self.row("f", "f", nil, "b", "1"), Self.row("f", "f", nil, "a", "3"), Self.row("f", "f", nil, "c", "2"),
+            Self.row("d", "put", "f", "public", "3"), Self.row("e", "put", nil, "public", "3"),
+        ])
+        let put = Catalogue.Function(name: "put", schema: "public", volatility: .volatile)
+        #expect(catalogue.functions == ["f": .volatile])
+        #expect(catalogue.schemas == ["f": ["a", "b", "c"]])
+        #expect(catalogue.calls == ["f": [put]])
+        #expect(catalogue.everywhere == [put])
+    }
+
+    @Test func whatCountsOnlySometimes() throws {
+        let catalogue = try self.catalogue([
+            Self.row("p", "check", "t", "public", "3"), Self.row("w", "lock", "t", "public", "3"),
+            Self.row("p", "check", "t", "public", "3"),
+        ])
+        let definition = try #require(catalogue.definitions["t"])
+        #expect(definition.functions.isEmpty)
+        #expect(definition.checks.map(\.name) == ["check"])
+        #expect(definition.locking.map(\.name) == ["lock"])
+    }
+
+    /// The bytes of a text, with its length in front.
+    @Test(arguments: [
+        ("60 0 0 0 97 112 112 46 116", false), ("44 0 0 0 119 111 114 107 95 109 101 109", false),
+        ("32 0 0 0 112 111 114 116", true), ("", true), ("16 0 0 0", true), ("1 2", true), ("20 0 0 0 -61", true),
+        ("20 0 0 0 195", true), ("20 0 0 0 x", true),
+    ])
+    func settingsThatAViewShows(bytes: String, isNodes: Bool) throws {
+        let catalogue = try self.catalogue([
+            Self.row("g", bytes, "v", nil, "1"), Self.row("g", bytes, "d", nil, "2"),
+        ])
+        #expect(catalogue.definitions["v"]?.functions == (isNodes ? [Catalogue.currentSetting] : nil))
+        #expect(catalogue.types["d"] == (isNodes ? [Catalogue.currentSetting] : nil))
+    }
+
     @Test func theOrderOfTheRowsMakesNoDifference() throws {
         let rows = [
             Self.row("c", "a", "v", "public", "3"), Self.row("c", "b", "v", "public", "3"), Self.row("r", "s", "v"),

@@ -41,7 +41,7 @@ import Testing
             let monitor = self.monitor()
             core = monitor.core
             monitor.start()
-            monitor.watchCatalogue(as: ClusterSettings.Login(dbname: "shop")) { _ in }
+            _ = monitor.watchCatalogue(as: ClusterSettings.Login(dbname: "shop")) { _, _ in }
             monitor.stop()
         }
         // Its threads hold it until they end.

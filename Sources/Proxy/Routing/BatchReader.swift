@@ -118,7 +118,8 @@ final class BatchReader {
     }
 
     private static let interrupted = StatementClass(
-        kind: .write, reason: "in a batch with a Flush or Query before its Sync", bindsTransaction: true)
+        kind: .write, reason: "in a batch with a Flush or Query before its Sync", bindsTransaction: true,
+        ddl: .possible)
 
     private func parse(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
         guard let parse = ParseMessage(message) else { return false }
@@ -216,7 +217,8 @@ final class BatchReader {
     }
 
     private static let unknownStatement = StatementClass(
-        kind: .write, reason: "a prepared statement that is not known, which may write", bindsTransaction: true)
+        kind: .write, reason: "a prepared statement that is not known, which may write", bindsTransaction: true,
+        ddl: .possible)
 
     private static let nested = StatementClass(
         kind: .primary, reason: "a transaction command in the middle of a batch", bindsTransaction: true,

@@ -69,8 +69,8 @@ final class ClientRoute {
     var isOnReplica = false
     /// A request that may write is outstanding, or part of the open transaction.
     var hasWritten = false
-    /// Its DDL may have changed the catalogue.
-    var hasChangedCatalogue = false
+    /// What a request that is outstanding, or the open transaction, does to the catalogue.
+    var ddl = StatementClass.DDL.none
     /// It has set something since it came or since DISCARD ALL: SHOW is to be asked where that may have been.
     var hasOwnSettings = false
     /// What the primary shows here is more than replicas have: none may show its client less afterwards.
@@ -125,7 +125,8 @@ final class ClientRoute {
         {
             self.hasWritten = true
         }
-        if summary.changesCatalogue { self.hasChangedCatalogue = true }
+        self.ddl = max(self.ddl, summary.ddl)
+        if summary.settings == .changes { self.hasOwnSettings = true }
     }
 
     /// How it sees its own writes.

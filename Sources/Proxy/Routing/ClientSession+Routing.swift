@@ -521,24 +521,38 @@ extension ClientSession {
         if route.endsByRollback {
             route.endsByRollback = false
             route.hasWritten = false
+            route.ddl = .none
         }
         if route.hasWritten {
             route.causality.wrote(generation: generation, now: now)
             if server.requests.isEmpty { route.hasWritten = false }
         }
-        if route.hasChangedCatalogue {
-            route.hasChangedCatalogue = false
-            router.shared.monitor.refreshCatalogue(as: router.shared.login)
-        }
+        self.catalogueChanged(route)
+        if server.requests.isEmpty { route.ddl = .none }
+    }
+
+    /// Before the client hears of it, all that it and others ask for is judged as what it is: behind DDL.
+    private func catalogueChanged(_ route: ClientRoute) {
+        guard route.ddl != .none else { return }
+        self.worker.proxy.routers.catalogueChanged(route.router.shared, by: route.ddl)
+    }
+
+    /// A request outside of a transaction has failed, and nothing is outstanding behind it: its DDL is undone. Code may have
+    /// committed before it failed.
+    func routedRequestFailed(_ route: ClientRoute) {
+        if route.ddl != .possible { route.ddl = .none }
     }
 
     /// COMMIT has been carried out, and perhaps another transaction begun.
     func routedCommit(_ route: ClientRoute) {
+        self.catalogueChanged(route)
         if route.hasWritten { route.causality.wrote(generation: route.router.generation, now: self.now) }
     }
 
     /// The server connection is gone with a request that may have written.
     func routedServerLost(_ route: ClientRoute) {
+        self.catalogueChanged(route)
+        route.ddl = .none
         if route.hasWritten { route.causality.wrote(generation: route.router.generation, now: self.now) }
     }
 

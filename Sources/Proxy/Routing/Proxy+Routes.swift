@@ -88,7 +88,8 @@ extension Router {
     /// - Parameter isSession: the database's pool mode is session.
     func explain(_ statement: [UInt8], isSession: Bool, now: MonotonicTime) -> RouteExplanation {
         let result = self.classifier.classify(statement.span, standardConformingStrings: true)
-        let statementClass = result.statementClass
+        let isOutdated = self.isOutdated(result.statementClass)
+        let statementClass = isOutdated ? result.statementClass.behindDDL : result.statementClass
         func explanation(_ node: NodeLoad?, _ because: String) -> RouteExplanation {
             RouteExplanation(
                 statementClass: statementClass.kind.word, reason: statementClass.reason,

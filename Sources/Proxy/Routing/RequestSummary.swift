@@ -34,7 +34,7 @@ struct RequestSummary {
     private(set) var hasBindingStatement = false
     /// A portal is left that the transaction may go on with, if the Sync does not end it.
     var keepsPortal = false
-    private(set) var changesCatalogue = false
+    private(set) var ddl = StatementClass.DDL.none
     /// One of its statements shows what is in tables.
     private(set) var readsData = false
     private(set) var takesLock = false
@@ -108,7 +108,7 @@ struct RequestSummary {
     mutating func add(_ statementClass: StatementClass) {
         self.kind = max(self.kind, statementClass.kind)
         if statementClass.bindsTransaction { self.hasBindingStatement = true }
-        if statementClass.changesCatalogue { self.changesCatalogue = true }
+        self.ddl = max(self.ddl, statementClass.ddl)
         if statementClass.readsData { self.readsData = true }
         if statementClass.takesLock { self.takesLock = true }
         if statementClass.needsPrimary { self.mustLeaveReplica = true }

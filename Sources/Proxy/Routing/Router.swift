@@ -18,6 +18,8 @@ final class Router {
     var classifier: Classifier
     /// What views and the like hide is known.
     private(set) var knowsCatalogue = false
+    /// Which revision of the catalogue it is.
+    private var revision: UInt64 = 0
     /// What statements are that clients have prepared, by `PreparedStatement.id`.
     private var prepared: [UInt64: RequestSummary.Statement] = [:]
     var counters = RouteCounters()
@@ -86,7 +88,8 @@ final class Router {
     // MARK: Classes
 
     func catalogueChanged() {
-        var catalogue = self.shared.catalogue.withLock { $0 }
+        var (catalogue, revision) = self.shared.catalogue.withLock { $0 }
+        self.revision = revision
         catalogue.readFunctions = self.entry.readFunctions
         catalogue.writeFunctions = self.entry.writeFunctions
         self.classifier.catalogue = catalogue
@@ -108,7 +111,16 @@ final class Router {
         if result.statementClass.isUnparsed && (result.isMiss || result.statementClass === StatementClass.notParsed) {
             self.counters.unparsed &+= 1
         }
-        return result
+        guard self.isOutdated(result.statementClass) else { return result }
+        return Classifier.Result(
+            statementClass: result.statementClass.behindDDL, override: result.override, isMiss: result.isMiss)
+    }
+
+    /// Whether the catalogue that a statement has been judged by says nothing of what it names now. Without a primary
+    /// there is no DDL, and nobody to ask.
+    func isOutdated(_ statementClass: StatementClass) -> Bool {
+        statementClass.dependsOnCatalogue && self.shared.revision.value != self.revision
+            && self.primary(now: self.worker.now) != nil
     }
 
     /// How much new text is parsed: 64 KB of it may take 60 ms, in which nobody else is served. A client that sends
@@ -144,10 +156,12 @@ final class Router {
     func known(_ statement: PreparedStatement, _ client: ClientSession) -> RequestSummary.Statement {
         // To a client for whom a backslash escapes, the same text may say something else.
         let isCommon = client.hasStandardStrings && client.encoding == .utf8
-        if isCommon, let known = self.prepared[statement.id] { return known }
+        if isCommon, let known = self.prepared[statement.id], !self.isOutdated(known.statementClass) { return known }
         let text = statement.textBytes
         let found = RequestSummary.Statement(self.classify(text.span, client), text.span)
-        guard isCommon, found.statementClass !== StatementClass.notParsed else { return found }
+        guard isCommon, found.statementClass !== StatementClass.notParsed, !self.isOutdated(found.statementClass) else {
+            return found
+        }
         if self.prepared.count >= Self.mostPrepared { self.prepared.removeAll(keepingCapacity: true) }
         self.prepared[statement.id] = found
         return found

@@ -17,20 +17,24 @@ final class SharedRouter: Sendable {
     let monitor: ClusterMonitor
     /// As whom its catalogue is read.
     let login: ClusterSettings.Login
-    /// The catalogue as read last; the patterns of functions are each reactor's own business.
-    let catalogue: Mutex<Catalogue>
+    /// The catalogue as read last, and which revision that was; the patterns of functions are each reactor's own business.
+    let catalogue: Mutex<(catalogue: Catalogue, revision: UInt64)>
+    /// What the catalogue is by now.
+    let revision: CatalogueRevision
     let causalities: SharedCausalities
 
     var cluster: Cluster { self.monitor.cluster }
 
     init(
         database: DatabaseSettings, monitor: ClusterMonitor, login: ClusterSettings.Login,
-        catalogue: Catalogue = Catalogue(), causalities: SharedCausalities
+        revision: CatalogueRevision, catalogue: (catalogue: Catalogue, revision: UInt64) = (Catalogue(), 0),
+        causalities: SharedCausalities
     ) {
         self.database = database.name
         self.serverDatabase = database.serverDatabase
         self.monitor = monitor
         self.login = login
+        self.revision = revision
         self.catalogue = Mutex(catalogue)
         self.causalities = causalities
     }
@@ -142,23 +146,38 @@ final class SharedRouters: Sendable {
         let causalities =
             database.hosts.compactMap { state.causalities[SharedRouter.Place(host: $0, database: name)] }.first
             ?? before?.causalities ?? SharedCausalities(samples: monitor.cluster.samples)
-        let isSame = before?.monitor === monitor && before?.serverDatabase == name
         let login = watch.catalogueLogin
+        // It calls from another thread, and waits there until the router is known.
+        let revision = monitor.watchCatalogue(as: login) { [weak self, weak monitor] in
+            if let monitor { self?.catalogueRead($0, $1, as: login, by: monitor) }
+        }
+        // What was read as somebody else is out of date.
+        var catalogue = (catalogue: Catalogue(), revision: UInt64(0))
+        if let before, before.monitor === monitor, before.serverDatabase == name {
+            catalogue = before.catalogue.withLock { $0 }
+            if before.revision !== revision { catalogue.revision = 0 }
+        }
         let router = SharedRouter(
-            database: database, monitor: monitor, login: login,
-            catalogue: isSame ? before?.catalogue.withLock { $0 } ?? Catalogue() : Catalogue(), causalities: causalities
-        )
+            database: database, monitor: monitor, login: login, revision: revision, catalogue: catalogue,
+            causalities: causalities)
         state.routers[database.name] = router
         for place in router.places { state.causalities[place] = causalities }
-        monitor.watchCatalogue(as: login) { [weak self, weak monitor] in
-            if let monitor { self?.catalogueRead($0, as: login, by: monitor) }
-        }
         return router
     }
 
-    private func catalogueRead(_ catalogue: Catalogue, as login: ClusterSettings.Login, by monitor: ClusterMonitor) {
+    /// DDL has been carried out in a database: in all entries that lead there.
+    func catalogueChanged(_ router: SharedRouter, by ddl: StatementClass.DDL) {
+        let places = Set(router.places)
+        for other in self.all where other === router || !places.isDisjoint(with: other.places) {
+            other.monitor.refreshCatalogue(as: other.login, after: ddl)
+        }
+    }
+
+    private func catalogueRead(
+        _ catalogue: Catalogue, _ revision: UInt64, as login: ClusterSettings.Login, by monitor: ClusterMonitor
+    ) {
         for router in self.all where router.login == login && router.monitor === monitor {
-            router.catalogue.withLock { $0 = catalogue }
+            router.catalogue.withLock { $0 = (catalogue, revision) }
             let name = router.database
             for reactor in self.reactors { reactor.mailbox.post { $0.routers[name]?.catalogueChanged() } }
         }
