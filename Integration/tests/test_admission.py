@@ -104,6 +104,21 @@ def test_any_gives_nobody_the_console(start_proxy: Callable[..., Proxy]) -> None
     assert outcome(proxy, "app", "whoever", "") == "in"
 
 
+@pytest.mark.parametrize("auth_type", ["trust", "plain", "md5", "scram-sha-256", "hba"])
+def test_the_log_says_who_was_refused(
+        both: Callable[..., tuple[Proxy, Proxy]], auth_type: str) -> None:
+    """In the words that people look for."""
+    for proxy in both(auth_type):
+        for database, user, password in (("own", "nobody", "x"), ("nosuch", "app", USERLIST["app"])):
+            assert outcome(proxy, database, user, password) != "in"
+        log = proxy.log_text()
+        assert "no such user: nobody" in log and "no such user: app" not in log
+        assert "pooler error: no such database: nosuch" in log
+        assert "closing because: no such database: nosuch" in log
+        assert "login failed: db=nosuch user=app" in log
+        assert log.count("closing because: ") == log.count("pooler error: ")
+
+
 class Certificates:
     """Of people, by what is odd about them."""
 

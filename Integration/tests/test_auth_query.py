@@ -261,6 +261,31 @@ def test_a_server_that_is_away(own_cluster: Callable[..., Cluster], program: obj
         proxy.stop()
 
 
+@pytest.mark.martlet("PgBouncer tells who has not logged in")
+@pytest.mark.parametrize("auth_type", ["md5", "scram-sha-256", "plain", "trust"])
+def test_a_database_that_the_server_does_not_have(asking: Callable[..., Proxy], cluster: Cluster, auth_type: str) -> None:
+    """Who can log in hears so, in the server's own words; who cannot hears nothing of it."""
+    proxy = asking({"auth_type": auth_type, "auth_query_ttl": 0})
+    closed = cluster.create_database(f"closed_{uuid.uuid4().hex[:8]}")
+    with cluster.connect() as connection:
+        connection.execute(f"ALTER DATABASE {closed} ALLOW_CONNECTIONS false")
+    try:
+        for database, code, words in (("nosuchdb", "3D000", 'database "nosuchdb" does not exist'),
+                                      (closed, "55000", f'database "{closed}" is not currently accepting connections')):
+            right = refusal(proxy, database=database, password="app-secret")
+            assert right["C"] == code and words in right["M"]
+            if auth_type != "trust":
+                assert refusal(proxy, database=database, password="wrong")["C"] == "28P01"
+            assert refusal(proxy, "nobody", database=database, password="x")["C"] in ("28P01", "28000")
+        assert 'asking in database "postgres"' in proxy.log_text()
+        # Elsewhere all is as before.
+        assert gets_in(proxy, password="app-secret")
+    finally:
+        with cluster.connect() as connection:
+            connection.execute(f"ALTER DATABASE {closed} ALLOW_CONNECTIONS true")
+        cluster.drop_database(closed)
+
+
 def test_a_lost_connection_is_not_noticed(
         asking: Callable[..., Proxy], lookup: Lookup, cluster: Cluster) -> None:
     proxy = asking({"auth_query": lookup.query, "auth_query_ttl": 0})

@@ -180,8 +180,9 @@ def test_client_leaves_while_its_settings_are_made(
     with login(proxy, database) as other:
         assert other.simple("SHOW statement_timeout") == [[b"0"]]
         with stopped(cluster, database):
-            client = login(proxy, database, statement_timeout="54321")
-            client.send(query("SELECT 1"))
+            # The server is asked about them as soon as the client logs in.
+            client = Connection(proxy.host, proxy.port)
+            client.send(startup({"user": "app", "database": database, "statement_timeout": "54321"}))
             wait_stopped(proxy, database)
             client.socket.close()
             wait_until(lambda: len(proxy.show("CLIENTS")) == 2, "the client is gone")

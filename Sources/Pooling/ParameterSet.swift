@@ -78,6 +78,14 @@ public final class ParameterSet: Sendable {
         self.position(name.lowercased()).found.map { self.parameters[$0] }
     }
 
+    /// Whether a server with the other settings will take these without doubt: what differs has a value of a kind that
+    /// every server knows.
+    public func isSureToBeTaken(by server: ParameterSet) -> Bool {
+        self.parameters.allSatisfy { parameter in
+            server[parameter.key]?.value == parameter.value || ParameterValues.isSure(parameter)
+        }
+    }
+
     /// Position of a key, or where it would have to be inserted.
     func position(_ key: String) -> (found: Int?, insertion: Int) {
         var range = 0..<self.parameters.count

@@ -27,6 +27,21 @@ enum ParameterValues {
         }
     }
 
+    /// Whether every server takes the value, whatever its version and its tables are.
+    static func isSure(_ parameter: Parameter) -> Bool {
+        let text = parameter.text
+        return switch parameter.key {
+        case "application_name": true
+        case "client_encoding": ["UTF8", "SQL_ASCII", "LATIN1"].contains(text)
+        case "standard_conforming_strings", "default_transaction_read_only": self.boolean(text) != nil
+        case "datestyle": self.dateStyle(text, base: "ISO, MDY") != nil
+        case "intervalstyle": ["postgres", "postgres_verbose", "sql_standard", "iso_8601"].contains(text)
+        case "extra_float_digits": Int(text).map { -15...3 ~= $0 } ?? false
+        case "bytea_output": ["hex", "escape"].contains(text)
+        default: false
+        }
+    }
+
     /// A boolean: any beginning of true, false, yes, no that tells them apart, on, of(f), 1, 0.
     static func boolean(_ text: String) -> Bool? {
         let text = text.lowercased()

@@ -41,5 +41,13 @@ extension ClientAuthentication {
         /// The user has to be in the `auth_file`, or a server must have told of it, as in PgBouncer: the file says who
         /// may come in, also where nobody is asked for a password, and where servers see another name.
         var isKnown: Bool { self.secret != nil || self.isKnownToServer }
+
+        /// Nobody knows the user, and nobody else is going to be asked: no login can succeed. For the log alone.
+        var isMissed: Bool {
+            let method =
+                self.authType == .hba ? self.rule.map { $0.method != .ldap && $0.method != .reject } ?? false : true
+            return method && !self.isKnown && !self.isPassedThrough && !self.isTrustedPeer
+                && ![.any, .pam, .ldap].contains(self.authType)
+        }
     }
 }

@@ -31,6 +31,11 @@ final class ClientLogin {
     /// Goes with this login: who is asked about it later need not be asked any more.
     lazy var presence = SlowLogins.Presence()
 
+    /// When the login is given up.
+    var deadline = MonotonicTime.max
+    /// The startup packet's settings, while a server is asked about them.
+    var asked: ParameterSet?
+
     /// Counts this login among those of the client's address.
     private var place: LoginPlaces.Place?
 
@@ -128,6 +133,9 @@ final class ClientLogin {
 
     /// All is known of the user that there is to know.
     func identified(_ account: ClientAuthentication.Account) {
+        if account.isMissed {
+            self.worker.log(.info, self.client.prefix, "no such user: \(LogName.text(self.user) ?? "")")
+        }
         self.carryOut(self.authentication.identified(account))
     }
 
@@ -336,7 +344,6 @@ final class ClientLogin {
         guard let message = self.authentication.message,
             let defaults = server?.parameters ?? self.client.pool.welcome
         else { return }
-        let configuration = self.configuration
         // A replication client's settings went into its own server connection's startup packet.
         let startup = server == nil ? self.startupSettings(message) : []
         let parameters: ParameterSet
@@ -347,6 +354,13 @@ final class ClientLogin {
         }
         self.client.parameters = parameters
         self.client.areSettingsProven = parameters === defaults
+        if server == nil && self.askAboutSettings(defaults) { return }
+        self.greet(isReplication: server != nil)
+    }
+
+    /// Tells the client its session's settings, and that it may begin.
+    func greet(isReplication: Bool) {
+        guard let parameters = self.client.parameters else { return }
         let key = self.cancelKey()
         var bytes = MessageWriter(capacity: parameters.statusMessages.count + 192)
         bytes.raw(parameters.statusMessages)
@@ -357,7 +371,7 @@ final class ClientLogin {
         }
         bytes.raw(self.worker.ownParameters(self.client.pool.mode))
         bytes.backendKeyData(processID: key.processID, secret: key.secret)
-        let notice = configuration.settings.general.loginNotifyMessage
+        let notice = self.configuration.settings.general.loginNotifyMessage
         if !notice.isEmpty {
             bytes.noticeResponse(severity: "NOTICE", sqlState: SQLState.warning, message: notice)
         }
@@ -366,7 +380,7 @@ final class ClientLogin {
         let client = self.client
         client.loggedIn()
         // A replication client's requests wait until it has been linked to its connection.
-        if server == nil { client.redeliver() }
+        if !isReplication { client.redeliver() }
     }
 
     private func startupSettings(_ message: StartupMessage) -> [StartupParameter] {

@@ -72,6 +72,7 @@ extension ClientSession {
 
     /// Goes on: what has waited can be taken now.
     func proceed() {
+        if let login = self.login { return login.proceed() }
         if let route = self.route, !self.relayReplay(route) { return }
         self.redeliver()
     }

@@ -112,7 +112,8 @@ final class ClientSession: Connection {
         let login = ClientLogin(self)
         self.login = login
         let timeout = self.worker.configuration.settings.general.clientLoginTimeout
-        if timeout > 0 { self.setDeadline(self.now + timeout) }
+        if timeout > 0 { login.deadline = self.now + timeout }
+        self.setDeadline(login.deadline)
         self.start()
         if !login.takePlace() {
             self.fail(
@@ -193,7 +194,7 @@ final class ClientSession: Connection {
         var due = until
         if timeouts.queryWait > 0 { due = min(due, self.requestWaitingSince + timeouts.queryWait) }
         if timeouts.queryWaitNotify > 0 { due = min(due, self.now + timeouts.queryWaitNotify) }
-        self.setDeadline(due)
+        self.setDeadline(min(due, self.login?.deadline ?? .max))
     }
 
     /// Waits in the middle of its login, for a server connection to be made.
@@ -247,7 +248,8 @@ final class ClientSession: Connection {
             route.router.release(self)
             return self.proceed()
         }
-        if timeouts.queryWait > 0 { self.setDeadline(self.requestWaitingSince + timeouts.queryWait) }
+        let due = timeouts.queryWait > 0 ? self.requestWaitingSince + timeouts.queryWait : .max
+        self.setDeadline(min(due, self.login?.deadline ?? .max))
     }
 
     // MARK: Linked
@@ -256,7 +258,7 @@ final class ClientSession: Connection {
         self.server = server
         self.group.statistics.counters.serverAssignmentCount &+= 1
         self.transactionTime = self.now
-        self.setDeadline(.max)
+        self.setDeadline(self.login?.deadline ?? .max)
     }
 
     /// The server connection has been released.
@@ -363,6 +365,10 @@ final class ClientSession: Connection {
         let before = self.parameters
         self.parameters = parameters
         self.areSettingsProven = true
+        if let login = self.login {
+            self.isAwaitingSettings = false
+            return login.settingsApplied()
+        }
         // The server writes some values differently ("utc" is UTC): the client hears of it as it would directly.
         if let before, before !== parameters {
             for parameter in parameters.parameters where parameter.isReported {
@@ -410,9 +416,12 @@ final class ClientSession: Connection {
     /// Tells the client why and closes: FATAL, as a server does that ends a session.
     func fail(_ error: ServerError) {
         guard !self.isOver else { return }
-        if self.worker.configuration.settings.general.logPoolerErrors {
-            self.worker.log(.warning, self.prefix, "pooler error: \(error.message)")
+        let settings = self.worker.configuration.settings.general
+        if let login = self.login, let user = login.user, settings.logConnections {
+            let database = LogName.text(login.database) ?? ""
+            self.worker.log(.info, self.prefix, "login failed: db=\(database) user=\(LogName.text(user) ?? "")")
         }
+        if settings.logPoolerErrors { self.worker.log(.warning, self.prefix, "pooler error: \(error.message)") }
         // In the middle of a message from the server nothing can be said, and behind its last words nothing more.
         if self.server.map({ !$0.pieces.isPassed && $0.lastWords == nil }) ?? true {
             self.send(
@@ -473,10 +482,14 @@ final class ClientSession: Connection {
     }
 
     /// A shutdown waits for this login to end.
-    func hurryLogin() { self.setDeadline(min(self.deadline, self.now + 5_000_000)) }
+    func hurryLogin() {
+        let due = min(self.deadline, self.now + 5_000_000)
+        self.login?.deadline = due
+        self.setDeadline(due)
+    }
 
     override func timedOut() {
-        if self.login != nil {
+        if let login = self.login, !self.isWaiting || self.now >= login.deadline {
             if self.worker.shared.isShuttingDown.load(ordering: .relaxed) {
                 return self.fail(
                     ServerError(message: "pooler is shutting down", sqlState: SQLState.adminShutdown))

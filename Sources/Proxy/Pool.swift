@@ -76,6 +76,8 @@ final class Pool {
     var welcomeQueue = LoginQueue()
     /// Replication clients that wait for their connection to be made.
     var replicationQueue = LoginQueue()
+    /// Settings that clients have begun with and that a server has taken.
+    var provenSettings: [ObjectIdentifier: ProvenSettings] = [:]
     /// Statements that a server of this pool has accepted.
     var knownGood: Set<UInt64> = []
     /// Which host is next, and which of its addresses.
@@ -135,6 +137,7 @@ final class Pool {
         self.tracksStatements = self.mode != .session && settings.general.maxPreparedStatements > 0
         if changed {
             self.welcome = nil
+            self.provenSettings = [:]
             self.shared.welcome.withLock { $0 = nil }
             self.retire("database configuration changed")
         } else if needsOtherTLS {

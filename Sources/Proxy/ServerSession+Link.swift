@@ -70,6 +70,13 @@ extension ServerSession {
         self.settle()
     }
 
+    /// The client's login has shown that its settings hold, and nothing else was asked for.
+    func releaseAfterLogin(of client: ClientSession) {
+        client.unlinked()
+        self.detachClient()
+        self.settle()
+    }
+
     /// Without a client and without obligations: cleans up, waits for cancels, and goes back to the pool.
     func settle() {
         self.state = .preparing
@@ -152,6 +159,7 @@ extension ServerSession {
     func ready() {
         switch self.state {
         case .linked:
+            if let login = self.client?.login { return login.settingsHold(on: self) }
             self.client?.repliesCame()
             self.releaseIfFree()
         case .preparing: if self.requests.isQuiet { self.tidy() }
