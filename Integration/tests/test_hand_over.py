@@ -279,7 +279,7 @@ def test_batch_without_sync_counts_as_a_transaction(start_proxy: Callable[..., P
         with proxy.connect() as other:
             assert other.execute("SELECT 2").fetchone() == (2,)
         answer = holder.read_all()
-        assert [each.text for each in answer if each.type == "E"] == ["idle_transaction_timeout"]
+        assert [each.text for each in answer if each.type == "E"] == ["idle transaction timeout"]
 
 
 def test_server_is_lent_when_the_message_is_whole(proxy: Proxy) -> None:

@@ -216,9 +216,8 @@ public struct OutstandingRequests: Sendable {
     }
 
     /// Takes a message that no request waits for. An error is the server's last word; anything else answers a request
-    /// that was taken out of the books too early.
+    /// that was taken out of the books too early, which can happen only where they are uncertain.
     private mutating func unsolicited(_ type: UInt8) -> Reply {
-        if type != UInt8(ascii: "E") { self.isUncertain = true }
         if type == UInt8(ascii: "Z") {
             self.isUnsynced = false
             self.isSkipping = false

@@ -150,7 +150,7 @@ extension ServerSession {
     }
 
     /// Nothing is owed, and no message is under way: what is said to the client here and now stands between two messages.
-    var isQuiet: Bool { self.requests.isQuiet && self.framer.remaining == 0 }
+    var isQuiet: Bool { self.requests.isQuiet && self.framer.remaining == 0 && self.heldInput == 0 }
 
     /// All that was asked for has been answered to the last byte. A batch may be without its Sync yet.
     var hasAnswered: Bool { self.requests.isEmpty && self.framer.remaining == 0 && !self.isOnTrial }

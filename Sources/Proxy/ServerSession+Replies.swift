@@ -168,8 +168,8 @@ extension ServerSession {
         case Backend.commandComplete: self.noteCommand(bytes.extracting(range))
         default: break
         }
-        if self.isUnasked { return self.endDirty() }
         let reply = self.requests.reply(type)
+        if reply.isUnsolicited && !self.requests.isUncertain { return self.endDirty() }
         if type == Backend.readyForQuery {
             guard let status = TransactionStatus(readyForQuery: bytes.extracting(range)) else {
                 return self.end("bad packet from server")

@@ -154,8 +154,8 @@ private let conversations: [Conversation] = [
 
     // What no request waits for.
     .init("the server's last words", "<E", "?", "quiet"),
-    .init("ReadyForQuery out of turn", "<Z", "?", "quiet uncertain"),
-    .init("CommandComplete out of turn", "<C", "?", "quiet uncertain"),
+    .init("ReadyForQuery out of turn", "<Z", "?", "quiet"),
+    .init("CommandComplete out of turn", "<C", "?", "quiet"),
 ]
 
 @Suite struct OutstandingRequestsTests {
