@@ -89,6 +89,17 @@ def test_session_key_taken_after_the_write(routed: Callable[..., Routed]) -> Non
             assert sees(route, late)
 
 
+def test_a_new_session_key_has_written_nothing(routed: Callable[..., Routed]) -> None:
+    """While replicas lag, it reads there all the same."""
+    route = routed(schema=SCHEMA)
+    with route.connect() as writer, route.connect() as new:
+        route.wait_replica(new)
+        with route.standing_still():
+            writer.execute("INSERT INTO notes VALUES (1)")
+            new.execute("SET martlet.session_key = 'new'")
+            assert route.is_replica(new)
+
+
 def test_session_key_does_not_stay_with_the_server(routed: Callable[..., Routed]) -> None:
     """It is the client's: RESET ends it, and another client on the same server connection has none."""
     route = routed(schema=SCHEMA, settings={"default_pool_size": 1})

@@ -248,6 +248,7 @@ def pairs(route: Routed) -> list[Pair]:
     return [Pair(route, Side(directly, f"t{number}"), Side(routed, f"t{number}")) for number in range(CLIENTS)]
 
 
+@pytest.mark.grows
 @pytest.mark.parametrize("transaction_routing", ["read_only", "promote", "primary"])
 def test_transactions_as_directly(
     routed: Callable[..., Routed], request: pytest.FixtureRequest, transaction_routing: str
@@ -571,3 +572,13 @@ def test_a_cancelled_part_ends_the_request(routed: Callable[..., Routed]) -> Non
         answer = client.read_until("Z", 2)
         assert errors(answer) == ["57014", "25P02"]
     assert logged(route) == []
+
+
+def test_who_asks_for_serializable_is_not_so_by_default(shared: Routed) -> None:
+    """A replica's refusal of a transaction's modes says nothing of later ones."""
+    with login(shared) as client:
+        begin_on_replica(shared, client)
+        client.ask(query("SAVEPOINT a"))
+        assert errors(client.ask(query("BEGIN ISOLATION LEVEL SERIALIZABLE")))
+        client.ask(query("ROLLBACK"))
+        assert on_replica(shared, client)

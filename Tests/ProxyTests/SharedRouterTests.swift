@@ -36,6 +36,16 @@ extension SharedCausalities {
         for number in 0..<150_000 { _ = causalities.causality("app", key: "key \(number)") }
         #expect(needed() == 8)
     }
+
+    @Test func aNewKeyNeedsNothingNew() throws {
+        let samples = SampleNumbers()
+        for _ in 0..<3 { _ = samples.next() }
+        let causalities = SharedCausalities(samples: samples)
+        for _ in 0..<7 { _ = samples.next() }
+        let new = causalities.causality("app", key: "new")
+        #expect(new.key?.needed.load(ordering: .relaxed) == 4, "what was written before is not known")
+        #expect(new.user?.needed.load(ordering: .relaxed) == 4)
+    }
 }
 
 @Suite struct SharedRouterTests {

@@ -142,8 +142,11 @@ final class BatchReader {
 
     private func bind(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
         guard case .prefix(let prefix) = BindPrefix.parse(message) else { return false }
+        if self.binds > 0 {
+            let last = self.portal
+            if !last.span.equals(message.extracting(prefix.portal)) { self.otherPortals.append((last, self.bound)) }
+        }
         let name = message.extracting(prefix.statement)
-        let lastBound = self.bound
         if name.isEmpty {
             if self.unnamed == nil { self.unnamed = book.prepared(name) }
             self.bound = self.unnamed
@@ -161,10 +164,6 @@ final class BatchReader {
         } else {
             // An error wherever it runs, unless prepared statements are not followed: then it may be anything.
             self.summary.add(Self.unknownStatement)
-        }
-        let lastPortal = self.portal
-        if self.binds > 0 && !lastPortal.span.equals(message.extracting(prefix.portal)) {
-            self.otherPortals.append((lastPortal, lastBound))
         }
         self.binds += 1
         if !self.portal.isEmpty || !prefix.portal.isEmpty { self.portal = message.copy(prefix.portal) }

@@ -7,11 +7,13 @@ import Wire
 /// What routing knows of one client.
 ///
 ///     none ──BEGIN──► held ──first statement──► (on the primary: the server knows)
-///      ▲               │  └────a read──────────► replica ──a write, if promotable──► held ──► (on the primary)
+///      ▲               │  └────a read──────────► replica ──what needs the primary──► held ──► (on the primary)
 ///      │               └──no server to be had──► failed
 ///      └──────────────── ROLLBACK, COMMIT ─────────┘
 ///
-/// BEGIN is answered here and held back, because the first statement tells where the transaction belongs.
+/// BEGIN is answered here and held back, because the first statement tells where the transaction belongs. COMMIT AND CHAIN
+/// and ROLLBACK AND CHAIN stay where they are, but lead from failed to held. What the server says at the end of a request
+/// is the truth: where it differs, what follows is passed on to that server and never run again elsewhere.
 final class ClientRoute {
     enum Transaction {
         case none
@@ -132,6 +134,16 @@ final class ClientRoute {
     /// How it sees its own writes.
     var mode: ReadAfterWrite { self.readAfterWrite ?? self.router.settings.readAfterWrite }
 
+    var isInHeldTransaction: Bool {
+        if case .held = self.transaction { return true }
+        return false
+    }
+
+    var isInReplicaTransaction: Bool {
+        if case .replica = self.transaction { return true }
+        return false
+    }
+
     /// What ReadyForQuery says of a client without a server connection.
     var status: TransactionStatus {
         switch self.transaction {
@@ -171,6 +183,11 @@ extension ClientSession {
     func changeRouter(_ router: Router?) {
         if self.isHeld { self.stopWaiting() }
         guard let router else {
+            if let route = self.route, !route.replay.isEmpty || route.rest != nil {
+                // What is to be looked at again, nobody looks at any more.
+                return self.fail(
+                    ServerError(message: "database configuration changed", sqlState: SQLState.adminShutdown))
+            }
             self.route = nil
             return self.proceed()
         }

@@ -200,7 +200,7 @@ extension ClientSession {
     /// The function that reports "cached plan must not change result type", in whatever language.
     private static let outdatedPlan = "RevalidateCachedQuery"
 
-    /// Where PostgreSQL finds that a standby cannot be SERIALIZABLE.
+    /// The function that finds a session SERIALIZABLE by default; who asks for it by words is refused by another one.
     private static let snapshot = "GetSerializableTransactionSnapshot"
 
     /// Takes note of why a replica has refused a statement.
@@ -208,9 +208,7 @@ extension ClientSession {
     /// - Parameter unanswered: how many Executes of the request had not been answered then.
     func learn(_ error: ErrorFields, from request: Span<UInt8>, unanswered: Int, _ route: ClientRoute) {
         let routine = error.text(UInt8(ascii: "R"))
-        if error.sqlState == SQLState.featureNotSupported
-            && (routine == Self.snapshot || error.message.contains("serializable"))
-        {
+        if error.sqlState == SQLState.featureNotSupported && routine == Self.snapshot {
             route.isSerializable = true
         } else if routine == Self.outdatedPlan {
             // A table has changed, and the statement is the read that it was.

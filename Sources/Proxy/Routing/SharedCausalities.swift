@@ -6,18 +6,21 @@ import Synchronization
 /// whichever entries of `[databases]` lead to it.
 final class SharedCausalities: Sendable {
     private struct State {
-        var users = Members()
-        var keys = Members()
+        var users: Members
+        var keys: Members
     }
 
     /// Of the database as a whole.
     private let database: SharedCausality
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let samples: SampleNumbers
 
     init(samples: SampleNumbers) {
         self.samples = samples
-        self.database = SharedCausality(needed: samples.last + 1)
+        // Writes may have gone before that are not known here: every sample up to now may be too old.
+        let needed = samples.last + 1
+        self.database = SharedCausality(needed: needed)
+        self.state = Mutex(State(users: Members(unknown: needed), keys: Members(unknown: needed)))
     }
 
     /// Tells a client's causality what it has in common with others.
@@ -26,10 +29,9 @@ final class SharedCausalities: Sendable {
     ///   - scope: whose writes count for it.
     ///   - key: its session key.
     func join(_ causality: inout Causality, _ scope: ReadAfterWriteScope, user: String, key: String?) {
-        // Writes may have gone before that are not known here: every sample up to now may be too old.
-        let needed = self.samples.last + 1
+        let newest = self.samples.last + 1
         let (own, users) = self.state.withLock { state in
-            (key.map { state.keys.find($0, needed: needed) }, state.users.find(user, needed: needed))
+            (key.map { state.keys.find($0, newest: newest) }, state.users.find(user, newest: newest))
         }
         causality.join(key: own, user: users, database: self.database, scope: scope)
     }
@@ -42,12 +44,19 @@ final class SharedCausalities: Sendable {
         private var known: [String: SharedCausality] = [:]
         /// In the order of their first use, oldest first.
         private var order: [String] = []
+        /// What a name needs that is not known: it may have written before the last ones were forgotten, not later.
+        private var unknown: UInt64
 
-        mutating func find(_ name: String, needed: UInt64) -> SharedCausality {
+        init(unknown: UInt64) { self.unknown = unknown }
+
+        /// - Parameter newest: what shows all that has been written by now.
+        mutating func find(_ name: String, newest: UInt64) -> SharedCausality {
             if let known = self.known[name] { return known }
-            if self.order.count >= Self.most { self.forgetUnused() }
-            // It may have been forgotten together with its writes.
-            let causality = SharedCausality(needed: needed)
+            if self.order.count >= Self.most {
+                self.forgetUnused()
+                self.unknown = newest
+            }
+            let causality = SharedCausality(needed: self.unknown)
             self.known[name] = causality
             self.order.append(name)
             return causality
