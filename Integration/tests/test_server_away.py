@@ -207,19 +207,29 @@ def test_refusal_is_told_while_the_old_connection_is_busy(
         assert tries(proxy) == ""
 
 
-def test_refusal_while_another_connection_will_be_free(start_proxy: Callable[..., Proxy], checking: Cluster) -> None:
-    """A busy connection that will be lent again is worth waiting for."""
-    proxy = start_proxy(run=False, threads=1, settings={"query_wait_timeout": 60})
+@pytest.mark.parametrize("end", ["released", "lost"])
+def test_refusal_while_another_connection_will_be_free(
+        start_proxy: Callable[..., Proxy], checking: Cluster, end: str) -> None:
+    """A busy connection that will be lent again is worth waiting for, as long as it is there."""
+    proxy = start_proxy(run=False, threads=1, settings={"query_wait_timeout": 60, "server_login_retry": 15})
     proxy.databases = {"app": entry(checking, "right") + " pool_size=2"}
     proxy.start()
     with proxy.connect() as holder, proxy.connect() as other:
         holder.execute("BEGIN")
+        pid = holder.execute("SELECT pg_backend_pid()").fetchone()[0]
         change_password(checking, "changed")
         waiting = Background(other.execute, "SELECT 1")
         wait_until(lambda: "password authentication failed" in proxy.log_text(), "the login is refused")
+        # The pauses grow: the next try may be far away.
+        wait_until(lambda: proxy.log_text().count("password authentication failed") >= 6, "it is refused again", 15)
         assert not waiting.done
-        holder.execute("COMMIT")
-        assert waiting.result(5).fetchone() == (1,)
+        if end == "released":
+            holder.execute("COMMIT")
+            assert waiting.result(5).fetchone() == (1,)
+        else:
+            checking.value("SELECT pg_terminate_backend(%s)", pid)
+            assert "password authentication failed" in str(waiting.error(2.5))
+            holder.close()
 
 
 @pytest.mark.parametrize("change", ["password", "auth_file", "tls", "SET tls", "address", "RECONNECT", "RESUME"])
