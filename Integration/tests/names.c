@@ -39,7 +39,8 @@ static int find(const char *wanted, char *line, size_t size) {
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
     function real = (function)dlsym(RTLD_NEXT, "getaddrinfo");
     char line[4096];
-    if (!find(name, line, sizeof line)) return real(name, service, hints, result);
+    if ((hints && hints->ai_flags & AI_NUMERICHOST) || !find(name, line, sizeof line))
+        return real(name, service, hints, result);
     struct addrinfo *first = NULL, **last = &first;
     strtok(line, " \n");
     for (char *address; (address = strtok(NULL, " \n"));) {

@@ -165,6 +165,27 @@ def test_connection_that_asks_for_users_moves_too(
     assert "127.0.0.3" in local_addresses(listening.port)
 
 
+def test_routed_server_moves_too(start_proxy: Callable[..., Proxy], listening: Cluster, names: Names) -> None:
+    """It is another node then; a transaction on the old one is brought to its end."""
+    names.lead("127.0.0.2")
+    proxy = start_proxy(listening, run=False, settings={"dns_max_ttl": 1})
+    proxy.databases = {
+        "app": f"host=db.example port={listening.port} dbname=app routing=split check_user=postgres failover_wait=10"}
+    proxy.start(env=names.environment)
+    with proxy.connect() as busy, proxy.connect() as idle:
+        busy.execute("BEGIN")
+        busy.execute("SELECT pg_advisory_xact_lock(1)")
+        assert busy.execute(WHERE).fetchone()[0] == "127.0.0.2"
+        names.lead("127.0.0.3")
+        wait_until(lambda: [row["addr"] for row in proxy.show("NODES")] == ["127.0.0.3"], "it is another node", 5)
+        idle.execute("CREATE TABLE moved (n int)")
+        assert idle.execute(WHERE).fetchone()[0] == "127.0.0.3"
+        assert busy.execute(WHERE).fetchone()[0] == "127.0.0.2"
+        busy.execute("COMMIT")
+        assert busy.execute(WHERE).fetchone()[0] == "127.0.0.3"
+        wait_until(lambda: "127.0.0.2" not in local_addresses(listening.port), "nothing leads there any more", 5)
+
+
 def local_addresses(port: int) -> list[str]:
     """The server's ends of the connections to a port."""
     found = []

@@ -46,6 +46,8 @@ public struct ClusterSettings: Hashable, Sendable {
     public var checkTimeout: Microseconds = 2_000_000
     /// Microseconds.
     public var sampleInterval: Microseconds = 25_000
+    /// Between two look-ups of a host's name, microseconds.
+    public var nameInterval: Microseconds = 15_000_000
     /// Any of these will do; a server that refuses one is asked by the next.
     public var logins: [Login]
     public var tls = TLS()

@@ -10,10 +10,9 @@ final class NameWatcher {
     private let waker: Waker
     private var lastError: String?
 
-    /// Between two look-ups, microseconds.
-    private static let interval: Int64 = 15_000_000
-    /// Between two look-ups that failing nodes ask for, microseconds.
-    private static let shortestInterval: Int64 = 2_000_000
+    /// Between two look-ups that failing nodes ask for, and of a name that is not known, microseconds.
+    private static let shortestInterval: Int64 = 1_000_000
+    private static let longestInterval: Int64 = 86_400_000_000
     /// Further addresses of one name are left out.
     private static let maximumAddresses = 16
 
@@ -40,7 +39,8 @@ final class NameWatcher {
                 self.core.update { $0.unresolvable(host, now: monotonicNow()) }
             }
             // A name that is not known is looked up more often: nothing works without it.
-            let interval = self.lastError == nil ? Self.interval : Self.shortestInterval
+            let usual = min(self.core.settings.nameInterval, Self.longestInterval)
+            let interval = self.lastError == nil ? usual : Self.shortestInterval
             self.waker.wait(until: begun + interval)
             while !self.core.isStopped, monotonicNow() < begun + Self.shortestInterval {
                 self.waker.wait(until: begun + Self.shortestInterval)

@@ -47,6 +47,7 @@ struct Watch {
         settings.checkInterval = database.checkInterval ?? general.checkInterval
         settings.checkTimeout = database.checkTimeout ?? general.checkTimeout
         settings.sampleInterval = general.sampleInterval
+        settings.nameInterval = general.dnsMaxTtl
         settings.maxReplicaLag = database.maxReplicaLag ?? general.maxReplicaLag
         settings.maxReplicaLagBytes = database.maxReplicaLagBytes ?? general.maxReplicaLagBytes
         settings.tls.mode = configuration.settings.effectiveServerSSLMode(database: database)
