@@ -72,6 +72,8 @@ public struct OutstandingRequests: Sendable {
     public private(set) var noted: UInt64 = 0
     /// The number of the last Sync, Query or FunctionCall; 0 when there was none.
     private var lastSync: UInt64 = 0
+    /// The same without the proxy's own.
+    private var lastClientSync: UInt64 = 0
 
     public init() { self.ring = [UInt8](repeating: 0, count: 8) }
 
@@ -84,6 +86,9 @@ public struct OutstandingRequests: Sendable {
     /// Before the last Sync stand requests with effects that have not been answered. An error before them undoes these
     /// effects, but not what comes behind the Sync.
     public var hasEarlierEffects: Bool { self.earlierEffects > 0 }
+    /// The client's last Sync, Query or FunctionCall has not been answered: the state of the transaction is not known. False during
+    /// a COPY, which waits for the client.
+    public var hasEarlierSync: Bool { self.lastClientSync > self.finished && !self.isCopyingIn }
     /// How many of the requests noted are over. Behind a COPY that has passed over a Sync it may be one too many.
     public var finished: UInt64 { self.noted - UInt64(self.used) }
     /// How many Executes are outstanding before the next Sync, or the Query.
@@ -153,6 +158,7 @@ public struct OutstandingRequests: Sendable {
         case .sync, .query, .function:
             self.earlierEffects = self.effects
             self.lastSync = self.noted
+            if disposition != .own { self.lastClientSync = self.noted }
         }
     }
 

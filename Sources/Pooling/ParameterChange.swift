@@ -17,19 +17,41 @@ public enum ParameterChange: Sendable, Equatable {
         changes.map { $0.statement(encoding: client["client_encoding"]?.text ?? "UTF8") }.joined(separator: ";")
     }
 
+    /// The text of a statement, one only, that makes the changes until the transaction ends. It is ASCII, as above.
+    ///
+    /// - Parameters:
+    ///   - changes: one at least.
+    ///   - client: the client's settings, for its encoding.
+    public static func localStatement(_ changes: [ParameterChange], client: ParameterSet) -> String {
+        let encoding = client["client_encoding"]?.text ?? "UTF8"
+        let calls = changes.map { change in
+            switch change {
+            case .set(let parameter):
+                "pg_catalog.set_config(\(self.literal(parameter.name)), "
+                    + "\(self.value(parameter, encoding: encoding)), true)"
+            case .reset(let name):
+                "pg_catalog.set_config(\(self.literal(name)), (SELECT reset_val FROM pg_catalog.pg_settings "
+                    + "WHERE pg_catalog.lower(name) = \(self.literal(name.lowercased()))), true)"
+            }
+        }
+        return "SELECT " + calls.joined(separator: ", ")
+    }
+
+    /// A value as an expression.
+    private static func value(_ parameter: Parameter, encoding: String) -> String {
+        if parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) { return self.literal(parameter.text) }
+        return "pg_catalog.convert_from(pg_catalog.decode('\(self.hex(parameter.value))', 'hex'), "
+            + "\(self.literal(encoding)))"
+    }
+
     private func statement(encoding: String) -> String {
         switch self {
         case .reset(let name):
             return "RESET " + name.split(separator: ".").map { "\"\($0)\"" }.joined(separator: ".")
         case .set(let parameter):
-            let value: String
-            if parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) {
-                value = ParameterChange.literal(parameter.text)
-                if ParameterNames.scalar.contains(parameter.key) { return "SET \(parameter.name) = \(value)" }
-            } else {
-                value =
-                    "pg_catalog.convert_from(pg_catalog.decode('\(ParameterChange.hex(parameter.value))', 'hex'), "
-                    + "\(ParameterChange.literal(encoding)))"
+            let value = ParameterChange.value(parameter, encoding: encoding)
+            if ParameterNames.scalar.contains(parameter.key) && parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) {
+                return "SET \(parameter.name) = \(value)"
             }
             return "SELECT pg_catalog.set_config(\(ParameterChange.literal(parameter.name)), \(value), false)"
         }

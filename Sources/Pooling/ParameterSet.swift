@@ -44,6 +44,8 @@ public final class ParameterSet: Sendable {
 
     /// ParameterStatus of all that the server reports: how a client with these settings is greeted.
     public let statusMessages: [UInt8]
+    /// Those settings among them that say what a text means.
+    public let parsing: ParsingSettings
     /// Whether a backslash in a plain string literal stands for itself.
     public let hasStandardStrings: Bool
     /// The characters of what the client sends.
@@ -57,6 +59,7 @@ public final class ParameterSet: Sendable {
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
         self.parameters = parameters
+        self.parsing = ParsingSettings(parameters)
         self.statusMessages = MessageWriter.bytes { writer in
             for parameter in parameters where parameter.isReported {
                 writer.parameterStatus(name: parameter.name, value: parameter.value)

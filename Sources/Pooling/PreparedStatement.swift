@@ -1,8 +1,11 @@
+import Synchronization
 import Wire
 
-/// A statement that clients have prepared: its text and parameter types, and the name it has on every server.
+/// A statement that clients have prepared: its text and parameter types, what the text was read with, and the name it
+/// has on every server.
 ///
-/// There is one object for each (text, parameter types) as long as a client or a server connection holds it.
+/// There is one object for each (text, parameter types, settings) as long as a client or a server connection holds it,
+/// and one for each client where nobody knows the settings (`StatementCache.ownStatement`).
 public final class PreparedStatement: Sendable {
     /// Never given twice in a process.
     public let id: UInt64
@@ -10,13 +13,35 @@ public final class PreparedStatement: Sendable {
     public let tail: [UInt8]
     /// The name on a server.
     public let serverName: [UInt8]
+    /// What the text was read with.
+    public let settings: ParsingSettings
+    /// Whether it is one client's only.
+    public let isOwn: Bool
+    /// Whether running it may change `ParsingSettings`, as far as its text shows it.
+    public let mayChangeParsing: Bool
+    private let memory: StatementMemory
 
-    init(id: UInt64, tail: [UInt8]) {
+    init(
+        id: UInt64, tail: [UInt8], settings: ParsingSettings, isOwn: Bool, mayChangeParsing: Bool,
+        memory: StatementMemory
+    ) {
         self.id = id
         self.tail = tail
         self.textLength = tail.firstIndex(of: 0) ?? tail.count
         self.serverName = Array("martlet_\(id)".utf8)
+        self.settings = settings
+        self.isOwn = isOwn
+        self.mayChangeParsing = mayChangeParsing
+        self.memory = memory
+        memory.add(statements: 1, bytes: self.size)
     }
+
+    deinit { self.memory.add(statements: -1, bytes: -self.size) }
+
+    /// Bytes that it takes in memory, about.
+    public var size: Int { Self.size(tailLength: self.tail.count) }
+    /// The same for a statement that there is not yet.
+    public static func size(tailLength: Int) -> Int { tailLength + 256 }
 
     /// The statement's text as it came.
     public var textBytes: [UInt8] { Array(self.tail.prefix(self.textLength)) }
@@ -32,5 +57,19 @@ public final class PreparedStatement: Sendable {
     func hasTail(_ bytes: Span<UInt8>) -> Bool {
         let tail = self.tail
         return tail.span.equals(bytes)
+    }
+}
+
+/// How many prepared statements there are in the process, and the bytes that they take.
+public final class StatementMemory: Sendable {
+    private let statementCount = Atomic<Int>(0)
+    private let byteCount = Atomic<Int>(0)
+
+    public var statements: Int { self.statementCount.load(ordering: .relaxed) }
+    public var bytes: Int { self.byteCount.load(ordering: .relaxed) }
+
+    func add(statements: Int, bytes: Int) {
+        self.statementCount.add(statements, ordering: .relaxed)
+        self.byteCount.add(bytes, ordering: .relaxed)
     }
 }

@@ -8,6 +8,10 @@ public struct ServerStatements: ~Copyable {
         var statement: PreparedStatement?
         /// The statement's id; compared instead of the object, whose count of references need not be touched.
         var id: UInt64
+        /// The catalogue's generation when it was prepared; 0 if nobody knows, or it cannot be trusted.
+        var generation: UInt64
+        /// What the server says of its parameters and columns (`StatementDescription`); 0 as long as nobody has asked.
+        var description: UInt64
         /// Towards the more recently used one; in a free place the next free one. -1 is none.
         var newer: Int32
         /// Towards the less recently used one. -1 is none.
@@ -16,10 +20,15 @@ public struct ServerStatements: ~Copyable {
 
     /// The greatest number of statements (`max_prepared_statements`), at least 1.
     ///
-    /// After it has been lowered, `evictExcess` tells which ones have to go.
+    /// After it has been lowered there may be more (`isOverLimit`).
     public var limit: Int {
         didSet { self.limit = max(1, self.limit) }
     }
+
+    /// The most bytes that the statements may take (`max_prepared_statement_memory`); the last one used may take more.
+    public var sizeLimit: Int
+    /// Bytes that they take.
+    public private(set) var size = 0
 
     private var nodes: [Node] = []
     private var index = HashIndex()
@@ -27,22 +36,37 @@ public struct ServerStatements: ~Copyable {
     private var oldest: Int32 = -1
     private var free: Int32 = -1
 
-    /// - Parameter limit: the greatest number of statements, brought to at least 1.
-    public init(limit: Int) {
+    /// - Parameters:
+    ///   - limit: the greatest number of statements, brought to at least 1.
+    ///   - sizeLimit: the most bytes that they may take.
+    public init(limit: Int, sizeLimit: Int = .max) {
         self.limit = max(1, limit)
+        self.sizeLimit = sizeLimit
     }
 
     /// Number of statements.
     public var count: Int { self.index.count }
 
+    /// What the server has of a statement.
+    public enum Presence: Equatable, Sendable {
+        case missing
+        /// It was prepared before the catalogue changed in a way that matters to who asks.
+        case outdated
+        /// `description` is 0 when it is not known.
+        case prepared(description: UInt64)
+    }
+
     /// Whether a statement is prepared; it then counts as just used.
-    public mutating func use(_ statement: PreparedStatement) -> Bool {
-        guard let position = self.position(statement) else { return false }
+    ///
+    /// - Parameter generation: the catalogue's, at least 1; what is older will not do.
+    public mutating func use(_ statement: PreparedStatement, from generation: UInt64) -> Presence {
+        guard let position = self.position(statement) else { return .missing }
         if self.newest != Int32(position) {
             self.unlink(position)
             self.linkNewest(position)
         }
-        return true
+        if self.nodes[position].generation < generation { return .outdated }
+        return .prepared(description: self.nodes[position].description)
     }
 
     /// Whether a statement is prepared; its turn does not change.
@@ -50,31 +74,49 @@ public struct ServerStatements: ~Copyable {
         self.position(statement) != nil
     }
 
+    /// The catalogue's generation when a statement was prepared; 0 when it is not there.
+    public func generation(of statement: PreparedStatement) -> UInt64 {
+        self.position(statement).map { self.nodes[$0].generation } ?? 0
+    }
+
+    /// The server has said what a statement returns.
+    public mutating func describe(_ statement: PreparedStatement, as description: UInt64) {
+        guard let position = self.position(statement) else { return }
+        self.nodes[position].description = description
+    }
+
+    /// Takes away the least recently used statement if another one, of that size, would go over a limit; to be called
+    /// until there is none.
+    public mutating func makeRoom(for size: Int) -> PreparedStatement? {
+        guard self.count > 0, self.count >= self.limit || self.size > self.sizeLimit - size else { return nil }
+        return self.removeOldest()
+    }
+
     /// Adds a statement as the one just used.
-    ///
-    /// - Returns: the statement that has to be closed on the server to make room, if any.
-    public mutating func insert(_ statement: PreparedStatement) -> PreparedStatement? {
-        if self.use(statement) { return nil }
-        // Room is made first, so that the new statement takes the place of the old one.
-        let evicted = self.count >= self.limit ? self.removeOldest() : nil
+    public mutating func insert(_ statement: PreparedStatement, generation: UInt64) {
+        self.remove(statement)
         let position: Int
+        let node = Node(
+            statement: statement, id: statement.id, generation: generation, description: 0, newer: -1, older: -1)
         if self.free >= 0 {
             position = Int(self.free)
             self.free = self.nodes[position].newer
-            self.nodes[position].statement = statement
-            self.nodes[position].id = statement.id
+            self.nodes[position] = node
         } else {
             position = self.nodes.count
-            self.nodes.append(Node(statement: statement, id: statement.id, newer: -1, older: -1))
+            self.nodes.append(node)
         }
+        self.size += statement.size
         self.index.insert(Self.hash(statement), position)
         self.linkNewest(position)
-        return evicted
     }
 
-    /// Takes away the least recently used statement while there are more than `limit`, one with each call.
-    public mutating func evictExcess() -> PreparedStatement? {
-        self.count > self.limit ? self.removeOldest() : nil
+    /// Whether there are more of them than the limits allow, because those were lowered.
+    public var isOverLimit: Bool { self.count > self.limit || (self.size > self.sizeLimit && self.count > 1) }
+
+    /// None of them will do for anybody any more.
+    public mutating func distrust() {
+        for position in self.nodes.indices { self.nodes[position].generation = 0 }
     }
 
     /// Forgets a statement: its Parse has failed, or it has to be prepared anew.
@@ -90,6 +132,7 @@ public struct ServerStatements: ~Copyable {
     /// Forgets all statements (`DISCARD ALL`, `DEALLOCATE ALL`).
     public mutating func removeAll() {
         self.nodes = []
+        self.size = 0
         self.index = HashIndex()
         (self.newest, self.oldest, self.free) = (-1, -1, -1)
     }
@@ -114,7 +157,9 @@ public struct ServerStatements: ~Copyable {
         guard let statement = self.nodes[position].statement else { return }
         self.index.remove(Self.hash(statement), position)
         self.unlink(position)
-        self.nodes[position] = Node(statement: nil, id: 0, newer: self.free, older: -1)
+        self.size -= statement.size
+        self.nodes[position] = Node(
+            statement: nil, id: 0, generation: 0, description: 0, newer: self.free, older: -1)
         self.free = Int32(position)
     }
 

@@ -1,7 +1,7 @@
 import Synchronization
 import Wire
 
-/// The prepared statements of the whole process, by text and parameter types.
+/// The prepared statements of the whole process, by text, parameter types and settings.
 ///
 /// Behind a lock: a reactor asks it only for what its own `StatementCache` lacks. A statement that no client and no
 /// server connection holds any more is forgotten.
@@ -12,25 +12,54 @@ public final class StatementRegistry: Sendable {
     }
 
     private let state = Mutex(State())
+    private let mayChangeParsing: @Sendable (Span<UInt8>) -> Bool
+    /// What all statements take, those of single clients too.
+    public let memory = StatementMemory()
 
-    public init() {}
+    /// - Parameter mayChangeParsing: whether running a text may change `ParsingSettings`.
+    public init(mayChangeParsing: @escaping @Sendable (Span<UInt8>) -> Bool = { _ in false }) {
+        self.mayChangeParsing = mayChangeParsing
+    }
 
     /// The statement of a Parse message; a new one when there is none.
     ///
-    /// - Parameter tail: the message behind the statement's name (`ParseMessage.tail`).
-    public func statement(_ tail: Span<UInt8>) -> PreparedStatement {
-        self.statement(tail, hash: contentHash(tail))
+    /// - Parameters:
+    ///   - tail: the message behind the statement's name (`ParseMessage.tail`).
+    ///   - settings: what the text is read with.
+    public func statement(_ tail: Span<UInt8>, _ settings: ParsingSettings) -> PreparedStatement {
+        self.statement(tail, settings, hash: contentHash(tail) ^ settings.hash)
     }
 
-    func statement(_ tail: Span<UInt8>, hash: UInt32) -> PreparedStatement {
+    func statement(_ tail: Span<UInt8>, _ settings: ParsingSettings, hash: UInt32) -> PreparedStatement {
         // A span cannot enter the lock's closure.
         let copy = tail.copy(0..<tail.count)
+        let changes = self.changesParsing(copy)
         return self.state.withLock { state in
-            if let known = state.table.find(hash, where: { $0.tail == copy }) { return known }
+            if let known = state.table.find(hash, where: { $0.tail == copy && $0.settings == settings }) {
+                return known
+            }
             state.lastID += 1
-            let statement = PreparedStatement(id: state.lastID, tail: copy)
+            let statement = PreparedStatement(
+                id: state.lastID, tail: copy, settings: settings, isOwn: false, mayChangeParsing: changes,
+                memory: self.memory)
             state.table.insert(hash, statement)
             return statement
         }
+    }
+
+    /// A statement of one client: it is never found again.
+    func ownStatement(_ tail: [UInt8], _ settings: ParsingSettings) -> PreparedStatement {
+        let id = self.state.withLock { state in
+            state.lastID += 1
+            return state.lastID
+        }
+        return PreparedStatement(
+            id: id, tail: tail, settings: settings, isOwn: true, mayChangeParsing: self.changesParsing(tail),
+            memory: self.memory)
+    }
+
+    private func changesParsing(_ tail: [UInt8]) -> Bool {
+        let bytes = tail.span
+        return self.mayChangeParsing(bytes.extracting(0..<(bytes.firstNUL(from: 0) ?? bytes.count)))
     }
 }

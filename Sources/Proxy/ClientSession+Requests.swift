@@ -34,6 +34,14 @@ extension ClientSession {
         Frontend.parse, Frontend.bind, Frontend.describe, Frontend.close,
     ]
 
+    /// Prepared statements are followed: while that is switched off, those of a client that still has some.
+    private var tracksStatements: Bool {
+        (self.pool.tracksStatements || (!self.statements.isEmpty && self.pool.mode != .session)) && !self.isReplication
+    }
+
+    /// Whether there are named statements, or will be if a Close among the requests under way fails.
+    func mayHaveNames(_ server: ServerSession) -> Bool { !self.statements.isEmpty || !server.effects.isEmpty }
+
     /// Whether the server has got the beginning of a message and not its end.
     var isInMessage: Bool { self.framer.remaining > 0 && !self.dropsMessage }
 
@@ -230,7 +238,7 @@ extension ClientSession {
             // The server would not look at it either.
             return .drop
         }
-        if self.pool.tracksStatements && Self.named.contains(type) && !self.isReplication {
+        if self.tracksStatements && Self.named.contains(type) {
             return self.namedRequest(type, bytes, range, length: length, server, run: &run)
         }
         switch type {
@@ -238,6 +246,11 @@ extension ClientSession {
             if self.pool.rules.disablesSimpleQueries {
                 self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
                 return .end
+            }
+            if self.mayHaveNames(server) || Self.callsSetConfig(bytes, range), self.tracksStatements,
+                let verdict = self.namedQuery(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
             }
             server.requests.append(.query)
             // A Query ends the unnamed statement, the client's own and whoever's the server has.
@@ -247,7 +260,9 @@ extension ClientSession {
         case Frontend.parse: server.requests.append(.parse)
         case Frontend.bind: server.requests.append(.bind)
         case Frontend.describe: server.requests.append(.describe)
-        case Frontend.execute: server.requests.append(.execute)
+        case Frontend.execute:
+            if self.boundDeallocation != nil { return self.executeDeallocation(bytes, range, server, run: &run) }
+            server.requests.append(.execute)
         case Frontend.close: server.requests.append(.close)
         case Frontend.sync: server.requests.append(.sync)
         case Frontend.copyDone, Frontend.copyFail: server.requests.append(.copyEnd)
@@ -276,7 +291,7 @@ extension ClientSession {
             // Late data of a COPY that has failed; PostgreSQL throws it away as well.
             return .drop
         case Frontend.parse, Frontend.close:
-            guard self.pool.tracksStatements, range.count == length else { return nil }
+            guard self.tracksStatements, range.count == length else { return nil }
             return self.answerUnlinkedStatement(type, bytes.extracting(range))
         default: return nil
         }

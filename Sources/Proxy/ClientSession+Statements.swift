@@ -6,8 +6,6 @@ import Wire
 // the proxy's name for it, and is prepared there when it is needed. Errors are the server's own wherever it can make
 // them, because only then the transaction fails as well.
 extension ClientSession {
-    /// The longest Parse of a named statement, which is kept in memory as long as anybody uses it.
-    private static let namedParseLimit = 16 << 20
     /// The longest Parse of the unnamed statement that is kept for its client; a longer one can be bound in the same
     /// transaction only.
     private static let unnamedParseLimit = 64 << 10
@@ -32,13 +30,22 @@ extension ClientSession {
         }
         if type == Frontend.close { return self.close(message, target, bytes, range, server, run: &run) }
         let name = message.extracting(target.name)
-        if !name.isEmpty && server.requests.hasEarlierEffects { return self.awaitReplies() }
-        guard let statement = self.statements.find(name), !name.isEmpty else {
+        if !name.isEmpty && server.areNamesInDoubt { return self.awaitReplies() }
+        guard let known = self.statements.find(name), !name.isEmpty else {
             return self.unknown(name, .describe, bytes, range, server, run: &run)
         }
         self.pass(bytes, run..<range.lowerBound)
-        self.prepare(statement, server)
-        server.requests.append(.describe)
+        run = range.lowerBound
+        let statement: PreparedStatement
+        switch self.prepare(known, name, server) {
+        case .ready(let prepared): statement = prepared
+        case .awaits: return self.awaitReplies()
+        case .changed:
+            self.sendResultTypeChanged(server)
+            return .drop
+        }
+        server.effects.append(.described(statement, name: name.copy(0..<name.count)))
+        server.requests.append(.describe, hasEffect: true)
         self.worker.send(to: server) { $0.describe(statement: statement.serverName) }
         return .replaced(upTo: range.upperBound)
     }
@@ -85,8 +92,13 @@ extension ClientSession {
         guard length > MessageFramer.headerLength else { return self.malformed(bytes, run..<range.lowerBound) }
         guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
+        // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
+        if !isUnnamed && server.requests.hasEarlierSync { return self.awaitReplies() }
         if range.count < length {
-            if !isUnnamed { return self.gather(length, Self.namedParseLimit) }
+            if !isUnnamed {
+                if self.hasRoom(for: length) { return .gather(length) }
+                return self.refuseParse(length, bytes, range, server, run: &run)
+            }
             if length <= Self.unnamedParseLimit { return .gather(length) }
             // Passed on unread; whoever binds it later on another connection is told that it does not exist.
             self.unnamedParse.removeAll()
@@ -100,23 +112,36 @@ extension ClientSession {
             self.unnamedParse.removeAll(keepingCapacity: true)
             if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
             self.noteUnnamed(server)
+            if self.mayHaveNames(server) || !self.deallocating.isEmpty { self.noteCommands(message, parse, server) }
             return .pass
         }
-        if server.requests.hasEarlierEffects { return self.awaitReplies() }
         self.group.statistics.counters.clientParseCount &+= 1
         let name = message.extracting(parse.statement)
         if self.statements.find(name) != nil {
             self.pass(bytes, run..<range.lowerBound)
-            self.sendFailing(
-                server, sqlState: SQLState.duplicatePreparedStatement,
-                "prepared statement \"\(message.text(parse.statement))\" already exists")
+            // The server finds what is wrong with the text, if anything, before it sees that the name is in use.
+            let taken = self.sendEmptyStatement(0, server)
+            let tail = message.copy(parse.tail)
+            server.effects.append(
+                .error(
+                    MessageWriter.bytes {
+                        $0.errorResponse(
+                            severity: "ERROR", sqlState: SQLState.duplicatePreparedStatement,
+                            message: "prepared statement \"\(message.text(parse.statement))\" already exists")
+                    }))
+            server.requests.append(.parse, .substitute, hasEffect: true)
+            server.send(MessageWriter.bytes { $0.parse(statement: taken, tail: tail) })
             return .replaced(upTo: range.upperBound)
         }
-        let statement = self.worker.statements.statement(message.extracting(parse.tail))
+        guard self.hasRoom(for: length) else { return self.refuseParse(length, bytes, range, server, run: &run) }
+        let statement = self.statement(message.extracting(parse.tail), server)
+        self.noteCommands(message, parse, server)
         self.pass(bytes, run..<range.lowerBound)
         let copy = message.copy(parse.statement)
-        _ = self.statements.add(name, statement)
-        if server.statements.use(statement) && !server.mustDeallocate {
+        let generation = server.pool.catalogue.current
+        _ = self.statements.add(name, ClientStatement(statement, generation: generation))
+        let presence = server.statements.use(statement, from: generation)
+        if case .prepared = presence, server.transaction != .failed {
             if server.hasAnswered {
                 self.send(ServerSession.parseComplete)
             } else {
@@ -124,14 +149,40 @@ extension ClientSession {
                 server.requests.append(.parse, .answer, hasEffect: true)
             }
         } else {
-            self.sendParse(statement, server, .forward, name: copy)
+            self.sendParse(statement, server, .forward, isThere: presence != .missing, name: copy)
         }
         return .replaced(upTo: range.upperBound)
+    }
+
+    /// The statement that a text is for this client, as things are now.
+    private func statement(_ tail: Span<UInt8>, _ server: ServerSession?) -> PreparedStatement {
+        let settings = self.parameters?.parsing ?? .none
+        // Somebody has changed, in this transaction, what no server tells about.
+        if server?.isParsingUncertain ?? false { return self.worker.statements.ownStatement(tail, settings) }
+        return self.worker.statements.statement(tail, settings)
+    }
+
+    /// Whether one more named statement, with a Parse of that many bytes, is within `max_prepared_statement_memory`.
+    func hasRoom(for length: Int) -> Bool {
+        self.statements.size + PreparedStatement.size(tailLength: length) <= self.pool.rules.statementMemory
+    }
+
+    private func refuseParse(
+        _ length: Int, _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
+    ) -> Verdict {
+        self.pass(bytes, run..<range.lowerBound)
+        run = range.lowerBound
+        self.sendFailing(
+            server, sqlState: SQLState.programLimitExceeded,
+            "prepared statement of \(length) bytes does not fit beside the \(self.statements.size) bytes of this client's "
+                + "others (max_prepared_statement_memory = \(self.pool.rules.statementMemory))")
+        return .drop
     }
 
     func forgetUnnamed() {
         if !self.unnamedParse.isEmpty { self.unnamedParse.removeAll(keepingCapacity: true) }
         self.unnamedStatement = 0
+        if !self.deallocating.isEmpty { self.deallocating[[]] = nil }
     }
 
     private func noteUnnamed(_ server: ServerSession) {
@@ -139,40 +190,6 @@ extension ClientSession {
         server.requests.append(.parse)
         server.has(unnamed: self.unnamedStatement, isRestored: false)
         self.group.statistics.counters.serverParseCount &+= 1
-    }
-
-    private func sendParse(
-        _ statement: PreparedStatement, _ server: ServerSession, _ disposition: Disposition, name: [UInt8]?
-    ) {
-        if let evicted = server.statements.insert(statement) {
-            server.effects.append(.evicted(evicted))
-            server.requests.append(.close, .swallow, hasEffect: true)
-            server.send(MessageWriter.bytes { $0.close(statement: evicted.serverName) })
-        }
-        if server.mustDeallocate {
-            // The books are wrong: it may be there, and outdated.
-            server.requests.append(.close, .swallow)
-            server.send(MessageWriter.bytes { $0.close(statement: statement.serverName) })
-        }
-        server.effects.append(.parse(statement, name: name))
-        server.requests.append(.parse, disposition, hasEffect: true)
-        self.group.statistics.counters.serverParseCount &+= 1
-        server.send(MessageWriter.bytes { $0.parse(statement: statement.serverName, tail: statement.tail) })
-    }
-
-    /// Makes sure that the server has a statement.
-    private func prepare(_ statement: PreparedStatement, _ server: ServerSession) {
-        if !server.statements.use(statement) || server.mustDeallocate {
-            self.sendParse(statement, server, .swallow, name: nil)
-        }
-    }
-
-    /// A request that certainly fails, in the place of one that must; the client gets our words for it.
-    private func sendFailing(_ server: ServerSession, sqlState: String, _ text: String) {
-        server.effects.append(
-            .error(MessageWriter.bytes { $0.errorResponse(severity: "ERROR", sqlState: sqlState, message: text) }))
-        server.requests.append(.describe, .substitute, hasEffect: true)
-        server.send(MessageWriter.bytes { $0.describe(statement: Array("martlet_none".utf8)) })
     }
 
     // MARK: Bind
@@ -190,15 +207,31 @@ extension ClientSession {
             return .gather(min(length, range.count * 2 + 64))
         }
         let name = message.extracting(prefix.statement)
-        if name.isEmpty ? server.isUnnamedInDoubt(self) : server.requests.hasEarlierEffects {
+        if name.isEmpty ? server.isUnnamedInDoubt(self) : server.areNamesInDoubt {
             return self.awaitReplies()
         }
-        self.group.statistics.counters.bindCount &+= 1
-        guard !name.isEmpty, let statement = self.statements.find(name) else {
+        if !self.deallocating.isEmpty || self.boundDeallocation != nil,
+            let verdict = self.bindDeallocation(name, bytes, range, server, run: &run)
+        {
+            return verdict
+        }
+        guard !name.isEmpty, var known = self.statements.find(name) else {
+            self.group.statistics.counters.bindCount &+= 1
             return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
         self.pass(bytes, run..<range.lowerBound)
-        self.prepare(statement, server)
+        run = range.lowerBound
+        if self.boundDeallocation != nil { known.statement = self.deallocation(name) ?? known.statement }
+        let statement: PreparedStatement
+        switch self.prepare(known, name, server) {
+        case .ready(let prepared): statement = prepared
+        case .awaits: return self.awaitReplies()
+        case .changed:
+            self.sendResultTypeChanged(server)
+            return .drop
+        }
+        self.group.statistics.counters.bindCount &+= 1
+        if statement.mayChangeParsing { server.isParsingUncertain = true }
         server.requests.append(.bind)
         let portal = message.copy(prefix.portal)
         self.worker.send(to: server) {
@@ -259,7 +292,7 @@ extension ClientSession {
         _ server: ServerSession, run: inout Int
     ) -> Verdict {
         let name = message.extracting(target.name)
-        if !name.isEmpty && server.requests.hasEarlierEffects { return self.awaitReplies() }
+        if !name.isEmpty && server.areNamesInDoubt { return self.awaitReplies() }
         if name.isEmpty {
             self.forgetUnnamed()
             server.unnamedStatement = 0
@@ -294,12 +327,15 @@ extension ClientSession {
             self.send(ServerSession.closeComplete)
             return .drop
         }
-        guard let parse = ParseMessage(message), !parse.statement.isEmpty else { return nil }
+        guard let parse = ParseMessage(message), !parse.statement.isEmpty, self.route?.status != .failed else {
+            return nil
+        }
         let name = message.extracting(parse.statement)
-        guard self.statements.find(name) == nil else { return nil }
-        let statement = self.worker.statements.statement(message.extracting(parse.tail))
+        guard self.statements.find(name) == nil, self.hasRoom(for: message.count) else { return nil }
+        let statement = self.statement(message.extracting(parse.tail), nil)
         guard self.group.hasAccepted(statement) else { return nil }
-        _ = self.statements.add(name, statement)
+        _ = self.statements.add(name, ClientStatement(statement, generation: self.pool.catalogue.current))
+        self.noteCommands(message, parse, nil)
         self.group.statistics.counters.clientParseCount &+= 1
         self.send(ServerSession.parseComplete)
         return .drop

@@ -69,16 +69,18 @@ extension Pool {
     }
 
     /// A statement that a server of this pool has accepted needs no server to be prepared by another client.
-    func accepted(_ statement: PreparedStatement) {
-        // Statements nobody uses any more are in here too; forgetting all of them now and then costs a round trip.
-        if self.knownGood.count >= 50_000 { self.knownGood.removeAll() }
-        guard self.knownGood.insert(statement.id).inserted else { return }
+    ///
+    /// - Parameter generation: the catalogue's when the server got it.
+    func accepted(_ statement: PreparedStatement, generation: UInt64) {
+        guard !statement.isOwn, generation > 0, self.knownGood.insert(statement.id, generation) else { return }
         let key = self.shared.key
         let id = statement.id
-        self.worker.tellOthers { $0.pools[key]?.knownGood.insert(id) }
+        self.worker.tellOthers { _ = $0.pools[key]?.knownGood.insert(id, generation) }
     }
 
-    func hasAccepted(_ statement: PreparedStatement) -> Bool { self.knownGood.contains(statement.id) }
+    func hasAccepted(_ statement: PreparedStatement) -> Bool {
+        self.knownGood.contains(statement.id, self.catalogue.current)
+    }
 
     /// Begins one login if the limits allow it.
     ///

@@ -39,9 +39,14 @@ final class Pool {
         var resetsAlways = false
         var disablesSimpleQueries = false
         var logsErrors = false
+        /// Prepared statements of a server connection: how many, and how many bytes of them; those of a client, too.
+        var statementLimit = 0
+        var statementMemory = 0
     }
     /// Prepared statements are followed from connection to connection.
     private(set) var tracksStatements = false
+    /// What tells that statements of this database may mean something else than before.
+    private(set) var catalogue: CatalogueGeneration
 
     /// All connections of this shard, in no order.
     private(set) var servers: [ServerSession] = []
@@ -78,8 +83,8 @@ final class Pool {
     var replicationQueue = LoginQueue()
     /// Settings that clients have begun with and that a server has taken.
     var provenSettings: [ObjectIdentifier: ProvenSettings] = [:]
-    /// Statements that a server of this pool has accepted.
-    var knownGood: Set<UInt64> = []
+    /// Statements that a server of this pool has accepted since the catalogue has changed last.
+    var knownGood = KnownGood()
     /// Which host is next, and which of its addresses.
     var hostIndex = 0
     var addressIndex: UInt
@@ -105,6 +110,7 @@ final class Pool {
         self.addressIndex = worker.nextAddressIndex()
         self.wasPrimary = load?.node.role == .primary
         self.database = database
+        self.catalogue = worker.shared.catalogues.generation(of: database.serverDatabase)
         self.apply(worker.configuration.settings, database: database)
     }
 
@@ -133,8 +139,15 @@ final class Pool {
             checkDelay: general.serverCheckQuery == nil ? .max : general.serverCheckDelay,
             isRoundRobin: general.serverRoundRobin,
             resetsAlways: general.serverResetQueryAlways && !general.serverResetQuery.isEmpty,
-            disablesSimpleQueries: general.disablePqexec, logsErrors: general.verbose > 1)
-        self.tracksStatements = self.mode != .session && settings.general.maxPreparedStatements > 0
+            disablesSimpleQueries: general.disablePqexec, logsErrors: general.verbose > 1,
+            // Clients that have statements keep them when it is switched off.
+            statementLimit: general.maxPreparedStatements > 0 ? general.maxPreparedStatements : 1,
+            statementMemory: general.maxPreparedStatementMemory)
+        if self.catalogue.database != database.serverDatabase {
+            self.catalogue = self.worker.shared.catalogues.generation(of: database.serverDatabase)
+        }
+        self.tracksStatements = self.mode != .session && general.maxPreparedStatements > 0
+        for server in self.servers { server.statementLimitsChanged() }
         if changed {
             self.welcome = nil
             self.provenSettings = [:]

@@ -1,5 +1,6 @@
 import Authentication
 import Logging
+import Pooling
 import Reactor
 public import Settings
 import Synchronization
@@ -99,6 +100,7 @@ extension Proxy: ConsoleHost {
 
     public func memory() async -> [MemoryStatus] {
         let counts = await self.counts()
+        let statements = self.statements.memory.statements
         let sizes = await self.gather { worker in
             (
                 worker.clients.values.first?.memorySize ?? 0,
@@ -114,6 +116,10 @@ extension Proxy: ConsoleHost {
                 name: "client_sessions", size: sizes.map(\.0).max() ?? 0, used: counts.clients, free: 0),
             MemoryStatus(
                 name: "server_sessions", size: sizes.map(\.1).max() ?? 0, used: counts.servers, free: 0),
+            // Their texts differ in length: this is the mean.
+            MemoryStatus(
+                name: "prepared_statements", size: statements > 0 ? self.statements.memory.bytes / statements : 0,
+                used: statements, free: 0),
         ]
     }
 

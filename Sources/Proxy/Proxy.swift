@@ -2,6 +2,7 @@ import Authentication
 public import Logging
 import Pooling
 public import Reactor
+import SQL
 public import Settings
 import Synchronization
 import Topology
@@ -43,7 +44,9 @@ public final class Proxy: Sendable {
     let derivations = KeyDerivations()
     let slowLogins = SlowLogins()
     let directories = Directories()
-    let statements = StatementRegistry()
+    let statements = StatementRegistry { text in
+        SessionCommands(text, standardConformingStrings: true, settings: ParsingSettings.names).changesSettings
+    }
     let console: any ConsoleService
     /// Known to this process only; stands in for the secrets of unknown users.
     let processSecret = SecretBytes(SecureRandom.bytes(32))

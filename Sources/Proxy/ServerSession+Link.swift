@@ -18,6 +18,8 @@ extension ServerSession {
         self.setDeadline(.max)
         client.linked(self)
         if self.isDedicated { return }
+        if self.mustForgetStatements { self.forgetStatements() }
+        self.isParsingUncertain = false
         if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
     }
 
@@ -83,11 +85,9 @@ extension ServerSession {
         // Replies may come that nobody can be given.
         if self.requests.isUncertain { return self.end("unclear state after a failed COPY") }
         if self.cancels > 0 { return self.armPreparing() }
-        if self.mustDeallocate {
-            self.mustDeallocate = false
-            self.statements.removeAll()
+        if self.mustForgetStatements {
             self.armPreparing()
-            return self.run(.deallocate, "DEALLOCATE ALL")
+            return self.forgetStatements()
         }
         if self.mustReset || (self.pool.rules.resetsAlways && self.hasBeenUsed) {
             self.mustReset = false

@@ -18,12 +18,13 @@ extension ServerSession {
         UInt8(ascii: "G"),
         UInt8(ascii: "I"), UInt8(ascii: "K"), UInt8(ascii: "R"), UInt8(ascii: "S"), UInt8(ascii: "T"),
         UInt8(ascii: "Z"),
-        UInt8(ascii: "n"), UInt8(ascii: "s"),
+        UInt8(ascii: "n"), UInt8(ascii: "s"), UInt8(ascii: "t"),
     ]
 
     /// Of those, the ones whose content is read. A longer one than this passes unread.
     private static let read: MessageTypeSet = [
-        UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "Z"),
+        UInt8(ascii: "C"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "T"), UInt8(ascii: "Z"),
+        UInt8(ascii: "t"),
     ]
     private static let readLimit = 256 * 1024
 
@@ -42,6 +43,7 @@ extension ServerSession {
                 case .undecided(let needed):
                     self.pass(bytes, run..<cursor)
                     self.holdLimit = max(needed, 512)
+                    if self.isDescribing { self.describedOnTrial(bytes, from: cursor) }
                     return cursor
                 }
             }
@@ -166,6 +168,8 @@ extension ServerSession {
         case Backend.errorResponse: return self.errorResponse(bytes, range, &run)
         case Backend.authentication, Backend.backendKeyData: return self.end("unknown pkt from server")
         case Backend.commandComplete: self.noteCommand(bytes.extracting(range))
+        case Backend.parameterDescription, Backend.rowDescription, Backend.noData:
+            self.noteDescription(type, bytes.extracting(range))
         default: break
         }
         let reply = self.requests.reply(type)
@@ -175,6 +179,7 @@ extension ServerSession {
                 return self.end("bad packet from server")
             }
             self.transaction = status
+            if self.hasChangedCatalogue && status == .idle { self.definitionsHold() }
         }
         self.settle(reply, bytes, range, &run)
         if type == Backend.readyForQuery { self.readyForQuery(reply, bytes, range, &run) }
@@ -222,6 +227,7 @@ extension ServerSession {
     private func answered(_ type: UInt8) {
         if self.requests.isEmpty && self.isFree { return self.endDirty() }
         let finished = self.requests.finished
+        if self.requests.head?.kind == .describe { self.description.unreadable() }
         let reply = self.requests.reply(type)
         if type == Backend.errorResponse {
             switch reply.disposition {
@@ -311,21 +317,16 @@ extension ServerSession {
             self.learnRefusal(fields)
             self.client?.route?.rest?.hasFailed = true
         }
-        if fields.sqlState == SQLState.featureNotSupported, self.statements.count > 0,
-            head?.kind == .bind || head?.kind == .execute || head?.kind == .describe
-        {
-            // "cached plan must not change result type": the table behind it has changed.
-            self.mustDeallocate = true
-        }
+        if let kind = head?.kind { self.noteStatementError(kind, fields) }
         if head == nil && self.isFree {
             return self.end(
                 fields.isFatal ? "server closed the connection: \(fields.message)" : "idle server got dirty")
         }
         if fields.sqlState == SQLState.duplicatePreparedStatement || fields.sqlState == SQLState.invalidStatementName,
-            fields.message.contains("martlet_")
+            fields.message.contains("martlet_"), head?.disposition != .substitute
         {
             // Somebody has used DEALLOCATE or PREPARE on our names.
-            self.mustDeallocate = true
+            self.distrustStatements()
         }
         let finished = self.requests.finished
         let reply = self.requests.reply(Backend.errorResponse)
@@ -339,7 +340,12 @@ extension ServerSession {
         case .substitute:
             self.pass(bytes, run..<range.lowerBound)
             run = range.upperBound
-            self.sendSubstitute()
+            // A Parse under a name that is in use may have other errors as well.
+            if head?.kind == .parse && fields.sqlState != SQLState.duplicatePreparedStatement {
+                self.client?.send(message)
+            } else {
+                self.sendSubstitute()
+            }
         case .forward, .swallow, .answer:
             // The failure of a Parse that was sent ahead is the failure of the client's Bind.
             if self.client == nil {
@@ -362,37 +368,6 @@ extension ServerSession {
     /// The client gets our words in the place of the server's.
     private func sendSubstitute() {
         if case .error(let substitute)? = self.effects.first { self.client?.send(substitute) }
-    }
-
-    // MARK: Effects
-
-    /// The request that was just completed has succeeded.
-    private func effectHolds() {
-        guard let effect = self.effects.popFirst() else { return }
-        if case .parse(let statement, _) = effect { self.pool.accepted(statement) }
-    }
-
-    /// Takes back what failed requests, and those the server ignored after them, have changed in the books: the last
-    /// one first.
-    private func undo(_ count: Int) {
-        guard count > 0 else { return }
-        var failed: [Effect] = []
-        for _ in 0..<count {
-            if let effect = self.effects.popFirst() { failed.append(effect) }
-        }
-        for effect in failed.reversed() {
-            switch effect {
-            case .parse(let statement, let name):
-                self.statements.remove(statement)
-                if let name { self.client?.statements.remove(name.span) }
-            case .named(let name): self.client?.statements.remove(name.span)
-            case .evicted(let statement):
-                // There is room, for what took its place has been taken back before.
-                if self.statements.insert(statement) != nil { self.mustDeallocate = true }
-            case .closed(let name, let statement): _ = self.client?.statements.add(name.span, statement)
-            case .error: break
-            }
-        }
     }
 
     // MARK: Session state
@@ -428,16 +403,28 @@ extension ServerSession {
             self.discarded(all: true)
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):
             self.discarded(all: false)
+        case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE"):
+            if !self.deallocations.isEmpty { self.deallocated() }
+        case (UInt8(ascii: "A"), UInt8(ascii: "T")), (UInt8(ascii: "C"), UInt8(ascii: "E")),
+            (UInt8(ascii: "D"), UInt8(ascii: "O")), (UInt8(ascii: "I"), UInt8(ascii: "P")):
+            // ALTER, CREATE, DROP, IMPORT FOREIGN SCHEMA.
+            self.noteDefinition(message)
         case (UInt8(ascii: "S"), UInt8(ascii: "T")) where CommandTag.equals(message, "SET"),
             (UInt8(ascii: "R"), UInt8(ascii: "S")) where CommandTag.equals(message, "RESET"):
             // What the server reports is followed; whether something else was changed cannot be seen.
-            if self.requests.head?.disposition != .own { self.areExtrasUncertain = true }
+            if self.requests.head?.disposition != .own {
+                self.areExtrasUncertain = true
+                // The commands of a client that has named statements were looked at.
+                if self.client?.statements.isEmpty ?? true { self.isParsingUncertain = true }
+            }
         default: break
         }
     }
 
     /// DISCARD ALL or DEALLOCATE ALL: no statement is left, on the server and for the client that asked.
     private func discarded(all: Bool) {
+        // The books were emptied when it was sent: what has come into them since was prepared behind it.
+        if self.requests.head?.disposition == .own, case .deallocate? = self.ownQueries.first { return }
         self.statements.removeAll()
         self.unnamedStatement = 0
         if all {
@@ -445,6 +432,9 @@ extension ServerSession {
             self.areExtrasUncertain = false
             self.parameters = self.worker.parameters.withoutExtras(self.parameters)
         }
-        if self.requests.head?.disposition != .own { self.client?.statements.removeAll() }
+        if self.requests.head?.disposition != .own {
+            self.client?.statements.removeAll()
+            self.client?.deallocating.removeAll()
+        }
     }
 }

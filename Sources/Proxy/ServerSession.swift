@@ -52,9 +52,11 @@ final class ServerSession: Connection {
         /// A Parse answered here.
         case named([UInt8])
         /// A Close answered here.
-        case closed([UInt8], PreparedStatement)
+        case closed([UInt8], ClientStatement)
         /// A Close of a statement that made room for another: if the server never looks at it, it has it still.
         case evicted(PreparedStatement)
+        /// A Describe. `name` is the client's; nil for the proxy's own.
+        case described(PreparedStatement, name: [UInt8]?)
         /// A request that is bound to fail, and the ErrorResponse that the client gets.
         case error([UInt8])
     }
@@ -128,8 +130,22 @@ final class ServerSession: Connection {
     var unnamedRequest: UInt64 = 0
     /// That was the proxy's own: the statement stays its client's, however it ends.
     var isUnnamedRestored = false
-    /// After "cached plan must not change result type": prepare everything anew.
+    /// The books do not say what the server has: it forgets all statements when it is free, and until then each is closed
+    /// before it is prepared.
     var mustDeallocate = false
+    /// Whether names of statements were the proxy's when the settings were looked at last.
+    var tracksStatements = false
+    /// What the answer to a Describe says, as far as it has come.
+    var description = StatementDescription()
+    /// The proxy has asked what a statement returns, and its client's requests wait for that.
+    var isDescribing = false
+    /// A setting that says what a text means may have been changed by a command, so that the client's settings do not tell
+    /// what a statement is read with; until it is released.
+    var isParsingUncertain = false
+    /// DDL was carried out in the transaction that is open; others see it when that ends.
+    var hasChangedCatalogue = false
+    /// Queries under way that deallocate statements.
+    var deallocations: [Deallocations] = []
     /// The session's settings or objects were changed by a client that has gone (session mode).
     var mustReset = false
     var backendKey: [UInt8] = []
@@ -185,7 +201,9 @@ final class ServerSession: Connection {
         self.createdAt = worker.now
         self.connectTime = wallClockNow()
         self.framer = MessageFramer(maximumLength: worker.configuration.settings.general.maxPacketSize)
-        self.statements = ServerStatements(limit: worker.configuration.settings.general.maxPreparedStatements)
+        self.statements = ServerStatements(
+            limit: pool.rules.statementLimit, sizeLimit: pool.rules.statementMemory)
+        self.tracksStatements = pool.tracksStatements
         super.init(loop: worker.loop, connecting: socket)
         if replication != nil { self.countUnavailable() }
     }
@@ -326,6 +344,7 @@ final class ServerSession: Connection {
     func joined(_ pool: Pool) {
         self.pool = pool
         self.parameters = pool.worker.parameters.intern(self.parameters)
+        self.statementLimitsChanged()
     }
 
     // MARK: The end

@@ -134,6 +134,7 @@ final class SharedState: Sendable {
     let donations = Atomic<UInt64>(0)
     let loginPlaces = LoginPlaces()
     let passedPasswords = PassedPasswords()
+    let catalogues = CatalogueGenerations()
     /// Numbers clients and server connections.
     private let lastID = Atomic<UInt64>(0)
     /// PAUSE without a database.

@@ -50,6 +50,7 @@ extension GeneralSettings {
         // Below a kilobyte not even a startup packet would pass.
         .integer("max_packet_size", \.maxPacketSize, 1024...Int(Int32.max)),
         .integer("max_prepared_statements", \.maxPreparedStatements),
+        .integer("max_prepared_statement_memory", \.maxPreparedStatementMemory, 65_536...Int(Int32.max)),
     ]
 
     private static let authentication: [Key] = [

@@ -60,6 +60,8 @@ public struct GeneralSettings: Sendable, Equatable {
     public var maxPacketSize = 2_147_483_647
     /// Prepared statements kept on each server connection; 0 switches their tracking off.
     public var maxPreparedStatements = 200
+    /// Bytes of a client's named statements, and of those kept on a server connection.
+    public var maxPreparedStatementMemory = 32 << 20
 
     // MARK: Authentication
 

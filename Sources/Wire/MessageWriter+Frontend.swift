@@ -87,6 +87,10 @@ extension MessageWriter {
         self.target(Frontend.close, MessageTarget.statement, statement)
     }
 
+    public mutating func close(portal: [UInt8]) {
+        self.target(Frontend.close, MessageTarget.portal, portal)
+    }
+
     private mutating func target(_ type: UInt8, _ kind: UInt8, _ name: [UInt8]) {
         self.begin(type)
         self.byte(kind)

@@ -69,6 +69,13 @@ public enum CommandTag {
         return message.equals(range, tag)
     }
 
+    /// Whether a whole message's tag ends with this text.
+    public static func ends(_ message: Span<UInt8>, with end: StaticString) -> Bool {
+        var reader = MessageReader(message)
+        guard let range = reader.cString(), range.count >= end.utf8CodeUnitCount else { return false }
+        return message.equals((range.upperBound - end.utf8CodeUnitCount)..<range.upperBound, end)
+    }
+
     /// The tag for people; nil when the message is malformed.
     public static func text(_ message: Span<UInt8>) -> String? {
         var reader = MessageReader(message)

@@ -1,5 +1,6 @@
 import TestSupport
 import Testing
+import Wire
 
 @testable import Pooling
 
@@ -10,30 +11,50 @@ private func tail(_ text: String, types: [UInt8] = []) -> [UInt8] {
 /// Spans of temporary arrays cannot stand in an array literal: here are the calls for text and arrays.
 extension ClientStatements {
     fileprivate mutating func add(_ name: [UInt8], _ statement: PreparedStatement) -> Bool {
-        self.add(name.span, statement)
+        self.add(name.span, ClientStatement(statement, generation: 1))
     }
 
     fileprivate mutating func add(_ name: String, _ statement: PreparedStatement, hash: UInt32? = nil) -> Bool {
         let bytes = Array(name.utf8)
         guard let hash else { return self.add(bytes, statement) }
-        return self.add(bytes.span, statement, hash: hash)
+        return self.add(bytes.span, ClientStatement(statement, generation: 1), hash: hash)
     }
 
     fileprivate func find(_ name: [UInt8]) -> PreparedStatement? {
-        self.find(name.span)
+        self.find(name.span)?.statement
     }
 
     fileprivate func find(_ name: String, hash: UInt32? = nil) -> PreparedStatement? {
         let bytes = Array(name.utf8)
         guard let hash else { return self.find(bytes) }
-        return self.find(bytes.span, hash: hash)
+        return self.find(bytes.span, hash: hash)?.statement
     }
 
     fileprivate mutating func remove(_ name: String, hash: UInt32? = nil) -> PreparedStatement? {
         let bytes = Array(name.utf8)
-        guard let hash else { return self.remove(bytes.span) }
-        return self.remove(bytes.span, hash: hash)
+        guard let hash else { return self.remove(bytes.span)?.statement }
+        return self.remove(bytes.span, hash: hash)?.statement
     }
+}
+
+extension StatementRegistry {
+    fileprivate func statement(_ tail: Span<UInt8>, hash: UInt32? = nil) -> PreparedStatement {
+        guard let hash else { return self.statement(tail, .none) }
+        return self.statement(tail, .none, hash: hash)
+    }
+}
+
+extension StatementCache {
+    fileprivate mutating func statement(_ tail: Span<UInt8>, hash: UInt32? = nil) -> PreparedStatement {
+        guard let hash else { return self.statement(tail, .none) }
+        return self.statement(tail, .none, hash: hash)
+    }
+}
+
+private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
+    PreparedStatement(
+        id: id, tail: [UInt8](repeating: 0, count: size), settings: .none, isOwn: false, mayChangeParsing: false,
+        memory: StatementMemory())
 }
 
 @Suite struct StatementRegistryTests {
@@ -101,11 +122,59 @@ extension ClientStatements {
         #expect(statement.tail == [0xFF, 0, 0, 0] && statement.text == "\u{FFFD}")
     }
 
+    @Test func otherSettingsAreAnother() {
+        let registry = StatementRegistry()
+        var cache = StatementCache(registry: registry)
+        let table = ParameterTable()
+        let reported = table.reported([
+            ParameterStatus(name: "TimeZone", value: Array("UTC".utf8)),
+            ParameterStatus(name: "application_name", value: Array("a".utf8)),
+        ])
+        let sets = [
+            reported, table.setting("TimeZone", Array("Asia/Tokyo".utf8), in: reported),
+            table.setting("application_name", Array("b".utf8), in: reported),
+            table.setting("DateStyle", Array("SQL, DMY".utf8), in: reported),
+        ]
+        var ids: [UInt64] = []
+        var all: [PreparedStatement] = []
+        for set in sets {
+            let statement = cache.statement(tail("A").span, set.parsing)
+            let again = registry.statement(tail("A").span, ParsingSettings(set.parameters))
+            #expect(statement === again)
+            ids.append(statement.id)
+            all.append(statement)
+        }
+        // The application's name changes no meaning.
+        #expect(ids[0] == ids[2] && Set(ids).count == 3)
+        let own = cache.ownStatement(tail("A").span, sets[0].parsing)
+        #expect(own.isOwn && !ids.contains(own.id))
+        #expect(registry.memory.statements == 4)
+        #expect(registry.memory.bytes == 4 * own.size)
+    }
+
+    @Test func changesOfSettingsThatMatter() {
+        func settings(_ values: [(String, String)]) -> ParsingSettings {
+            ParsingSettings(
+                values.map { Parameter(name: $0.0, value: Array($0.1.utf8), isReported: false) }
+                    .sorted { $0.key < $1.key })
+        }
+        let here = settings([("TimeZone", "UTC"), ("search_path", "a"), ("work_mem", "1"), ("DateStyle", "ISO, MDY")])
+        let there = settings([("TimeZone", "PST8PDT"), ("role", "x"), ("DateStyle", "ISO, MDY")])
+        let changes = here.changes(to: there)
+        #expect(changes.count == 3)
+        #expect(
+            ParameterChange.localStatement(changes, client: .empty)
+                == "SELECT pg_catalog.set_config('role', 'x', true), pg_catalog.set_config('TimeZone', 'PST8PDT', true), "
+                + "pg_catalog.set_config('search_path', (SELECT reset_val FROM pg_catalog.pg_settings "
+                + "WHERE pg_catalog.lower(name) = 'search_path'), true)")
+        #expect(here.changes(to: here).isEmpty)
+    }
+
     @Test func tableSweepsWhatIsGone() {
         var table = InternTable<PreparedStatement>()
-        let held = (0..<10).map { PreparedStatement(id: UInt64($0), tail: []) }
+        let held = (0..<10).map { plainStatement(UInt64($0)) }
         for statement in held { table.insert(UInt32(statement.id), statement) }
-        for number in 10..<10_000 { table.insert(UInt32(number), PreparedStatement(id: UInt64(number), tail: [])) }
+        for number in 10..<10_000 { table.insert(UInt32(number), plainStatement(UInt64(number))) }
         #expect(table.count <= 64)
         for statement in held {
             #expect(table.find(UInt32(statement.id)) { $0 === statement } === statement)
@@ -161,7 +230,7 @@ extension ClientStatements {
         let odd: [UInt8] = [0xFF, 0xFE]
         let all = [self.statement("A"), self.statement("B"), self.statement("C")]
         for (name, statement) in zip([long, longer, odd], all) { _ = names.add(name, statement) }
-        let found = [names.find(long), names.find(longer), names.find(odd.span)]
+        let found = [names.find(long), names.find(longer), names.find(odd)]
         #expect(found.map { $0?.id } == all.map(\.id))
     }
 
@@ -199,23 +268,65 @@ extension ClientStatements {
         #expect(again)
     }
 
+    @Test func bytesOfOneClient() {
+        var names = ClientStatements()
+        let (first, second) = (self.statement("A"), self.statement("SELECT 'longer'"))
+        _ = names.add("a", first)
+        _ = names.add("", first)
+        _ = names.add("", second)
+        let size = names.size
+        #expect(size == first.size + 1 + second.size)
+        _ = names.remove("a")
+        let left = names.size
+        #expect(left == second.size)
+        _ = names.remove("")
+        let none = names.size
+        #expect(none == 0)
+    }
+
+    @Test func whatTheClientWasTold() {
+        var names = ClientStatements()
+        let name = Array("a".utf8)
+        let (first, other) = (self.statement("A"), self.statement("C"))
+        _ = names.add(name.span, ClientStatement(first, generation: 3))
+        names.describe(name.span, first, as: 7)
+        names.describe(name.span, other, as: 8)
+        names.replace(name.span, by: self.statement("B"))
+        names.distrust(before: 5)
+        let found = names.find(name.span)
+        #expect(found?.description == 7 && found?.generation == 3 && found?.statement.text == "B")
+        let least = names.leastGeneration
+        #expect(least == 5)
+    }
+
     @Test func emptyOneIsAPointer() {
         #expect(MemoryLayout<ClientStatements>.size == 8)
     }
 }
 
 @Suite struct ServerStatementsTests {
-    let all = (1...10).map { PreparedStatement(id: UInt64($0), tail: []) }
+    let all = (1...10).map { plainStatement(UInt64($0)) }
 
     /// Ids of the statements that inserting these numbers evicts, in order.
     private func insert(_ numbers: [Int], into server: inout ServerStatements) -> [UInt64] {
-        numbers.compactMap { server.insert(self.all[$0 - 1])?.id }
+        var evicted: [UInt64] = []
+        for number in numbers {
+            let statement = self.all[number - 1]
+            guard server.use(statement, from: 1) == .missing else { continue }
+            while let gone = server.makeRoom(for: statement.size) { evicted.append(gone.id) }
+            server.insert(statement, generation: 1)
+        }
+        return evicted
+    }
+
+    private func use(_ number: Int, of server: inout ServerStatements) -> Bool {
+        server.use(self.all[number], from: 1) != .missing
     }
 
     @Test func leastRecentlyUsedGoesFirst() {
         var server = ServerStatements(limit: 3)
         #expect(self.insert([1, 2, 3], into: &server) == [])
-        let used = server.use(self.all[0])
+        let used = self.use(0, of: &server)
         #expect(used)
         #expect(self.insert([4, 5, 6], into: &server) == [2, 3, 1])
         let count = server.count
@@ -226,7 +337,7 @@ extension ClientStatements {
         var server = ServerStatements(limit: 3)
         _ = self.insert([1, 2, 3], into: &server)
         for number in [3, 2, 1, 1, 3] {
-            let used = server.use(self.all[number - 1])
+            let used = self.use(number - 1, of: &server)
             #expect(used)
         }
         #expect(self.insert([4, 5, 6], into: &server) == [2, 1, 3])
@@ -234,7 +345,7 @@ extension ClientStatements {
 
     @Test func whatIsNotThere() {
         var server = ServerStatements(limit: 3)
-        let results = [server.use(self.all[0]), server.contains(self.all[0]), server.remove(self.all[0])]
+        let results = [self.use(0, of: &server), server.contains(self.all[0]), server.remove(self.all[0])]
         #expect(results == [false, false, false])
     }
 
@@ -262,12 +373,55 @@ extension ClientStatements {
         var server = ServerStatements(limit: 5)
         _ = self.insert([1, 2, 3, 4, 5], into: &server)
         server.limit = 2
-        var evicted: [UInt64] = []
-        while let statement = server.evictExcess() { evicted.append(statement.id) }
-        #expect(evicted == [1, 2, 3])
+        let isOver = server.isOverLimit
+        #expect(isOver)
+        #expect(self.insert([6], into: &server) == [1, 2, 3, 4])
+        let isOverStill = server.isOverLimit
+        #expect(!isOverStill)
         server.limit = 0
         let limit = server.limit
         #expect(limit == 1)
+    }
+
+    @Test func limitOfBytes() {
+        let large = (1...4).map { plainStatement(UInt64($0), size: 1000) }
+        var server = ServerStatements(limit: 100, sizeLimit: 3 * large[0].size)
+        var evicted: [UInt64] = []
+        for statement in large {
+            while let gone = server.makeRoom(for: statement.size) { evicted.append(gone.id) }
+            server.insert(statement, generation: 1)
+        }
+        #expect(evicted == [1])
+        // One that is larger than all there may be takes the place of all.
+        let huge = plainStatement(5, size: 100_000)
+        while let gone = server.makeRoom(for: huge.size) { evicted.append(gone.id) }
+        server.insert(huge, generation: 1)
+        let (count, size) = (server.count, server.size)
+        #expect(evicted == [1, 2, 3, 4] && count == 1 && size == huge.size)
+        let isOver = server.isOverLimit
+        #expect(!isOver)
+        server.remove(huge)
+        let left = server.size
+        #expect(left == 0)
+    }
+
+    @Test func generationsAndDescriptions() {
+        var server = ServerStatements(limit: 5)
+        server.insert(self.all[0], generation: 4)
+        var seen = [server.use(self.all[0], from: 4), server.use(self.all[0], from: 5)]
+        server.describe(self.all[0], as: 77)
+        seen.append(server.use(self.all[0], from: 1))
+        server.distrust()
+        seen.append(server.use(self.all[0], from: 1))
+        server.insert(self.all[0], generation: 6)
+        seen.append(server.use(self.all[0], from: 5))
+        #expect(
+            seen == [
+                .prepared(description: 0), .outdated, .prepared(description: 77), .outdated,
+                .prepared(description: 0),
+            ])
+        let generation = server.generation(of: self.all[0])
+        #expect(generation == 6)
     }
 
     @Test func removalFromEveryPlace() {
@@ -303,16 +457,82 @@ extension ClientStatements {
                 #expect(removed == list.contains(number))
                 list.removeAll { $0 == number }
             case 1:
-                let used = server.use(self.all[number])
+                let used = self.use(number, of: &server)
                 #expect(used == list.contains(number))
                 if used { list = list.filter { $0 != number } + [number] }
             default:
-                let evicted = server.insert(self.all[number])
+                let evicted = self.insert([number + 1], into: &server)
                 list = list.filter { $0 != number } + [number]
-                #expect(evicted?.id == (list.count > 4 ? self.all[list.removeFirst()].id : nil))
+                #expect(evicted == (list.count > 4 ? [self.all[list.removeFirst()].id] : []))
             }
             let count = server.count
             #expect(count == list.count)
+        }
+    }
+}
+
+@Suite struct CatalogueGenerationTests {
+    @Test func grows() {
+        let all = CatalogueGenerations()
+        let here = all.generation(of: "a")
+        let there = all.generation(of: "b")
+        let again = all.generation(of: "a")
+        #expect(here === again && here !== there)
+        let before = (here.current, there.current)
+        #expect(before.0 > 0 && before.1 > before.0)
+        here.advance()
+        #expect(here.current > before.1 && there.current == before.1)
+    }
+
+    @Test func whatIsKnownToBeGoodEndsWithItsGeneration() {
+        var known = KnownGood()
+        var inserted = [known.insert(1, 5), known.insert(1, 5)]
+        #expect(known.contains(1, 5) && !known.contains(1, 6) && !known.contains(2, 5))
+        // What a server got before the change says nothing.
+        inserted += [known.insert(2, 6), known.insert(3, 5)]
+        #expect(inserted == [true, false, true, false])
+        #expect(!known.contains(1, 6) && known.contains(2, 6) && !known.contains(3, 6))
+    }
+}
+
+@Suite struct StatementDescriptionTests {
+    private func description(_ types: [UInt8], _ columns: [(name: String, type: UInt8, table: UInt8)]?) -> UInt64 {
+        var description = StatementDescription()
+        let parameters: [UInt8] = [116, 0, 0, 0, 0, 0, UInt8(types.count)] + types.flatMap { [0, 0, 0, $0] }
+        description.parameters(parameters.span)
+        guard let columns else {
+            description.noColumns()
+            return description.value
+        }
+        var message: [UInt8] = [84, 0, 0, 0, 0, 0, UInt8(columns.count)]
+        for column in columns {
+            message += Array(column.name.utf8) + [0, 0, 0, 0, column.table, 0, 1]
+            message += [0, 0, 0, column.type, 0, 4, 255, 255, 255, 255, 0, 0]
+        }
+        description.columns(message.span)
+        return description.value
+    }
+
+    @Test func namesAndTypesCount() {
+        let all = [
+            self.description([], nil), self.description([23], nil), self.description([], []),
+            self.description([], [("a", 23, 1)]), self.description([], [("b", 23, 1)]),
+            self.description([], [("a", 25, 1)]), self.description([23], [("a", 23, 1)]),
+            self.description([], [("a", 23, 1), ("a", 23, 1)]),
+        ]
+        #expect(Set(all).count == all.count && !all.contains(0))
+        // The table does not.
+        #expect(self.description([], [("a", 23, 1)]) == self.description([], [("a", 23, 2)]))
+    }
+
+    @Test func cutMessages() {
+        let message: [UInt8] = [84, 0, 0, 0, 0, 0, 9, 97, 0, 1, 2]
+        for count in 0...message.count {
+            let part = Array(message.prefix(count))
+            var description = StatementDescription()
+            description.columns(part.span)
+            description.parameters(part.span)
+            #expect(description.value != 0)
         }
     }
 }

@@ -219,8 +219,12 @@ extension ClientSession {
             self.unnamedParse = message.copy(parse.tail)
             self.unnamedStatement = self.worker.nextUnnamedStatement()
         } else {
-            let statement = self.worker.statements.statement(message.extracting(parse.tail))
-            _ = self.statements.add(message.extracting(parse.statement), statement)
+            guard self.hasRoom(for: message.count) else { return }
+            let statement = self.worker.statements.statement(
+                message.extracting(parse.tail), self.parameters?.parsing ?? .none)
+            _ = self.statements.add(
+                message.extracting(parse.statement),
+                ClientStatement(statement, generation: self.pool.catalogue.current))
         }
     }
 }

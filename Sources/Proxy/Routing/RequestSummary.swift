@@ -147,6 +147,6 @@ struct ClientBook: StatementBook {
             let text = Array(self.client.unnamedParse.prefix { $0 != 0 })
             return RequestSummary.Statement(self.classify(text.span), text.span)
         }
-        return self.client.statements.find(name).map { self.router.known($0, self.client) }
+        return self.client.statements.find(name).map { self.router.known($0.statement, self.client) }
     }
 }

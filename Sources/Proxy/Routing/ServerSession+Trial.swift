@@ -92,6 +92,34 @@ extension ServerSession {
         }
     }
 
+    /// The request waits for what its statement returns (`isDescribing`), and its trial for the request: the answer to the
+    /// Describe is looked for in what is held back.
+    func describedOnTrial(_ bytes: Span<UInt8>, from start: Int) {
+        guard case .described(let statement, name: nil)? = self.effects.last else { return }
+        var requests = self.requests
+        var description = StatementDescription()
+        var cursor = start
+        while requests.takeAnswer() != nil {}
+        while let header = MessageFramer.header(bytes, at: cursor), cursor + header.length < bytes.count {
+            let message = bytes.extracting(cursor..<(cursor + header.length + 1))
+            if requests.head?.kind == .describe {
+                switch header.type {
+                case Backend.parameterDescription: description.parameters(message)
+                case Backend.rowDescription: description.columns(message)
+                case Backend.noData: description.noColumns()
+                default: break
+                }
+            }
+            _ = requests.reply(header.type)
+            while requests.takeAnswer() != nil {}
+            cursor += header.length + 1
+        }
+        guard requests.isEmpty else { return }
+        self.statements.describe(statement, as: description.value)
+        self.isDescribing = false
+        self.client?.repliesCame()
+    }
+
     /// The request's answer begins: it is no business of the safety net any more.
     func trialPassed() {
         self.isOnTrial = false
@@ -109,8 +137,8 @@ extension ServerSession {
         for effect in self.effects.reversed() {
             switch effect {
             case .parse(_, let name?), .named(let name): client.statements.remove(name.span)
-            case .closed(let name, let statement): _ = client.statements.add(name.span, statement)
-            case .parse(_, nil), .evicted, .error: break
+            case .closed(let name, let prepared): _ = client.statements.add(name.span, prepared)
+            case .parse(_, nil), .evicted, .described, .error: break
             }
         }
         let load = self.pool.load
@@ -276,7 +304,7 @@ extension RequestSummary {
                 let name = message.extracting(prefix.statement)
                 let text =
                     texts.last { $0.name.span.equals(name) }?.text
-                    ?? client.statements.find(name)?.textBytes ?? unnamed
+                    ?? client.statements.find(name)?.statement.textBytes ?? unnamed
                 bound.append((message.copy(prefix.portal), text))
             case Frontend.execute:
                 guard let execute = ExecuteMessage(message) else { return nil }

@@ -1,0 +1,208 @@
+import Pooling
+import Reactor
+import SQL
+import Settings
+import Wire
+
+// DEALLOCATE by SQL of a statement that a client has prepared by the protocol, as drivers without Close do (DBD::Pg, PHP's
+// PDO): it is a Close. On the server the statement has another name, and others use it: the server gets the command with
+// the name of an empty statement, prepared ahead of it. So the answer is the server's own, in a failed transaction too.
+extension ClientSession {
+    /// A longer text is not looked at.
+    private static let lookLimit = 64 << 10
+
+    /// Looks at a Query of a client that has named statements. Nil: it goes on as it is.
+    @inline(never)
+    func namedQuery(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    ) -> Verdict? {
+        guard length <= Self.lookLimit else { return nil }
+        guard range.count == length else { return .gather(length) }
+        let message = bytes.extracting(range)
+        guard let query = QueryMessage.text(message), SessionCommands.mayBeIn(message.extracting(query)) else {
+            return nil
+        }
+        let text = message.extracting(query)
+        let commands = self.commands(text)
+        if commands.changesSettings { server.isParsingUncertain = true }
+        guard !commands.deallocations.isEmpty || commands.deallocatesAll else { return nil }
+        if server.areNamesInDoubt { return self.awaitReplies() }
+        var names: [[UInt8]?] = []
+        var replaced: [(range: Range<Int>, name: [UInt8])] = []
+        for deallocation in commands.deallocations {
+            if !names.contains(deallocation.name), self.statements.find(deallocation.name.span) != nil {
+                replaced.append((deallocation.range, Self.emptyStatement(replaced.count)))
+                names.append(deallocation.name)
+            } else {
+                // The server knows it, or knows better.
+                names.append(nil)
+            }
+        }
+        guard !replaced.isEmpty else {
+            // What comes behind it waits until it is known whether the names are free.
+            if commands.deallocatesAll {
+                server.deallocations.append(.init(request: server.requests.noted + 1, names: []))
+            }
+            return nil
+        }
+        self.pass(bytes, run..<range.lowerBound)
+        for number in replaced.indices { _ = self.sendEmptyStatement(number, server) }
+        server.requests.append(.query)
+        server.unnamedStatement = 0
+        self.forgetUnnamed()
+        server.deallocations.append(.init(request: server.requests.noted, names: names))
+        let rewritten = Self.replacing(replaced, in: text)
+        server.send(MessageWriter.bytes { $0.query(rewritten) })
+        return .replaced(upTo: range.upperBound)
+    }
+
+    /// Whether a Query begins like a call of `set_config`, which says no more in its answer than other functions do. That of
+    /// a client without named statements is looked at for that only.
+    @inline(__always)
+    static func callsSetConfig(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        let name = range.lowerBound + MessageFramer.headerLength + 7
+        guard name + 21 < range.upperBound else { return false }
+        switch bytes[name] | 0x20 {
+        case UInt8(ascii: "s"): return bytes[name + 3] == UInt8(ascii: "_")
+        case UInt8(ascii: "p"): return bytes[name + 10] == UInt8(ascii: ".") && bytes[name + 14] == UInt8(ascii: "_")
+        default: return false
+        }
+    }
+
+    /// A statement that is a DEALLOCATE: what it is about, and the Parse behind the name with another name in it.
+    struct PreparedDeallocation {
+        let name: [UInt8]
+        let tail: [UInt8]
+    }
+
+    /// Looks at the text of a Parse.
+    func noteCommands(_ message: Span<UInt8>, _ parse: ParseMessage, _ server: ServerSession?) {
+        let text = message.extracting(parse.query)
+        if !self.deallocating.isEmpty { self.deallocating[message.copy(parse.statement)] = nil }
+        guard text.count <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return }
+        let commands = self.commands(text)
+        if parse.statement.isEmpty && commands.changesSettings { server?.isParsingUncertain = true }
+        guard let deallocation = commands.deallocations.first, commands.deallocations.count == 1,
+            self.deallocating.count < Self.mostDeallocating
+        else { return }
+        let rewritten = Self.replacing([(deallocation.range, Self.emptyStatement(0))], in: text)
+        self.deallocating[message.copy(parse.statement)] = PreparedDeallocation(
+            name: deallocation.name, tail: rewritten + message.copy(parse.query.upperBound..<parse.tail.upperBound))
+    }
+
+    /// A client has hardly more than one of them.
+    private static let mostDeallocating = 100
+
+    private func commands(_ text: Span<UInt8>) -> SessionCommands {
+        SessionCommands(text, standardConformingStrings: self.hasStandardStrings, settings: ParsingSettings.names)
+    }
+
+    /// A Bind of a client that has prepared a DEALLOCATE: if this is it, and the client has what it is about, Execute will
+    /// be that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (`deallocation`).
+    @inline(never)
+    func bindDeallocation(
+        _ name: Span<UInt8>, _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
+    ) -> Verdict? {
+        self.boundDeallocation = nil
+        guard let prepared = self.deallocating[name.copy(0..<name.count)],
+            name.isEmpty || self.statements.find(name) != nil
+        else { return nil }
+        if server.areNamesInDoubt { return self.awaitReplies() }
+        guard self.statements.find(prepared.name.span) != nil else { return nil }
+        self.boundDeallocation = prepared.name
+        guard name.isEmpty else { return nil }
+        self.pass(bytes, run..<range.lowerBound)
+        server.requests.append(.parse, .swallow)
+        server.send(MessageWriter.bytes { $0.parse(statement: [], tail: prepared.tail) })
+        server.unnamedStatement = 0
+        server.requests.append(.bind)
+        return .replaced(upTo: range.lowerBound)
+    }
+
+    /// The statement that is bound in the place of a DEALLOCATE with a name.
+    func deallocation(_ name: Span<UInt8>) -> PreparedStatement? {
+        self.deallocating[name.copy(0..<name.count)].map {
+            self.worker.statements.statement($0.tail.span, self.parameters?.parsing ?? .none)
+        }
+    }
+
+    /// Execute of what `noteBound` has seen.
+    @inline(never)
+    func executeDeallocation(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
+    ) -> Verdict {
+        guard let name = self.boundDeallocation else { return .pass }
+        self.boundDeallocation = nil
+        guard let removed = self.statements.remove(name.span) else {
+            server.requests.append(.execute)
+            return .pass
+        }
+        self.pass(bytes, run..<range.lowerBound)
+        run = range.lowerBound
+        _ = self.sendEmptyStatement(0, server)
+        server.effects.append(.closed(name, removed))
+        server.requests.append(.execute, hasEffect: true)
+        return .pass
+    }
+
+    private static func emptyStatement(_ number: Int) -> [UInt8] { Array("martlet_gone_\(number)".utf8) }
+
+    /// Prepares a statement without text, which is allowed in a failed transaction, too. Returns its name.
+    func sendEmptyStatement(_ number: Int, _ server: ServerSession) -> [UInt8] {
+        let name = Self.emptyStatement(number)
+        server.requests.append(.close, .swallow)
+        server.requests.append(.parse, .swallow)
+        server.send(
+            MessageWriter.bytes {
+                $0.close(statement: name)
+                $0.parse(statement: name, tail: [0, 0, 0])
+            })
+        return name
+    }
+
+    private static func replacing(_ names: [(range: Range<Int>, name: [UInt8])], in text: Span<UInt8>) -> [UInt8] {
+        var result: [UInt8] = []
+        var position = 0
+        for each in names {
+            result.append(text, position..<each.range.lowerBound)
+            result.append(UInt8(ascii: "\""))
+            result += each.name
+            result.append(UInt8(ascii: "\""))
+            position = each.range.upperBound
+        }
+        result.append(text, position..<text.count)
+        return result
+    }
+}
+
+extension ServerSession {
+    /// A Query with DEALLOCATE in it: its number among the requests, and the statements of its client that each of them
+    /// is about, nil where it is about another.
+    struct Deallocations {
+        let request: UInt64
+        var names: [[UInt8]?]
+    }
+
+    /// Which names a client has depends on how its requests before the last Sync end.
+    var areNamesInDoubt: Bool {
+        if self.requests.hasEarlierEffects { return true }
+        if self.deallocations.isEmpty { return false }
+        self.forgetDeallocations()
+        return !self.deallocations.isEmpty
+    }
+
+    /// Those that are over.
+    private func forgetDeallocations() {
+        let finished = self.requests.finished
+        self.deallocations.removeAll { $0.request <= finished }
+    }
+
+    /// A DEALLOCATE has been carried out.
+    @inline(never)
+    func deallocated() {
+        self.forgetDeallocations()
+        let current = self.requests.finished + 1
+        guard let first = self.deallocations.first, first.request == current, !first.names.isEmpty else { return }
+        if let name = self.deallocations[0].names.removeFirst() { self.client?.statements.remove(name.span) }
+    }
+}

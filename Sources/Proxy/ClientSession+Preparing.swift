@@ -1,0 +1,121 @@
+import Pooling
+import Reactor
+import Wire
+
+// How a server gets a statement, and whether it is the one that the client means: one that was prepared for others, with
+// the same settings, and not before a change of the catalogue that the client knows of. A client that was told what its
+// statement returns gets that or an error: where it is prepared anew the server is asked, and the request waits for the
+// answer.
+extension ClientSession {
+    /// - Parameter isThere: the server has it already, but not as it is meant now.
+    func sendParse(
+        _ statement: PreparedStatement, _ server: ServerSession, _ disposition: Disposition, isThere: Bool,
+        name: [UInt8]?
+    ) {
+        if isThere {
+            server.statements.remove(statement)
+            self.sendClose(statement, server)
+        }
+        while let evicted = server.statements.makeRoom(for: statement.size) { self.sendClose(evicted, server) }
+        if server.mustDeallocate && !isThere {
+            // The books are wrong: it may be there, and outdated.
+            server.requests.append(.close, .swallow)
+            server.send(MessageWriter.bytes { $0.close(statement: statement.serverName) })
+        }
+        server.statements.insert(statement, generation: server.pool.catalogue.current)
+        server.effects.append(.parse(statement, name: name))
+        server.requests.append(.parse, disposition, hasEffect: true)
+        self.group.statistics.counters.serverParseCount &+= 1
+        server.send(MessageWriter.bytes { $0.parse(statement: statement.serverName, tail: statement.tail) })
+    }
+
+    /// Closes a statement that has just been taken out of the server's books.
+    private func sendClose(_ statement: PreparedStatement, _ server: ServerSession) {
+        server.effects.append(.evicted(statement))
+        server.requests.append(.close, .swallow, hasEffect: true)
+        server.send(MessageWriter.bytes { $0.close(statement: statement.serverName) })
+    }
+
+    /// Whether a statement can be used on a server.
+    enum Preparation {
+        /// The server has it, or will have it when it gets there.
+        case ready(PreparedStatement)
+        /// The server has been asked what it returns; nothing may run before it is known to be what the client expects.
+        case awaits
+        /// It returns something else than the client was told.
+        case changed
+    }
+
+    /// Makes sure that the server has what the client means by a name.
+    func prepare(_ known: ClientStatement, _ name: Span<UInt8>, _ server: ServerSession) -> Preparation {
+        let generation = max(known.generation, self.statements.leastGeneration)
+        let presence = server.statements.use(known.statement, from: generation)
+        if case .prepared(let description) = presence, description == known.description || known.description == 0 {
+            return .ready(known.statement)
+        }
+        return self.prepareAnew(known, name, presence, server)
+    }
+
+    @inline(never)
+    private func prepareAnew(
+        _ known: ClientStatement, _ name: Span<UInt8>, _ presence: ServerStatements.Presence, _ server: ServerSession
+    ) -> Preparation {
+        if server.isDescribing { return .awaits }
+        var statement = known.statement
+        if case .prepared(let description) = presence {
+            if description != 0 {
+                server.pool.catalogue.advance()
+                return .changed
+            }
+        } else {
+            let settings = self.parameters?.parsing ?? .none
+            if server.isParsingUncertain && !statement.isOwn {
+                // What it would be read with here is not what others with the same text have.
+                statement = self.worker.statements.ownStatement(like: statement, settings)
+                self.statements.replace(name, by: statement)
+            }
+            let changes = settings.changes(to: statement.settings)
+            if changes.isEmpty || server.transaction == .failed {
+                self.sendParse(statement, server, .swallow, isThere: presence == .outdated, name: nil)
+            } else {
+                server.setInPassing(changes, self)
+                self.sendParse(statement, server, .swallow, isThere: presence == .outdated, name: nil)
+                server.setInPassing(statement.settings.changes(to: settings), self)
+            }
+        }
+        // In a failed transaction the server refuses it in any case.
+        guard known.description != 0, server.transaction != .failed else { return .ready(statement) }
+        server.isDescribing = true
+        server.effects.append(.described(statement, name: nil))
+        server.requests.append(.describe, .swallow, hasEffect: true)
+        server.send(
+            MessageWriter.bytes {
+                $0.describe(statement: statement.serverName)
+                $0.flush()
+            })
+        return .awaits
+    }
+
+    /// What PostgreSQL says to a client whose statement returns something else than when it was prepared. Drivers know it by
+    /// its routine.
+    func sendResultTypeChanged(_ server: ServerSession) {
+        var fields = ErrorFields(
+            severity: "ERROR", sqlState: SQLState.featureNotSupported,
+            message: "cached plan must not change result type")
+        fields.fields.append(.init(code: UInt8(ascii: "R"), value: Array("RevalidateCachedQuery".utf8)))
+        self.sendFailing(server, MessageWriter.bytes { $0.errorResponse(fields) })
+    }
+
+    /// A request that certainly fails, in the place of one that must; the client gets our words for it.
+    func sendFailing(_ server: ServerSession, sqlState: String, _ text: String) {
+        self.sendFailing(
+            server,
+            MessageWriter.bytes { $0.errorResponse(severity: "ERROR", sqlState: sqlState, message: text) })
+    }
+
+    func sendFailing(_ server: ServerSession, _ error: [UInt8]) {
+        server.effects.append(.error(error))
+        server.requests.append(.describe, .substitute, hasEffect: true)
+        server.send(MessageWriter.bytes { $0.describe(statement: Array("martlet_none".utf8)) })
+    }
+}
