@@ -6,35 +6,27 @@ extension FuzzTarget {
         let command = RouterCommand(bytes.span)
         try checkComment(bytes)
         guard let command else { return }
-        switch command {
-        case .set(let name, let value):
-            try expect(isName(name), "set of \(name.debugDescription)")
+        if case .set(let name, .text(let value)?, let isLocal)? = command.only {
             // By bytes: to Swift a quote with an accent is another character.
-            let quoted = String(decoding: value.utf8.flatMap { $0 == 0x27 ? [$0, $0] : [$0] }, as: UTF8.self)
-            try checkAgain("SET /* x */ martlet . \(name)\n= '\(quoted)' ; ", command)
-        case .reset(let name):
-            try expect(isName(name), "reset of \(name.debugDescription)")
-            try checkAgain("reset martlet.\(name) -- x", command)
-            try checkAgain("SET martlet.\(name) TO default", command)
-        case .show(let name):
-            try expect(isName(name), "show of \(name.debugDescription)")
-            try checkAgain("/**/ShOw MARTLET.\(name);;", command)
+            func quoted(_ text: String, _ quote: UInt8) -> String {
+                String(decoding: text.utf8.flatMap { $0 == quote ? [$0, $0] : [$0] }, as: UTF8.self)
+            }
+            let title = quoted("martlet.\(name)", 0x22)
+            try checkAgain(
+                "SET \(isLocal ? "LOCAL" : "") /* x */ \"\(title)\"\n= '\(quoted(value, 0x27))' ; ", command)
         }
-        // What is taken from the server must be a command of this kind to it as well.
+        // What is taken from the server is about settings to its parser as well.
         var classifier = Classifier(catalogue: Catalogue())
         let kind = classifier.classify(bytes.span, standardConformingStrings: true).statementClass
-        try expect(kind.isUnparsed || kind.kind == .primary, "a command that is also \(kind.reason)")
-    }
-
-    private static func isName(_ name: String) -> Bool {
-        !name.isEmpty && name.utf8.allSatisfy { Lexer.isWordPart($0) } && !name.utf8.contains { $0 &- 65 < 26 }
+        if case .statements = command.content {
+            try expect(kind.namesSettings, "a command that is also \(kind.reason)")
+        }
     }
 
     private static func checkAgain(_ text: String, _ command: RouterCommand) throws {
         let bytes = Array(text.utf8)
         let again = RouterCommand(bytes.span)
-        try expect(
-            again == command, "\(command), written again \(String(describing: again)) of \(text.debugDescription)")
+        try expect(again == command, "\(command.content), written again \(String(describing: again?.content))")
     }
 
     /// A comment's wish is the same as a line of its own; no literal has one.

@@ -36,7 +36,8 @@ extension FuzzTarget {
             tokens.append(token)
         }
         var buffer = [UInt8](repeating: 0xEE, count: ShapeWriter.capacity(for: text.span))
-        let (count, _) = ShapeWriter.write(text.span, standardConformingStrings: conforming, into: buffer.mutableSpan)
+        let (count, _, _) = ShapeWriter.write(
+            text.span, standardConformingStrings: conforming, into: buffer.mutableSpan)
         try expect(count <= buffer.count, "a shape of \(count) bytes for \(text.count)")
         return (Array(buffer[..<count]), tokens)
     }

@@ -26,7 +26,7 @@ NODES = {
     "latency_us": INT8, "error": TEXT}
 KEPT = ["own_write", "earlier_read", "lag", "no_replica", "transaction", "statement", "override", "balance"]
 ROUTES = {"database": TEXT, "routing": TEXT, "replica_reads": INT8} | {f"primary_{why}": INT8 for why in KEPT} | {
-    "writes": INT8, "reruns": INT8, "retries": INT8, "promotions": INT8, "unparsed": INT8}
+    "writes": INT8, "reruns": INT8, "retries": INT8, "promotions": INT8, "unparsed": INT8, "not_parsed": INT8}
 
 
 def explain(proxy: Proxy, statement: str, user: str = "admin") -> dict:

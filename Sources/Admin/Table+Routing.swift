@@ -30,12 +30,13 @@ extension Table {
             [.text("database"), .text("routing"), .int8("replica_reads")] + reasons.map { .int8("primary_\($0)") }
                 + [
                     .int8("writes"), .int8("reruns"), .int8("retries"), .int8("promotions"), .int8("unparsed"),
+                    .int8("not_parsed"),
                 ])
         for route in routes {
             let kept = reasons.map { reason in route.kept.first { $0.reason == reason }?.count ?? 0 }
             let numbers =
                 [route.replicaReads] + kept
-                + [route.writes, route.reruns, route.retries, route.promotions, route.unparsed]
+                + [route.writes, route.reruns, route.retries, route.promotions, route.unparsed, route.notParsed]
             table.add([route.database, route.mode.rawValue] + numbers.map { String(Int64(clamping: $0)) })
         }
         return table

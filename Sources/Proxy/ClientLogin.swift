@@ -248,7 +248,7 @@ final class ClientLogin {
             self.client.route = route
             self.client.joinCausality(route)
             do {
-                for setting in self.routeSettings(message) { try self.client.set(setting.name, setting.text, route) }
+                try self.client.beginSettings(self.routeSettings(message), route)
             } catch {
                 return self.client.fail(error)
             }

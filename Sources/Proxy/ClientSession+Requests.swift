@@ -301,6 +301,10 @@ extension ClientSession {
 
     /// ReadyForQuery without a server connection.
     private func sendReady() {
+        if let route = self.route {
+            route.endBatch()
+            if self.server == nil { self.settingsRequestEnded(route.status, route) }
+        }
         if let status = self.server?.transaction ?? self.route?.status, status != .idle {
             self.send(MessageWriter.bytes { $0.readyForQuery(status) })
         } else {

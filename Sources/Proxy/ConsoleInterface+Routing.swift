@@ -55,6 +55,8 @@ public struct RouteStatus: Sendable, Equatable {
     public var promotions: UInt64 = 0
     /// Texts that the parser does not understand.
     public var unparsed: UInt64 = 0
+    /// Texts that nobody has looked at, because too many new ones came at a time.
+    public var notParsed: UInt64 = 0
 
     /// The reasons, in the order of the columns.
     public static let reasons = ReadDecision.Reason.allCases.map(\.word)
@@ -68,6 +70,7 @@ public struct RouteStatus: Sendable, Equatable {
         left.database == right.database && left.mode == right.mode && left.replicaReads == right.replicaReads
             && left.writes == right.writes && left.reruns == right.reruns && left.retries == right.retries
             && left.promotions == right.promotions && left.unparsed == right.unparsed
+            && left.notParsed == right.notParsed
             && left.kept.elementsEqual(right.kept) { $0.reason == $1.reason && $0.count == $1.count }
     }
 }

@@ -275,8 +275,12 @@ extension ServerSession {
     /// Sends the answers whose turn has come.
     func answerHere() {
         while let answer = self.requests.takeAnswer() {
-            if answer.hasEffect { _ = self.effects.popFirst() }
+            let effect = answer.hasEffect ? self.effects.popFirst() : nil
             guard let client = self.client else { continue }
+            if case .reply(let bytes) = effect {
+                client.send(bytes)
+                continue
+            }
             client.send(answer.kind == .parse ? Self.parseComplete : Self.closeComplete)
         }
     }
@@ -360,6 +364,7 @@ extension ServerSession {
         if self.transaction == .idle && self.requests.count <= 1, let client = self.client, let route = client.route {
             client.routedRequestFailed(route)
         }
+        if reply.disposition != .own { self.client?.route?.settings.noteError() }
         if let client = self.client, self.pool.rules.logsErrors {
             self.worker.log(.debug, client.prefix, "server error: \(fields.sqlState) \(fields.message)")
         }
@@ -399,6 +404,8 @@ extension ServerSession {
             if let client = self.client, let route = client.route { client.routedCommit(route) }
         case (UInt8(ascii: "S"), UInt8(ascii: "V")) where CommandTag.equals(message, "SAVEPOINT"):
             self.client?.route?.binding = .savepoint
+        case (UInt8(ascii: "P"), UInt8(ascii: "E")) where CommandTag.equals(message, "PREPARE TRANSACTION"):
+            if let client = self.client, let route = client.route { client.settingsCommitted(route) }
         case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"):
             self.discarded(all: true)
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):

@@ -22,7 +22,7 @@ extension ServerSession {
             } else {
                 self.isDescribing = false
             }
-        case .named, .closed, .evicted, .error: break
+        case .named, .closed, .evicted, .reply, .error: break
         }
     }
 
@@ -45,7 +45,7 @@ extension ServerSession {
                 self.statements.insert(statement, generation: 0)
             case .closed(let name, let prepared): _ = self.client?.statements.add(name.span, prepared)
             case .described(_, name: nil): self.isDescribing = false
-            case .described, .error: break
+            case .described, .error, .reply: break
             }
         }
     }

@@ -31,12 +31,14 @@ final class ServerSession: Connection {
         case settings([ParameterChange])
         /// BEGIN, long after its client was told that it has begun.
         case begin
+        /// A query that is bound to fail, because the transaction has failed with something that was answered here.
+        case abort
         case connectQuery, check, rollback, reset, deallocate
 
         /// The reason for closing when it fails; nil if failing does not matter.
         var failure: String? {
             switch self {
-            case .settings, .begin: nil
+            case .settings, .begin, .abort: nil
             case .connectQuery: "exec_on_connect query failed"
             case .check: "test query failed"
             case .rollback: "rollback failed"
@@ -57,6 +59,8 @@ final class ServerSession: Connection {
         case evicted(PreparedStatement)
         /// A Describe. `name` is the client's; nil for the proxy's own.
         case described(PreparedStatement, name: [UInt8]?)
+        /// What is answered here in the turn of a request that was never sent.
+        case reply([UInt8])
         /// A request that is bound to fail, and the ErrorResponse that the client gets.
         case error([UInt8])
     }

@@ -10,8 +10,13 @@ public struct Classifier: ~Copyable {
         public let override: RouteOverride?
         /// Its shape was not known, so it was parsed.
         public let isMiss: Bool
+        /// A comment begins with `martlet:` and has words that mean nothing.
+        public let isHintMistaken: Bool
 
-        public init(statementClass: StatementClass, override: RouteOverride?, isMiss: Bool) {
+        public init(
+            statementClass: StatementClass, override: RouteOverride?, isMiss: Bool, isHintMistaken: Bool = false
+        ) {
+            self.isHintMistaken = isHintMistaken
             self.statementClass = statementClass
             self.override = override
             self.isMiss = isMiss
@@ -58,7 +63,7 @@ public struct Classifier: ~Copyable {
         // Out of `self`, so that the cache may change while the shape is looked at.
         var buffer = self.takeBuffer(for: text)
         defer { self.buffer = buffer }
-        let (count, override) = ShapeWriter.write(
+        let (count, override, isMistaken) = ShapeWriter.write(
             text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
         let shape = buffer.span.extracting(0..<count)
         if !isUTF8 && !shape.isASCII {
@@ -66,12 +71,14 @@ public struct Classifier: ~Copyable {
         }
         let hash = self.cache.hash(shape)
         if let known = self.cache.find(shape, hash: hash) {
-            return Result(statementClass: known, override: override, isMiss: false)
+            return Result(statementClass: known, override: override, isMiss: false, isHintMistaken: isMistaken)
         }
-        guard mayParse else { return Result(statementClass: .notParsed, override: override, isMiss: false) }
+        guard mayParse else {
+            return Result(statementClass: .notParsed, override: override, isMiss: false, isHintMistaken: isMistaken)
+        }
         let statementClass = TreeClassifier.classify(shape, self.catalogue)
         self.cache.insert(shape, hash: hash, statementClass)
-        return Result(statementClass: statementClass, override: override, isMiss: true)
+        return Result(statementClass: statementClass, override: override, isMiss: true, isHintMistaken: isMistaken)
     }
 
     /// A replica has refused it: statements of its shape count as writes from now on.
@@ -81,7 +88,7 @@ public struct Classifier: ~Copyable {
         guard text.count <= self.textLimit else { return }
         var buffer = self.takeBuffer(for: text)
         defer { self.buffer = buffer }
-        let (count, _) = ShapeWriter.write(
+        let (count, _, _) = ShapeWriter.write(
             text, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
         let shape = buffer.span.extracting(0..<count)
         let statementClass = StatementClass(kind: .write, reason: "a replica refused it: \(reason)")

@@ -36,9 +36,13 @@ struct Lexer {
     private(set) var position = 0
     /// What the comments passed so far ask for; the first counts.
     private(set) var override: RouteOverride?
+    /// One of them is for the router, and has words that mean nothing to it.
+    private(set) var isHintMistaken = false
 
-    init(standardConformingStrings: Bool) {
+    /// - Parameter start: where the first token, or what is in front of it, begins.
+    init(standardConformingStrings: Bool, from start: Int = 0) {
         self.standardConformingStrings = standardConformingStrings
+        self.position = start
     }
 
     /// The next token; `end` again and again at the end.
@@ -224,6 +228,8 @@ struct Lexer {
 
     @inline(__always)
     private mutating func note(_ text: Span<UInt8>, _ start: Int, _ end: Int) {
-        if self.override == nil { self.override = RouteOverride(comment: text, from: start, to: end) }
+        guard let hint = RouteOverride.hint(text, from: start, to: end) else { return }
+        if self.override == nil { self.override = hint.override }
+        if hint.isMistaken { self.isHintMistaken = true }
     }
 }

@@ -9,25 +9,40 @@ public enum RouteOverride: String, Sendable, CaseIterable {
     ///   - start: behind the comment's opening.
     ///   - end: where the comment's content ends.
     init?(comment text: Span<UInt8>, from start: Int, to end: Int) {
+        guard let override = Self.hint(text, from: start, to: end)?.override else { return nil }
+        self = override
+    }
+
+    /// The same, and whether it has words that mean nothing; nil for any other comment.
+    static func hint(
+        _ text: Span<UInt8>, from start: Int, to end: Int
+    ) -> (override: RouteOverride?, isMistaken: Bool)? {
         var start = start
         while start < end, Lexer.isSpace(text[start]) { start &+= 1 }
         guard text.hasWord("martlet:", at: start, before: end) else { return nil }
         start &+= 8
+        var found: RouteOverride?
+        var isMistaken = false
         while start < end {
             var stop = start
             while stop < end, !Lexer.isSpace(text[stop]), text[stop] != UInt8(ascii: ",") { stop &+= 1 }
-            if text.hasWord("route=", at: start, before: stop) {
-                for override in Self.allCases
-                where override.rawValue.utf8.count == stop &- start &- 6
-                    && text.hasWord(override.rawValue, at: start &+ 6, before: stop)
-                {
-                    self = override
-                    return
-                }
+            if stop > start {
+                let word = Self.word(text, start, stop)
+                found = found ?? word
+                if word == nil { isMistaken = true }
             }
             start = stop &+ 1
         }
-        return nil
+        return (found, isMistaken || found == nil)
+    }
+
+    /// `route=primary` and the others.
+    private static func word(_ text: Span<UInt8>, _ start: Int, _ stop: Int) -> RouteOverride? {
+        guard text.hasWord("route=", at: start, before: stop) else { return nil }
+        return Self.allCases.first { override in
+            override.rawValue.utf8.count == stop &- start &- 6
+                && text.hasWord(override.rawValue, at: start &+ 6, before: stop)
+        }
     }
 }
 

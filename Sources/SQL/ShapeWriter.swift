@@ -41,10 +41,10 @@ struct ShapeWriter: ~Copyable, ~Escapable {
     /// - Parameters:
     ///   - text: any bytes.
     ///   - shape: at least `capacity(for: text)` bytes.
-    /// - Returns: the shape's length, and what the comments ask for.
+    /// - Returns: the shape's length, what the comments ask for, and whether one of them asks for what there is not.
     static func write(
         _ text: Span<UInt8>, standardConformingStrings: Bool, into shape: consuming MutableSpan<UInt8>
-    ) -> (count: Int, override: RouteOverride?) {
+    ) -> (count: Int, override: RouteOverride?, isHintMistaken: Bool) {
         var writer = ShapeWriter(shape)
         var lexer = Lexer(standardConformingStrings: standardConformingStrings)
         while true {
@@ -80,7 +80,7 @@ struct ShapeWriter: ~Copyable, ~Escapable {
                 writer.put(UInt8(ascii: "'"))
             case .end:
                 writer.finish()
-                return (writer.count, lexer.override)
+                return (writer.count, lexer.override, lexer.isHintMistaken)
             }
             writer.isBehindUescape = false
         }

@@ -44,6 +44,11 @@ public final class StatementClass: Sendable {
     public let settings: SettingsUse
     /// libpg_query does not understand it (a newer syntax, or an error).
     public let isUnparsed: Bool
+    /// It is about settings, so perhaps about the router's (`RouterCommand`): SET, RESET, SHOW, or a call of set_config() or
+    /// current_setting(), wherever it stands.
+    public let namesSettings: Bool
+    /// What its statements do to settings beside that, in their order.
+    public let settingsEffects: [SettingsEffect]
 
     /// What a statement does to definitions: of functions, views, tables, types …
     public enum DDL: UInt8, Sendable, Comparable {
@@ -74,7 +79,7 @@ public final class StatementClass: Sendable {
         ddl: DDL = .none, readsData: Bool = false, mayHideWrite: Bool = false,
         dependsOnCatalogue: Bool = false, settings: SettingsUse = .none, takesLock: Bool = false,
         needsPrimary: Bool = false, takesSnapshot: Bool = true, ending: TransactionEnding = .none,
-        isUnparsed: Bool = false
+        isUnparsed: Bool = false, namesSettings: Bool = false, settingsEffects: [SettingsEffect] = []
     ) {
         self.kind = kind
         self.reason = reason
@@ -90,6 +95,8 @@ public final class StatementClass: Sendable {
         self.dependsOnCatalogue = dependsOnCatalogue
         self.settings = settings
         self.isUnparsed = isUnparsed
+        self.namesSettings = namesSettings
+        self.settingsEffects = settingsEffects
     }
 
     /// A statement longer than `classify_limit`, which nobody has looked at.
@@ -107,13 +114,23 @@ public final class StatementClass: Sendable {
             kind: .write, reason: "may use what DDL has just changed", transaction: self.transaction,
             bindsTransaction: self.bindsTransaction, ddl: self.ddl, readsData: true, mayHideWrite: self.mayHideWrite,
             dependsOnCatalogue: true, settings: self.settings, takesLock: self.takesLock,
-            takesSnapshot: self.takesSnapshot, ending: self.ending, isUnparsed: self.isUnparsed)
+            takesSnapshot: self.takesSnapshot, ending: self.ending, isUnparsed: self.isUnparsed,
+            namesSettings: self.namesSettings, settingsEffects: self.settingsEffects)
     }
 
     /// A statement of a new shape for which there is no time now; a later one like it is looked at.
     public static let notParsed = StatementClass(
         kind: .write, reason: "one of too many new statements at a time", bindsTransaction: true,
-        ddl: .possible, isUnparsed: true)
+        ddl: .possible, isUnparsed: true, namesSettings: true)
+}
+
+/// What a statement does to all settings of the session.
+public enum SettingsEffect: Sendable, Equatable {
+    /// RESET ALL.
+    case resetAll
+    case savepoint(String)
+    case rollback(to: String)
+    case release(String)
 }
 
 /// A statement that begins, ends or describes a transaction.
@@ -126,6 +143,11 @@ public enum TransactionCommand: Sendable, Equatable {
     case commit(chain: Bool)
     /// ROLLBACK, ABORT; not ROLLBACK TO, not ROLLBACK PREPARED.
     case rollback(chain: Bool)
+
+    public var isRollback: Bool {
+        if case .rollback = self { return true }
+        return false
+    }
 }
 
 /// What becomes of the transaction that is open when a request comes.

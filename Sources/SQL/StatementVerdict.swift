@@ -12,6 +12,9 @@ struct StatementVerdict {
     var mayHideWrite = false
     var dependsOnCatalogue = false
     var settings = StatementClass.SettingsUse.none
+    /// SET, RESET or SHOW, or what they are options of.
+    var namesSettings = false
+    var settingsEffect: SettingsEffect?
     /// A transaction command, `transaction` or one about savepoints and prepared transactions.
     var endsOrBeginsTransaction = false
 
@@ -87,6 +90,15 @@ struct StatementVerdict {
         default: self = Self(.write, "is \(Self.command(name)), which writes")
         }
         if self.kind == .write && self.ddl == .none { self.ddl = Self.ddl(name, statement) }
+        switch name {
+        case "VariableSetStmt":
+            self.namesSettings = true
+            if statement.enumeration("kind") == "VAR_RESET_ALL" { self.settingsEffect = .resetAll }
+        case "VariableShowStmt", "AlterRoleSetStmt", "AlterDatabaseSetStmt", "CreateFunctionStmt", "AlterFunctionStmt",
+            "AlterSystemStmt":
+            self.namesSettings = true
+        default: break
+        }
     }
 
     /// PostgreSQL's AccessShareLock.
@@ -220,6 +232,13 @@ struct StatementVerdict {
         }
         verdict.endsOrBeginsTransaction = true
         verdict.takesSnapshot = false
+        let savepoint = statement.string("savepoint_name") ?? ""
+        switch statement.enumeration("kind") {
+        case "TRANS_STMT_SAVEPOINT": verdict.settingsEffect = .savepoint(savepoint)
+        case "TRANS_STMT_RELEASE": verdict.settingsEffect = .release(savepoint)
+        case "TRANS_STMT_ROLLBACK_TO": verdict.settingsEffect = .rollback(to: savepoint)
+        default: break
+        }
         return verdict
     }
 

@@ -57,6 +57,28 @@ public struct BindPrefix: Sendable, Equatable {
     }
 }
 
+extension BindPrefix {
+    /// The values of a message that is whole, in whatever format, as text; nil when it is malformed.
+    public func values(_ message: Span<UInt8>) -> [String?]? {
+        guard message.count >= self.messageLength else { return nil }
+        var reader = MessageReader(message.extracting(0..<self.messageLength), at: self.end)
+        guard let formats = reader.int16(), formats >= 0, reader.take(Int(formats) * 2) != nil,
+            let count = reader.int16(), count >= 0
+        else { return nil }
+        var values: [String?] = []
+        for _ in 0..<count {
+            guard let length = reader.int32() else { return nil }
+            guard length >= 0 else {
+                values.append(nil)
+                continue
+            }
+            guard let value = reader.take(Int(length)) else { return nil }
+            values.append(message.text(value))
+        }
+        return values
+    }
+}
+
 /// What a Describe or Close message is about.
 public struct MessageTarget: Sendable, Equatable {
     public static let statement = UInt8(ascii: "S")

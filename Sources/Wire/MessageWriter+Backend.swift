@@ -179,9 +179,13 @@ extension MessageWriter {
     public mutating func closeComplete() { self.empty(Backend.closeComplete) }
 
     /// ParameterDescription of a statement without parameters.
-    public mutating func noParameters() {
+    public mutating func noParameters() { self.parameterDescription([]) }
+
+    /// - Parameter types: their oids.
+    public mutating func parameterDescription(_ types: [UInt32]) {
         self.begin(Backend.parameterDescription)
-        self.int16(0)
+        self.int16(Int16(clamping: types.count))
+        for type in types { self.uint32(type) }
         self.end()
     }
 

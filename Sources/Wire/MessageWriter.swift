@@ -26,6 +26,9 @@ public struct MessageWriter: Sendable {
         self.bytes.removeAll(keepingCapacity: true)
     }
 
+    /// Adds messages that have been written before.
+    public mutating func append(_ messages: [UInt8]) { self.bytes += messages }
+
     /// Begins a message.
     ///
     /// - Parameter type: the type byte; nil for a packet of the startup phase, which has none.

@@ -11,6 +11,8 @@ public enum SQLState {
     public static let featureNotSupported = "0A000"
     public static let readOnlyTransaction = "25006"
     public static let invalidParameterValue = "22023"
+    public static let invalidTextRepresentation = "22P02"
+    public static let noActiveTransaction = "25P01"
     public static let idleInTransactionTimeout = "25P03"
     public static let transactionTimeout = "25P04"
     public static let inFailedTransaction = "25P02"

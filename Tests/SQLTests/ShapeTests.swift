@@ -9,7 +9,7 @@ import Testing
 
     static func shape(_ text: [UInt8], standardConformingStrings: Bool = true) -> String {
         var buffer = [UInt8](repeating: 0xEE, count: ShapeWriter.capacity(for: text.span))
-        let (count, _) = ShapeWriter.write(
+        let (count, _, _) = ShapeWriter.write(
             text.span, standardConformingStrings: standardConformingStrings, into: buffer.mutableSpan)
         return String(decoding: buffer[0..<count], as: UTF8.self)
     }

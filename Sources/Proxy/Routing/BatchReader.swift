@@ -23,6 +23,8 @@ final class BatchReader {
     /// What was bound last, and whether it was prepared in this batch, too.
     private var portal: [UInt8] = []
     private var isPreparedHere = false
+    /// What was bound last is for the router.
+    private var isCommandBound = false
 
     /// What a look at the bytes has brought.
     enum Progress {
@@ -51,6 +53,13 @@ final class BatchReader {
         self.binds = batch.binds
         self.portal = batch.portal
         self.isPreparedHere = batch.isPreparedHere
+        self.isCommandBound = batch.isCommandBound
+        self.summary.hasCommands = false
+        self.summary.beginsWithCommand = false
+        self.summary.asksForPosition = false
+        self.summary.isHintMistaken = false
+        self.summary.settingsEffects = []
+        self.summary.rollsBack = false
     }
 
     /// Forgets the batch: the next one can be read.
@@ -65,6 +74,7 @@ final class BatchReader {
         self.binds = 0
         if !self.portal.isEmpty { self.portal.removeAll(keepingCapacity: true) }
         self.isPreparedHere = false
+        self.isCommandBound = false
     }
 
     /// Looks at more of a batch.
@@ -87,11 +97,7 @@ final class BatchReader {
                 guard self.execute(message, upTo: self.summary.end + length) else { return .malformed }
             case Frontend.describe, Frontend.close:
                 guard let target = MessageTarget(message) else { return .malformed }
-                if header.type == Frontend.describe && target.kind == MessageTarget.statement && !target.name.isEmpty,
-                    let statement = book.prepared(message.extracting(target.name))
-                {
-                    self.summary.add(statement.statementClass)
-                }
+                if header.type == Frontend.describe { self.describe(message, target, book) }
             case Frontend.sync:
                 self.summary.end += length
                 self.finish()
@@ -106,7 +112,6 @@ final class BatchReader {
                 self.summary.add(Self.interrupted)
                 self.summary.isInterrupted = true
                 self.summary.transaction = nil
-                self.summary.command = nil
                 if header.type == Frontend.query { self.goesOn() }
                 self.summary.end += length
                 self.summary.statements += 1
@@ -123,21 +128,45 @@ final class BatchReader {
 
     private func parse(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
         guard let parse = ParseMessage(message) else { return false }
-        let text = message.extracting(parse.query)
-        let result = book.classify(text)
-        let statement = RequestSummary.Statement(result, text)
+        let statement = book.statement(message.extracting(parse.query))
         if let override = statement.override { self.summary.override = override }
-        if let command = statement.command, command == .show(name: "lsn") { self.summary.asksForPosition = true }
-        if self.summary.statements == 0 { self.summary.command = self.parses == 0 ? statement.command : nil }
-        self.parses += 1
+        if statement.isHintMistaken { self.summary.isHintMistaken = true }
+        let command = statement.preparedCommand
+        if command?.positionColumn != nil { self.summary.asksForPosition = true }
+        if command == nil { self.parses += 1 }
         if parse.statement.isEmpty {
             self.unnamed = statement
             self.isUnnamedHere = true
         } else {
             self.named.append((message.copy(parse.statement), statement))
         }
-        if result.statementClass.transaction == nil { self.summary.add(result.statementClass) }
+        if command != nil { return self.isForRouter() }
+        self.summary.needsServer = true
+        if statement.statementClass.transaction == nil { self.summary.add(statement.statementClass) }
         return true
+    }
+
+    /// A message that is for the router, and no more than that.
+    private func isForRouter() -> Bool {
+        if !self.summary.hasCommands && !self.summary.needsServer { self.summary.beginsWithCommand = true }
+        self.summary.hasCommands = true
+        return true
+    }
+
+    private func describe(_ message: Span<UInt8>, _ target: MessageTarget, _ book: some StatementBook) {
+        let name = message.extracting(target.name)
+        if target.kind == MessageTarget.portal {
+            if !self.isCommandBound { self.summary.needsServer = true }
+            return
+        }
+        let here = name.isEmpty ? self.unnamed : self.named.last { $0.name.span.equals(name) }?.statement
+        let statement = here ?? book.prepared(name)
+        if statement?.preparedCommand != nil {
+            _ = self.isForRouter()
+        } else {
+            self.summary.needsServer = true
+            if let statement, !name.isEmpty { self.summary.add(statement.statementClass) }
+        }
     }
 
     private func bind(_ message: Span<UInt8>, _ book: some StatementBook) -> Bool {
@@ -158,6 +187,12 @@ final class BatchReader {
             self.bound = book.prepared(name)
             self.isPreparedHere = false
         }
+        self.isCommandBound = self.bound?.boundCommand(message, prefix) != nil
+        if self.isCommandBound {
+            if !self.portal.isEmpty || !prefix.portal.isEmpty { self.portal = message.copy(prefix.portal) }
+            return self.isForRouter()
+        }
+        self.summary.needsServer = true
         if let bound = self.bound {
             if let override = bound.override { self.summary.override = override }
             if bound.statementClass.transaction == nil { self.summary.add(bound.statementClass) }
@@ -177,9 +212,11 @@ final class BatchReader {
         guard let execute = ExecuteMessage(message) else { return false }
         // What is left of its rows is to be fetched later.
         if execute.maximumRows != 0 { self.summary.keepsPortal = true }
-        self.summary.statements += 1
         let portal = self.portal
         let name = message.extracting(execute.portal)
+        if self.isCommandBound && name.equals(portal.span) { return self.isForRouter() }
+        self.summary.needsServer = true
+        self.summary.statements += 1
         var executed = self.bound
         if self.binds == 0 {
             self.summary.runsEarlierPortal = true
@@ -194,7 +231,10 @@ final class BatchReader {
         }
         let transaction = executed?.statementClass.transaction
         self.summary.transaction = self.summary.statements == 1 ? transaction : nil
-        self.summary.command = self.summary.statements == 1 ? executed?.command : nil
+        if let effects = executed?.statementClass.settingsEffects, !effects.isEmpty {
+            self.summary.settingsEffects += effects
+        }
+        if transaction?.isRollback ?? false { self.summary.rollsBack = true }
         self.goesOn()
         switch transaction {
         case nil: break
@@ -225,6 +265,12 @@ final class BatchReader {
 
     private func finish() {
         guard self.summary.statements == 1 else { return }
+        if self.summary.hasCommands {
+            // What is said to the router there belongs to the transaction.
+            if case .set? = self.summary.transaction { self.summary.add(Self.nested) }
+            self.summary.transaction = nil
+            return
+        }
         if self.summary.transaction != nil && self.parses > (self.isPreparedHere ? 1 : 0) {
             // Others are prepared beside it, which is the server's business: all of it goes there.
             if case .set? = self.summary.transaction { self.summary.add(Self.nested) }

@@ -43,20 +43,42 @@ final class ClientRoute {
         var hasFailed = false
     }
 
+    enum Commands {
+        case none
+        /// Those at its beginning; what comes behind them is looked at by itself.
+        case leading
+        /// Those among others. The batch begins a transaction, or not.
+        case among(inTransaction: Bool)
+    }
+
+    /// What a portal does.
+    struct Bound {
+        enum Statement {
+            case command(RouterCommand)
+            case other(StatementClass)
+        }
+        let portal: [UInt8]
+        let statement: Statement
+    }
+
     let router: Router
-    /// `SET martlet.route`.
-    var override: RouteOverride?
-    /// `SET martlet.read_after_write`.
-    var readAfterWrite: ReadAfterWrite?
-    /// `SET martlet.session_key`.
-    var sessionKey: String?
+    /// `martlet.route` and the others.
+    var settings = RouterSettings()
     var causality = Causality()
+    /// The time that its new statements have taken.
+    var parsing = ParseAllowance.Debt()
     var transaction = Transaction.none
     /// The session is SERIALIZABLE by default, which no standby allows.
     var isSerializable = false
 
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
+    /// Messages of that batch which are answered here.
+    var commands = Commands.none
+    /// What was bound last in a batch with commands.
+    var bound: Bound?
+    /// In a database whose statements are not looked at: the client has prepared something for the router.
+    var hasPreparedCommand = false
     /// What the batch was up to its Flush, as long as it has run nothing.
     private(set) var openBatch: BatchReader?
     /// That Flush has been passed on: what comes now has not been looked at.
@@ -132,7 +154,17 @@ final class ClientRoute {
     }
 
     /// How it sees its own writes.
-    var mode: ReadAfterWrite { self.readAfterWrite ?? self.router.settings.readAfterWrite }
+    var mode: ReadAfterWrite { self.settings.current.readAfterWrite ?? self.router.settings.readAfterWrite }
+
+    /// `SET martlet.route`.
+    var override: RouteOverride? { self.settings.current.route }
+
+    /// Its batch is over.
+    func endBatch() {
+        self.isInBatch = false
+        self.commands = .none
+        if self.bound != nil { self.bound = nil }
+    }
 
     var isInHeldTransaction: Bool {
         if case .held = self.transaction { return true }
@@ -193,9 +225,9 @@ extension ClientSession {
         }
         let route = ClientRoute(router: router)
         if let old = self.route {
-            route.override = old.override
-            route.readAfterWrite = old.readAfterWrite
-            route.sessionKey = old.sessionKey
+            route.settings = old.settings
+            route.commands = old.commands
+            route.hasPreparedCommand = old.hasPreparedCommand
             route.transaction = old.transaction
             route.binding = old.binding
             route.hasSnapshot = old.hasSnapshot

@@ -35,6 +35,11 @@ extension ClientSession {
         // A BEGIN within a transaction begins none.
         case .replica, .failed: break
         }
+        let inTransaction = begins != nil || summary.ending != .none || server.transaction != .idle
+        if summary.isHintMistaken { self.warnOfHint(server, route) }
+        let mayHaveCommands = summary.hasCommands || route.isInBatch && route.router.settings.routing != .split
+        route.commands = mayHaveCommands ? .among(inTransaction: inTransaction) : .none
+        self.applySettingsEffects(summary, inTransaction: inTransaction, route)
         guard route.isOnReplica else {
             if summary.readsData && !route.isKept { route.isNewestRead = true }
             self.noteModes(begins, summary, route)
@@ -97,6 +102,7 @@ extension ClientSession {
         route.retries = 0
         route.avoided = nil
         route.isPrimaryForced = false
+        self.settingsRequestEnded(transaction, route)
         guard transaction == .idle else {
             if route.isOnReplica { self.replicaTransactionGoesOn(transaction, route) }
             return
@@ -134,6 +140,7 @@ extension ClientSession {
     func routedCommit(_ route: ClientRoute) {
         self.catalogueChanged(route)
         if route.hasWritten { route.causality.wrote(generation: route.router.generation, now: self.now) }
+        self.settingsCommitted(route)
     }
 
     /// The server connection is gone with a request that may have written.
@@ -154,6 +161,8 @@ extension ClientSession {
             route.avoided = nil
             route.isPrimaryForced = false
             if route.isInHeldTransaction { route.transaction = .failed }
+            route.endBatch()
+            route.settings.noteError()
         }
         self.send(
             MessageWriter.bytes {

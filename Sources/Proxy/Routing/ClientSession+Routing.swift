@@ -24,18 +24,38 @@ extension ClientSession {
         if route.isInBatch {
             if let open = route.openBatch {
                 if route.isFlushed {
-                    return self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+                    let verdict = self.continueBatch(open, type, bytes, range, length: length, run: &run, route)
+                    if verdict != nil || !route.isInBatch { return verdict }
+                } else {
+                    // Looked at already, with what comes before the Flush.
+                    route.isFlushed = type == Frontend.flush
                 }
-                // Looked at already, with what comes before the Flush.
-                route.isFlushed = type == Frontend.flush
-                return nil
+            } else if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
+                let isLeading = if case .leading = route.commands { true } else { false }
+                route.endBatch()
+                if !isLeading || type == Frontend.sync { return nil }
+                return self.routedAnew(type, bytes, range, length: length, run: &run, route)
             }
-            if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
-                route.isInBatch = false
-            }
-            return nil
+            return self.inBatch(type, bytes, range, length: length, run: &run, route)
         }
         return self.routedAnew(type, bytes, range, length: length, run: &run, route)
+    }
+
+    /// A message of a batch that has been decided.
+    @inline(__always)
+    private func inBatch(
+        _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int, _ route: ClientRoute
+    ) -> Verdict? {
+        switch route.commands {
+        case .none: return nil
+        case .among: return self.answerCommand(type, bytes, range, length: length, run: &run, route)
+        case .leading:
+            if let verdict = self.answerCommand(type, bytes, range, length: length, run: &run, route) { return verdict }
+            if type == Frontend.flush { return nil }
+            // The others begin.
+            route.endBatch()
+            return self.routedAnew(type, bytes, range, length: length, run: &run, route)
+        }
     }
 
     /// The same for a message that nothing has been decided about.
@@ -60,7 +80,20 @@ extension ClientSession {
             }
         }
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
-        if summary.asksForPosition { return self.askForPosition(type, bytes, whole, route) }
+        if summary.asksForPosition { return self.askForPosition(type, bytes, whole, run: &run, route) }
+        if let command = summary.command, let verdict = self.carryOut(command, bytes, whole, route) { return verdict }
+        // In a transaction that has failed a server says so of what comes before its end.
+        if summary.hasCommands && self.server?.transaction == .failed && summary.ending == .none {
+            summary.hasCommands = false
+        }
+        // What they see and do depends on how the requests before have ended.
+        if summary.hasCommands, let server = self.server, !server.requests.isQuiet { return self.awaitReplies() }
+        if summary.hasCommands && summary.beginsWithCommand {
+            route.isInBatch = true
+            route.commands = .leading
+            if let verdict = self.answerCommand(type, bytes, range, length: length, run: &run, route) { return verdict }
+            route.endBatch()
+        }
         if let server = self.server, route.isChosen, route.isOnReplica, self.isOutdated(server, summary, route) {
             // While it waited for the connection, another one of its client has written, or the replica was started
             // again and knows less than before.
@@ -85,7 +118,7 @@ extension ClientSession {
         run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         guard type != Frontend.sync, let server = self.server else {
-            route.isInBatch = false
+            route.endBatch()
             route.closeBatch()
             return nil
         }
@@ -96,7 +129,7 @@ extension ClientSession {
             guard server.requests.isEmpty else { return self.awaitReplies() }
             self.pass(bytes, run..<range.lowerBound)
             run = range.lowerBound
-            route.isInBatch = false
+            route.endBatch()
             route.closeBatch()
             server.leaveClient()
             return self.routed(type, bytes, range, length: length, run: &run, route)
@@ -110,10 +143,18 @@ extension ClientSession {
             self.fail(ServerError(message: "bad packet", sqlState: SQLState.protocolViolation))
             return .end
         }
+        if summary.asksForPosition {
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.lowerBound
+            let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
+            return self.askForPosition(type, bytes, whole, run: &run, route)
+        }
+        route.commands = summary.hasCommands ? .among(inTransaction: summary.begin != nil) : .none
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
             route.open(summary.openBatch)
-            if isQuery { route.isInBatch = false }
+            if isQuery { route.endBatch() }
+            self.applySettingsEffects(summary, inTransaction: server.transaction != .idle, route)
             if summary.readsData && !route.isKept { route.isNewestRead = true }
             route.note(summary)
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
@@ -136,13 +177,13 @@ extension ClientSession {
             }
         if case .stays = stay { return self.goOn(summary, isQuery: isQuery, bytes, whole, server, route) }
         if server.requests.isSkipping {
-            if isQuery { route.isInBatch = false }
+            if isQuery { route.endBatch() }
             return nil
         }
         // It goes on on the primary: only the replica's Sync is owed, and what is prepared is prepared anew.
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
-        route.isInBatch = false
+        route.endBatch()
         route.closeBatch()
         if case .replica(let modes, _) = route.transaction {
             if case .leaves = stay { route.router.counters.promotions &+= 1 }
@@ -158,7 +199,8 @@ extension ClientSession {
         _ summary: RequestSummary, isQuery: Bool, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ route: ClientRoute
     ) -> Verdict? {
-        if isQuery { route.isInBatch = false }
+        if isQuery { route.endBatch() }
+        self.applySettingsEffects(summary, inTransaction: server.transaction != .idle, route)
         if summary.statements > 0 && server.transaction == .idle { route.router.counters.replicaReads &+= 1 }
         if !server.requests.isSkipping {
             self.runsOnReplica(summary, bytes, whole, server, route, route.transaction, isFirst: false)
@@ -186,6 +228,9 @@ extension ClientSession {
         let limit = router.settings.classifyLimit
         if router.settings.routing != .split || type == Frontend.functionCall {
             summary = .unknown
+            if type != Frontend.functionCall {
+                self.lookForCommand(type, bytes, range, length: length, route, &summary)
+            }
             return .whole
         }
         let book = ClientBook(client: self, router: router)
@@ -246,10 +291,6 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
-        if let command = summary.command {
-            guard server.isQuiet else { return self.awaitReplies() }
-            return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
-        }
         guard route.isOnReplica, route.router.settings.routing == .split else {
             if server.transaction != .idle && summary.kind == .read && summary.transaction == nil {
                 route.router.counters.kept[ReadDecision.Reason.transaction.rawValue] &+= 1
@@ -289,9 +330,6 @@ extension ClientSession {
     private func routeUnlinked(
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
     ) -> Verdict {
-        if let command = summary.command {
-            return self.carryOut(command, runs: summary.statements > 0, type, bytes, whole, route)
-        }
         if let verdict = self.divided(summary, type, bytes, whole, nil, route) { return verdict }
         if let tag = self.transactionTag(summary, route) {
             self.answer(type, bytes, whole, tag: tag, route: route)

@@ -79,15 +79,18 @@ extension ClientSession {
             return "SET"
         case (.held, .commit(let isChained)):
             if !isChained { route.transaction = .none }
+            self.settingsCommitted(route)
             return "COMMIT"
         case (.held, .rollback(let isChained)):
             if !isChained { route.transaction = .none }
+            self.settingsRolledBack(route)
             return "ROLLBACK"
         case (.failed, .commit(let isChained)), (.failed, .rollback(let isChained)):
             // PostgreSQL has forgotten the modes of one that has failed.
             route.transaction = isChained ? .held(TransactionModes()) : .none
             route.hasSnapshot = false
             route.binding = .none
+            self.settingsRolledBack(route)
             return "ROLLBACK"
         default: return nil
         }

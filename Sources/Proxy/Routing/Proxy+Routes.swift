@@ -56,6 +56,7 @@ extension Proxy {
             status.retries = counters.retries
             status.promotions = counters.promotions
             status.unparsed = counters.unparsed
+            status.notParsed = counters.notParsed
             return status
         }
     }
@@ -102,8 +103,14 @@ extension Router {
         let isSplit = self.settings.routing == .split
         let isRead = statementClass.kind == .read && statementClass.transaction == nil
         if self.settings.routing == .primary { return onPrimary("routing=primary") }
-        if isSplit, !isRead, let command = RouterCommand(statement.span), command != .show(name: "lsn") {
-            return explanation(nil, "a command to Martlet, which answers it itself")
+        if isSplit, statementClass.namesSettings, let command = RouterCommand(statement.span),
+            command.positionColumn == nil
+        {
+            switch command.content {
+            case .statements: return explanation(nil, "a command to Martlet, which answers it itself")
+            case .refused(let reason): return explanation(nil, "an error: \(reason)")
+            case .suspected: break
+            }
         }
         if isSplit && isSession { return onPrimary("pool_mode=session: a session stays on the primary") }
         if isSplit && result.override == .primary { return onPrimary(ReadDecision.Reason.override.text) }

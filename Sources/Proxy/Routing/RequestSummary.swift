@@ -7,6 +7,9 @@ protocol StatementBook {
     /// What a text is.
     func classify(_ text: Span<UInt8>) -> Classifier.Result
 
+    /// Whether a backslash in a plain string literal stands for itself.
+    var standardConformingStrings: Bool { get }
+
     /// What the client has prepared under a name; the empty one is the unnamed statement's.
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement?
 }
@@ -20,10 +23,22 @@ struct RequestSummary {
     /// The transaction command that it is, and nothing else.
     var transaction: TransactionCommand?
     var override: RouteOverride?
-    /// The only statement is one for the router. It may be prepared only, and not run.
+    /// A comment for the router has words that mean nothing to it.
+    var isHintMistaken = false
+    /// A Query that says something to the router.
     var command: RouterCommand?
+    /// A batch with messages that do. They are answered here, each in its turn, and count for nothing else.
+    var hasCommands = false
+    /// Its first message does.
+    var beginsWithCommand = false
+    /// It has others, too.
+    var needsServer = false
     /// It prepares or runs `SHOW martlet.lsn`, which becomes a query.
     var asksForPosition = false
+    /// What its statements do to the settings of the router beside commands, in their order.
+    var settingsEffects: [SettingsEffect] = []
+    /// A ROLLBACK is among its statements.
+    var rollsBack = false
     /// The first statement is a BEGIN with others behind it.
     var begin: TransactionModes?
     /// How it ends the transaction that is open.
@@ -61,13 +76,33 @@ struct RequestSummary {
     struct Statement {
         let statementClass: StatementClass
         let override: RouteOverride?
+        let isHintMistaken: Bool
         let command: RouterCommand?
 
-        init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>) {
+        init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>, standardConformingStrings: Bool) {
             self.statementClass = result.statementClass
             self.override = result.override
-            // A text that is a command may be one that the parser does not understand.
-            self.command = result.statementClass.kind == .read ? nil : RouterCommand(text)
+            self.isHintMistaken = result.isHintMistaken
+            self.command =
+                result.statementClass.namesSettings
+                ? RouterCommand(text, standardConformingStrings: standardConformingStrings) : nil
+        }
+
+        /// The command that it is once it is prepared, whatever its parameters; nil if a server has to know it.
+        ///
+        /// Several statements cannot be prepared together: a server says so.
+        var preparedCommand: RouterCommand? {
+            guard let command = self.command, !command.dependsOnParameters else { return nil }
+            if case .statements = command.content, command.only == nil { return nil }
+            return command
+        }
+
+        /// The command that it is with the parameters of a Bind; nil if it is none.
+        func boundCommand(_ message: Span<UInt8>, _ prefix: BindPrefix) -> RouterCommand? {
+            guard let command = self.command else { return nil }
+            if case .statements = command.content, command.only == nil { return nil }
+            guard let values = prefix.values(message) else { return command.dependsOnParameters ? nil : command }
+            return command.bound(to: values)
         }
     }
 
@@ -91,16 +126,19 @@ struct RequestSummary {
     /// - Parameter end: the message's length.
     mutating func read(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
         let result = book.classify(text)
+        self.settingsEffects = result.statementClass.settingsEffects
         self.override = result.override
+        self.isHintMistaken = result.isHintMistaken
         self.statements = 1
         self.end = end
         self.transaction = result.statementClass.transaction
         self.ending = result.statementClass.ending
         if self.transaction == nil { self.add(result.statementClass) }
         if case .set? = self.transaction { self.changesModes = true }
-        if result.statementClass.kind != .read {
-            self.command = RouterCommand(text)
-            self.asksForPosition = self.command == .show(name: "lsn")
+        if self.transaction?.isRollback ?? false { self.rollsBack = true }
+        if result.statementClass.namesSettings {
+            self.command = RouterCommand(text, standardConformingStrings: book.standardConformingStrings)
+            self.asksForPosition = self.command?.positionColumn != nil
         }
     }
 
@@ -134,6 +172,13 @@ struct RequestSummary {
     var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }
 
+extension StatementBook {
+    func statement(_ text: Span<UInt8>) -> RequestSummary.Statement {
+        RequestSummary.Statement(
+            self.classify(text), text, standardConformingStrings: self.standardConformingStrings)
+    }
+}
+
 /// The statements of one client.
 struct ClientBook: StatementBook {
     let client: ClientSession
@@ -141,11 +186,13 @@ struct ClientBook: StatementBook {
 
     func classify(_ text: Span<UInt8>) -> Classifier.Result { self.router.classify(text, self.client) }
 
+    var standardConformingStrings: Bool { self.client.hasStandardStrings }
+
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
         if name.isEmpty {
             guard !self.client.unnamedParse.isEmpty else { return nil }
             let text = Array(self.client.unnamedParse.prefix { $0 != 0 })
-            return RequestSummary.Statement(self.classify(text.span), text.span)
+            return self.statement(text.span)
         }
         return self.client.statements.find(name).map { self.router.known($0.statement, self.client) }
     }

@@ -103,17 +103,28 @@ final class Router {
         if encoding == .mixed && !text.isASCII {
             return Classifier.Result(statementClass: .foreignText, override: nil, isMiss: false)
         }
-        self.parsing.refill(now: client.now)
-        let result = self.classifier.classify(
-            text, standardConformingStrings: client.hasStandardStrings, mayParse: self.parsing.isAllowed,
-            isUTF8: encoding == .utf8)
-        if result.isMiss { self.parsing.spend(text.count) }
-        if result.statementClass.isUnparsed && (result.isMiss || result.statementClass === StatementClass.notParsed) {
-            self.counters.unparsed &+= 1
-        }
+        let result = self.judge(text, client, isUTF8: encoding == .utf8)
         guard self.isOutdated(result.statementClass) else { return result }
         return Classifier.Result(
-            statementClass: result.statementClass.behindDDL, override: result.override, isMiss: result.isMiss)
+            statementClass: result.statementClass.behindDDL, override: result.override, isMiss: result.isMiss,
+            isHintMistaken: result.isHintMistaken)
+    }
+
+    /// What a text is by its shape, parsed if it is new and there is time for it.
+    private func judge(_ text: Span<UInt8>, _ client: ClientSession, isUTF8: Bool) -> Classifier.Result {
+        let standard = client.hasStandardStrings
+        let known = self.classifier.classify(
+            text, standardConformingStrings: standard, mayParse: false, isUTF8: isUTF8)
+        guard known.statementClass === StatementClass.notParsed, let route = client.route else { return known }
+        let begun = monotonicNow()
+        guard self.parsing.allows(&route.parsing, now: begun) else {
+            self.counters.notParsed &+= 1
+            return known
+        }
+        let result = self.classifier.classify(text, standardConformingStrings: standard, isUTF8: isUTF8)
+        self.parsing.spend(monotonicNow() - begun, &route.parsing)
+        if result.statementClass.isUnparsed { self.counters.unparsed &+= 1 }
+        return result
     }
 
     /// Whether the catalogue that a statement has been judged by says nothing of what it names now. Without a primary
@@ -123,30 +134,7 @@ final class Router {
             && self.primary(now: self.worker.now) != nil
     }
 
-    /// How much new text is parsed: 64 KB of it may take 60 ms, in which nobody else is served. A client that sends
-    /// nothing but new statements is not to have the reactor for itself.
-    private struct ParseAllowance {
-        /// Bytes at once, and in a second: about a quarter of the reactor's time at the worst.
-        private static let most = 1 << 20
-        private static let perSecond: Int64 = 256 << 10
-        /// What a text costs beside its length.
-        private static let least = 64
-
-        private var left = ParseAllowance.most
-        private var time: MonotonicTime = 0
-
-        var isAllowed: Bool { self.left > 0 }
-
-        mutating func refill(now: MonotonicTime) {
-            // Once in a millisecond is often enough, and loses nothing to rounding.
-            let passed = min(now - self.time, 1_000_000_000)
-            guard passed >= 1000 else { return }
-            self.time = now
-            self.left = min(self.left + Int(passed * Self.perSecond / 1_000_000), Self.most)
-        }
-
-        mutating func spend(_ bytes: Int) { self.left -= bytes + Self.least }
-    }
+    /// The time that may be spent on parsing new texts.
     private var parsing = ParseAllowance()
 
     /// Reads the batches of all clients, one after the other; who goes on with one later leaves another one here.
@@ -158,7 +146,7 @@ final class Router {
         let isCommon = client.hasStandardStrings && client.encoding == .utf8
         if isCommon, let known = self.prepared[statement.id], !self.isOutdated(known.statementClass) { return known }
         let text = statement.textBytes
-        let found = RequestSummary.Statement(self.classify(text.span, client), text.span)
+        let found = ClientBook(client: client, router: self).statement(text.span)
         guard isCommon, found.statementClass !== StatementClass.notParsed, !self.isOutdated(found.statementClass) else {
             return found
         }
@@ -311,6 +299,8 @@ struct RouteCounters: Sendable {
     var retries: UInt64 = 0
     /// Texts that the parser does not understand.
     var unparsed: UInt64 = 0
+    /// Texts that nobody has looked at, because too many new ones came at a time.
+    var notParsed: UInt64 = 0
     /// Transactions that began on a replica and went on on the primary.
     var promotions: UInt64 = 0
 
@@ -321,6 +311,7 @@ struct RouteCounters: Sendable {
         total.reruns &+= part.reruns
         total.retries &+= part.retries
         total.unparsed &+= part.unparsed
+        total.notParsed &+= part.notParsed
         total.promotions &+= part.promotions
     }
 }

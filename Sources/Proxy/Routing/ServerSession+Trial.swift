@@ -138,7 +138,7 @@ extension ServerSession {
             switch effect {
             case .parse(_, let name?), .named(let name): client.statements.remove(name.span)
             case .closed(let name, let prepared): _ = client.statements.add(name.span, prepared)
-            case .parse(_, nil), .evicted, .described, .error: break
+            case .parse(_, nil), .evicted, .described, .error, .reply: break
             }
         }
         let load = self.pool.load
@@ -249,7 +249,7 @@ extension ClientSession {
     func takeElsewhere(_ request: [UInt8], from load: NodeLoad?, because error: ErrorFields?) {
         guard let route = self.route else { return }
         self.server = nil
-        route.isInBatch = false
+        route.endBatch()
         route.isChosen = false
         route.scan = nil
         route.transaction = route.transactionBeforeTrial
