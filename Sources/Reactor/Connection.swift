@@ -332,7 +332,7 @@ open class Connection: EventSource {
     /// Tells the peer that this is the end, and nothing else: for a process that ends next, whose sockets io_uring may keep
     /// open for a while.
     public final func cut() {
-        if self.fd >= 0 { shutdown(self.fd, Int32(SHUT_RDWR)) }
+        if self.fd >= 0 { Socket.cut(self.fd) }
     }
 
     /// Ends the connection when what was sent has left: the peer reads our last message and then the end.

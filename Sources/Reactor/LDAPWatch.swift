@@ -27,7 +27,7 @@ final class LDAPWatch: Sendable {
         let end = DispatchWorkItem { [weak self] in
             self?.state.withLock { state in
                 state.isOver = true
-                if state.descriptor >= 0 { shutdown(state.descriptor, CInt(SHUT_RDWR)) }
+                if state.descriptor >= 0 { Socket.cut(state.descriptor) }
             }
         }
         Self.queue.asyncAfter(deadline: .now() + .microseconds(time), execute: end)
@@ -41,7 +41,7 @@ final class LDAPWatch: Sendable {
             if state.descriptor >= 0 { close(state.descriptor) }
             state.descriptor = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
             // Better no connection than one without an end.
-            if state.isOver || state.descriptor < 0 { shutdown(descriptor, CInt(SHUT_RDWR)) }
+            if state.isOver || state.descriptor < 0 { Socket.cut(descriptor) }
         }
     }
 
