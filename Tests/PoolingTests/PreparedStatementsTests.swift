@@ -122,11 +122,11 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
         #expect(statement.tail == [0xFF, 0, 0, 0] && statement.text == "\u{FFFD}")
     }
 
-    @Test func otherSettingsAreAnother() {
+    @Test func otherSettingsAreAnother() throws {
         let registry = StatementRegistry()
         var cache = StatementCache(registry: registry)
         let table = ParameterTable()
-        let reported = table.reported([
+        let reported = try table.reported([
             ParameterStatus(name: "TimeZone", value: Array("UTC".utf8)),
             ParameterStatus(name: "application_name", value: Array("a".utf8)),
         ])

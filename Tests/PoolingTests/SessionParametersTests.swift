@@ -23,7 +23,7 @@ extension ParameterTable {
     }
 
     /// A set in which one setting has another value.
-    fileprivate func setting(_ name: String, _ value: [UInt8], in set: ParameterSet) -> ParameterSet {
+    func setting(_ name: String, _ value: [UInt8], in set: ParameterSet) -> ParameterSet {
         self.known([ParameterStatus(name: name, value: value)], in: set)
     }
 }
