@@ -149,7 +149,7 @@ class Cluster:
             # In its own folder, which is removed with what a killed server leaves behind.
             "dynamic_shared_memory_type": "mmap",
             "max_wal_senders": "10",
-            "max_wal_size": "'4GB'",
+            "max_wal_size": "'1GB'",
             "wal_level": "replica",
             "hot_standby": "on",
             "log_min_messages": "warning",

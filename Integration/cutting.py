@@ -102,13 +102,17 @@ class CuttingRelay:
             return
         near.settimeout(None)
         far.settimeout(None)
-        try:
-            self._relay(near, far, chance)
-        except OSError:
-            pass
-        finally:
-            near.close()
-            far.close()
+        if isinstance(near, ssl.SSLSocket) or isinstance(far, ssl.SSLSocket):
+            self._relay_encrypted(near, far, chance)
+        else:
+            # One side may have to be read from before the other one takes more.
+            answers = threading.Thread(
+                target=self._relay, args=(far, near, self.cuts_answers, random.Random(chance.random())), daemon=True)
+            answers.start()
+            self._relay(near, far, self.cuts_requests, chance)
+            answers.join()
+        near.close()
+        far.close()
 
     def _connect(self) -> socket.socket:
         host, port = self.target
@@ -127,18 +131,34 @@ class CuttingRelay:
             far = context.wrap_socket(far)
         return far
 
-    def _relay(self, near: socket.socket, far: socket.socket, chance: random.Random) -> None:
-        """One thread for both directions, since a TLS socket takes no two."""
-        while True:
-            waiting = [each for each in (near, far) if isinstance(each, ssl.SSLSocket) and each.pending()]
-            for source in waiting or select.select([near, far], [], [])[0]:
-                is_request = source is near
-                data = source.recv(65536)
-                if not data:
-                    # The other side hears of it behind what is under way.
-                    return
-                self._pass(far if is_request else near, data,
-                           self.cuts_requests if is_request else self.cuts_answers, chance)
+    def _relay(self, source: socket.socket, sink: socket.socket, cuts: bool, chance: random.Random) -> None:
+        """One direction, to its end; then both ends hear of it."""
+        try:
+            while data := source.recv(65536):
+                self._pass(sink, data, cuts, chance)
+        except OSError:
+            pass
+        for each in (source, sink):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _relay_encrypted(self, near: socket.socket, far: socket.socket, chance: random.Random) -> None:
+        """Both directions in one thread, since a TLS socket takes no two."""
+        try:
+            while True:
+                waiting = [each for each in (near, far) if isinstance(each, ssl.SSLSocket) and each.pending()]
+                for source in waiting or select.select([near, far], [], [])[0]:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    if source is near:
+                        self._pass(far, data, self.cuts_requests, chance)
+                    else:
+                        self._pass(near, data, self.cuts_answers, chance)
+        except OSError:
+            pass
 
     def _pass(self, sink: socket.socket, data: bytes, cuts: bool, chance: random.Random) -> None:
         if not cuts or len(data) > 30_000:

@@ -28,6 +28,8 @@ extension ServerSession {
         guard self.client != nil else { return }
         self.client = nil
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
+        // It may have been kept from being read for the client's sake.
+        self.resumeReading()
         self.isOnTrial = false
         self.pool.load?.inFlight -= 1
     }

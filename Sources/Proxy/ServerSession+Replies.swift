@@ -88,6 +88,7 @@ extension ServerSession {
                 self.pass(bytes, run..<cursor)
                 self.holdLimit = max(needed, 512)
                 self.checkCongestion()
+                self.readEnded(atBorder: false)
                 return cursor
             case .end: break
             case .invalid:
@@ -97,24 +98,24 @@ extension ServerSession {
         }
         self.pass(bytes, run..<cursor)
         self.checkCongestion()
-        self.readEnded()
+        self.readEnded(atBorder: self.framer.remaining == 0)
         return cursor
     }
 
-    /// All that has come was looked at, so the connection may change hands. Not in the middle of a message: its rest
-    /// belongs to nobody who comes now.
-    private func readEnded() {
+    /// All that has come was looked at. At the end of a message the connection may change hands; in its middle the rest
+    /// belongs to nobody who comes now. That rest may keep us waiting for what the client has to say first: a server sends
+    /// what fills its buffer, and the end of it with the answer to a Sync or Flush.
+    private func readEnded(atBorder isBorder: Bool) {
         switch self.due {
-        case .nothing:
-            self.client?.repliesCame()
-            if self.requests.isUnsynced && self.requests.isEmpty { self.client?.batchPauses() }
-        case .ready where self.framer.remaining > 0, .loggedIn where self.framer.remaining > 0: return
-        case .ready:
+        case .ready where isBorder:
             self.due = .nothing
             self.ready()
-        case .loggedIn:
+        case .loggedIn where isBorder:
             self.due = .nothing
             self.pool.loginSucceeded(self)
+        case .nothing, .ready, .loggedIn:
+            self.client?.repliesCame()
+            if self.requests.isUnsynced && self.requests.isEmpty { self.client?.batchPauses() }
         }
     }
 
