@@ -141,6 +141,11 @@ extension ServerSession {
     /// No client, nothing outstanding. A client that has left in the middle of a transaction may have left more than
     /// the transaction: session-level locks, settings and objects outlive ROLLBACK. The next client gets none of it.
     func tidy() {
+        if self.heldInput > 0 {
+            // The beginning of a message is here, and nobody comes before its end.
+            self.due = .ready
+            return self.armPreparing()
+        }
         if self.transaction == .idle { return self.settle() }
         // DISCARD ALL takes what connect_query has made as well.
         if self.pool.database.connectQuery?.isEmpty == false {
