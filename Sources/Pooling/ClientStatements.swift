@@ -6,12 +6,15 @@ public struct ClientStatement {
     /// The catalogue's generation when it did (`CatalogueGeneration`): what a server has read before is not what this
     /// client means.
     public var generation: UInt64
+    /// When it did, in microseconds of a clock that all reactors share.
+    public var preparedAt: Int64
     /// What the client was told of its parameters and columns (`StatementDescription`); 0 if it has not asked.
     public var description: UInt64
 
-    public init(_ statement: PreparedStatement, generation: UInt64, description: UInt64 = 0) {
+    public init(_ statement: PreparedStatement, generation: UInt64, at time: Int64 = 0, description: UInt64 = 0) {
         self.statement = statement
         self.generation = generation
+        self.preparedAt = time
         self.description = description
     }
 }

@@ -21,6 +21,12 @@ public struct FollowedParameters {
         return self.set
     }
 
+    /// Whether both are the same without a doubt; not when reports have to be taken over first.
+    @inline(__always)
+    public func isSurely(_ other: borrowing FollowedParameters) -> Bool {
+        self.set === other.set && self.reports.isEmpty && other.reports.isEmpty
+    }
+
     /// A server has reported a setting.
     ///
     /// - Throws: `ParameterError.tooMany`; the session cannot be followed any further.

@@ -14,17 +14,17 @@ public enum RequestKind: UInt8, Sendable {
 /// What becomes of the replies to a request.
 public enum Disposition: UInt8, Sendable {
     /// The client gets them.
-    case forward = 0x00
+    case forward
     /// The proxy's own request inside the client's pipeline (a Parse ahead of a Bind, a Close of an evicted statement):
     /// replies are kept from the client, but an error is its next request's error and goes through.
-    case swallow = 0x10
+    case swallow
     /// The request was never sent: ParseComplete or CloseComplete is answered here when its turn comes.
-    case answer = 0x20
+    case answer
     /// The request was replaced by one that fails; the client gets another error in the place of the server's.
-    case substitute = 0x30
+    case substitute
     /// The proxy's own Query between two clients' requests (settings, ROLLBACK, server_reset_query): all of it,
     /// errors too, is for the proxy.
-    case own = 0x40
+    case own
 }
 
 /// The requests sent over one server connection that have not been answered yet, oldest first: to which each reply
@@ -41,7 +41,8 @@ public enum Disposition: UInt8, Sendable {
 /// a Sync in the middle of COPY.
 public struct OutstandingRequests: Sendable {
     private static let kindMask: UInt8 = 0x0f
-    private static let dispositionMask: UInt8 = 0x70
+    private static let dispositionShift: UInt8 = 4
+    private static let dispositionMask: UInt8 = 0x07
     private static let effectFlag: UInt8 = 0x80
 
     /// A ring whose size is a power of two.
@@ -117,7 +118,7 @@ public struct OutstandingRequests: Sendable {
 
     private static func kind(_ entry: UInt8) -> RequestKind { RequestKind(rawValue: entry & Self.kindMask) ?? .query }
     private static func disposition(_ entry: UInt8) -> Disposition {
-        Disposition(rawValue: entry & Self.dispositionMask) ?? .forward
+        Disposition(rawValue: entry >> Self.dispositionShift & Self.dispositionMask) ?? .forward
     }
 
     // MARK: Requests
@@ -150,7 +151,7 @@ public struct OutstandingRequests: Sendable {
         }
         if self.used == self.ring.count { self.grow() }
         self.ring[(self.first + self.used) & (self.ring.count - 1)] =
-            kind.rawValue | disposition.rawValue | (hasEffect ? Self.effectFlag : 0)
+            kind.rawValue | disposition.rawValue << Self.dispositionShift | (hasEffect ? Self.effectFlag : 0)
         self.used += 1
         self.noted += 1
         switch kind {

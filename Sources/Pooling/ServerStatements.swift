@@ -10,6 +10,8 @@ public struct ServerStatements: ~Copyable {
         var id: UInt64
         /// The catalogue's generation when it was prepared; 0 if nobody knows, or it cannot be trusted.
         var generation: UInt64
+        /// When it was prepared or, after that, known to be what its text means.
+        var provenAt: Int64
         /// What the server says of its parameters and columns (`StatementDescription`); 0 as long as nobody has asked.
         var description: UInt64
         /// Towards the more recently used one; in a free place the next free one. -1 is none.
@@ -52,8 +54,9 @@ public struct ServerStatements: ~Copyable {
         case missing
         /// It was prepared before the catalogue changed in a way that matters to who asks.
         case outdated
-        /// `description` is 0 when it is not known.
-        case prepared(description: UInt64)
+        /// `description` is 0 when it is not known. `provenAt`: what was changed behind the proxy's back since then, the
+        /// server has not seen yet.
+        case prepared(description: UInt64, provenAt: Int64)
     }
 
     /// Whether a statement is prepared; it then counts as just used.
@@ -66,7 +69,8 @@ public struct ServerStatements: ~Copyable {
             self.linkNewest(position)
         }
         if self.nodes[position].generation < generation { return .outdated }
-        return .prepared(description: self.nodes[position].description)
+        return .prepared(
+            description: self.nodes[position].description, provenAt: self.nodes[position].provenAt)
     }
 
     /// Whether a statement is prepared; its turn does not change.
@@ -85,6 +89,18 @@ public struct ServerStatements: ~Copyable {
         self.nodes[position].description = description
     }
 
+    /// What runs next shows whether the statement is still what its text means.
+    public mutating func prove(_ statement: PreparedStatement, at time: Int64) {
+        guard let position = self.position(statement) else { return }
+        self.nodes[position].provenAt = time
+    }
+
+    /// A statement will not do for anybody any more.
+    public mutating func distrust(_ statement: PreparedStatement) {
+        guard let position = self.position(statement) else { return }
+        self.nodes[position].generation = 0
+    }
+
     /// Takes away the least recently used statement if another one, of that size, would go over a limit; to be called
     /// until there is none.
     public mutating func makeRoom(for size: Int) -> PreparedStatement? {
@@ -93,11 +109,14 @@ public struct ServerStatements: ~Copyable {
     }
 
     /// Adds a statement as the one just used.
-    public mutating func insert(_ statement: PreparedStatement, generation: UInt64) {
+    ///
+    /// - Parameter time: now, in microseconds of a clock that all reactors share.
+    public mutating func insert(_ statement: PreparedStatement, generation: UInt64, at time: Int64 = 0) {
         self.remove(statement)
         let position: Int
         let node = Node(
-            statement: statement, id: statement.id, generation: generation, description: 0, newer: -1, older: -1)
+            statement: statement, id: statement.id, generation: generation, provenAt: time, description: 0, newer: -1,
+            older: -1)
         if self.free >= 0 {
             position = Int(self.free)
             self.free = self.nodes[position].newer
@@ -159,7 +178,7 @@ public struct ServerStatements: ~Copyable {
         self.unlink(position)
         self.size -= statement.size
         self.nodes[position] = Node(
-            statement: nil, id: 0, generation: 0, description: 0, newer: self.free, older: -1)
+            statement: nil, id: 0, generation: 0, provenAt: 0, description: 0, newer: self.free, older: -1)
         self.free = Int32(position)
     }
 

@@ -6,6 +6,10 @@ import Wire
 // the same settings, and not before a change of the catalogue that the client knows of. A client that was told what its
 // statement returns gets that or an error: where it is prepared anew the server is asked, and the request waits for the
 // answer.
+//
+// What is changed by others than clients of this process, nobody tells of. A client that has prepared its statement after
+// the server got it from somebody else must not be the one that hears of that: such a request is on trial
+// (`ServerSession+Trial`), and is carried out anew if it fails as an outdated statement does.
 extension ClientSession {
     /// - Parameter isThere: the server has it already, but not as it is meant now.
     func sendParse(
@@ -22,7 +26,7 @@ extension ClientSession {
             server.requests.append(.close, .swallow)
             server.send(MessageWriter.bytes { $0.close(statement: statement.serverName) })
         }
-        server.statements.insert(statement, generation: server.pool.catalogue.current)
+        server.statements.insert(statement, generation: server.pool.catalogue.current, at: self.now)
         server.effects.append(.parse(statement, name: name))
         server.requests.append(.parse, disposition, hasEffect: true)
         self.group.statistics.counters.serverParseCount &+= 1
@@ -39,41 +43,90 @@ extension ClientSession {
     /// Whether a statement can be used on a server.
     enum Preparation {
         /// The server has it, or will have it when it gets there.
-        case ready(PreparedStatement)
+        case ready
         /// The server has been asked what it returns; nothing may run before it is known to be what the client expects.
         case awaits
         /// It returns something else than the client was told.
         case changed
     }
 
-    /// Makes sure that the server has what the client means by a name.
-    func prepare(_ known: ClientStatement, _ name: Span<UInt8>, _ server: ServerSession) -> Preparation {
+    /// Makes sure that the server has what the client means by a name. `known` becomes what is to be used.
+    ///
+    /// - Parameter start: where the message stands that asks for it, and behind it the rest of its batch.
+    func prepare(
+        _ known: inout ClientStatement, _ name: Span<UInt8>, _ bytes: Span<UInt8>, _ start: Int, _ server: ServerSession
+    ) -> Preparation {
         let generation = max(known.generation, self.statements.leastGeneration)
-        let presence = server.statements.use(known.statement, from: generation)
-        if case .prepared(let description) = presence, description == known.description || known.description == 0 {
-            return .ready(known.statement)
+        var presence = server.statements.use(known.statement, from: generation)
+        if case .prepared(let description, let provenAt) = presence {
+            let isOlder = provenAt < known.preparedAt
+            if description == known.description || known.description == 0 {
+                if isOlder { self.tryOlder(known.statement, bytes, start, server) }
+                return .ready
+            }
+            // The client was told of another one, which was prepared later.
+            if isOlder { presence = .outdated }
         }
-        return self.prepareAnew(known, name, presence, server)
+        return self.prepareAnew(&known, name, presence, server)
     }
+
+    /// The server has a statement from before this client prepared it. If nothing has run yet that could not be done again,
+    /// the batch is kept until it is known that the statement is still what its text means.
+    @inline(never)
+    private func tryOlder(_ statement: PreparedStatement, _ bytes: Span<UInt8>, _ start: Int, _ server: ServerSession) {
+        if server.isOnTrial {
+            // Of a batch on a replica the first statement only.
+            if server.olderStatement == nil && server.requests.isEmpty { server.olderStatement = statement }
+        } else {
+            guard server.transaction == .idle, server.owesSettingsOnly, !server.requests.isUnsynced,
+                let end = Self.endOfBatch(bytes, start)
+            else { return }
+            server.keep(bytes.extracting(start..<end))
+            self.keptStart = start
+            self.route?.transactionBeforeTrial = .none
+            server.trial = .older
+            server.olderStatement = statement
+        }
+        server.statements.prove(statement, at: self.now)
+    }
+
+    /// Where the batch ends, behind its Sync or Flush; nil if that is not here yet, or if there is something else in it.
+    private static func endOfBatch(_ bytes: Span<UInt8>, _ start: Int) -> Int? {
+        var cursor = start
+        while let header = MessageFramer.header(bytes, at: cursor), header.length < bytes.count - cursor {
+            cursor += header.length + 1
+            guard cursor - start <= Self.longestTrial else { return nil }
+            switch header.type {
+            case Frontend.sync, Frontend.flush: return cursor
+            case Frontend.parse, Frontend.bind, Frontend.describe, Frontend.execute, Frontend.close: break
+            default: return nil
+            }
+        }
+        return nil
+    }
+
+    /// Bytes of a batch that is kept.
+    private static let longestTrial = 64 << 10
 
     @inline(never)
     private func prepareAnew(
-        _ known: ClientStatement, _ name: Span<UInt8>, _ presence: ServerStatements.Presence, _ server: ServerSession
+        _ known: inout ClientStatement, _ name: Span<UInt8>, _ presence: ServerStatements.Presence,
+        _ server: ServerSession
     ) -> Preparation {
         if server.isDescribing { return .awaits }
-        var statement = known.statement
-        if case .prepared(let description) = presence {
+        if case .prepared(let description, _) = presence {
             if description != 0 {
                 server.pool.catalogue.advance()
                 return .changed
             }
         } else {
             let settings = self.parameters?.parsing ?? .none
-            if server.isParsingUncertain && !statement.isOwn {
+            if server.isParsingUncertain && !known.statement.isOwn {
                 // What it would be read with here is not what others with the same text have.
-                statement = self.worker.statements.ownStatement(like: statement, settings)
-                self.statements.replace(name, by: statement)
+                known.statement = self.worker.statements.ownStatement(like: known.statement, settings)
+                self.statements.replace(name, by: known.statement)
             }
+            let statement = known.statement
             let changes = settings.changes(to: statement.settings)
             if changes.isEmpty || server.transaction == .failed {
                 self.sendParse(statement, server, .swallow, isThere: presence == .outdated, name: nil)
@@ -84,13 +137,13 @@ extension ClientSession {
             }
         }
         // In a failed transaction the server refuses it in any case.
-        guard known.description != 0, server.transaction != .failed else { return .ready(statement) }
+        guard known.description != 0, server.transaction != .failed else { return .ready }
         server.isDescribing = true
-        server.effects.append(.described(statement, name: nil))
+        server.effects.append(.described(known.statement, name: nil))
         server.requests.append(.describe, .swallow, hasEffect: true)
         server.send(
             MessageWriter.bytes {
-                $0.describe(statement: statement.serverName)
+                $0.describe(statement: known.statement.serverName)
                 $0.flush()
             })
         return .awaits

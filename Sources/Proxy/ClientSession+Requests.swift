@@ -47,30 +47,32 @@ extension ClientSession {
 
     /// Takes what has come, behind what is to be looked at again.
     func relayAll(_ bytes: Span<UInt8>) -> Int {
-        guard let route = self.route else { return self.relay(bytes) }
-        guard self.relayReplay(route) else { return 0 }
-        var consumed = self.relay(bytes)
-        while !route.replay.isEmpty && !self.isClosed {
-            guard self.relayReplay(route) else { break }
+        if self.replay.isEmpty && self.route == nil && self.repeatedInput == 0 { return self.relay(bytes) }
+        let repeated = min(self.repeatedInput, bytes.count)
+        self.repeatedInput -= repeated
+        guard self.relayReplay() else { return repeated }
+        var consumed = repeated + self.relay(bytes.extracting(repeated..<bytes.count))
+        while !self.replay.isEmpty && !self.isClosed {
+            guard self.relayReplay() else { break }
             consumed += self.relay(bytes.extracting(consumed..<bytes.count))
         }
         return consumed
     }
 
-    /// Takes the request that is to be looked at again. False if some of it has to wait.
-    private func relayReplay(_ route: ClientRoute) -> Bool {
-        while !route.replay.isEmpty {
-            let request = route.replay
-            route.replay = []
+    /// Takes the requests that are to be looked at again. False if some of it has to wait.
+    private func relayReplay() -> Bool {
+        while !self.replay.isEmpty {
+            let request = self.replay
+            self.replay = []
             let consumed = self.relay(request.span)
             guard !self.isClosed else { return false }
             // Something has taken its place, or has been divided.
-            let isReplaced = !route.replay.isEmpty
-            if consumed < request.count { route.replay += request[consumed...] }
+            let isReplaced = !self.replay.isEmpty
+            if consumed < request.count { self.replay += request[consumed...] }
             if !isReplaced { break }
         }
-        guard route.replay.isEmpty else { return false }
-        guard route.rest == nil else {
+        guard self.replay.isEmpty else { return false }
+        guard self.route?.rest == nil else {
             // What comes behind the rest has its turn when that is over.
             _ = self.awaitReplies()
             return false
@@ -81,7 +83,7 @@ extension ClientSession {
     /// Goes on: what has waited can be taken now.
     func proceed() {
         if let login = self.login { return login.proceed() }
-        if let route = self.route, !self.relayReplay(route) { return }
+        if (!self.replay.isEmpty || self.route != nil) && !self.relayReplay() { return }
         self.redeliver()
     }
 
@@ -139,7 +141,7 @@ extension ClientSession {
                 cursor = position
                 run = position
                 // Something is to be looked at first.
-                if let route = self.route, !route.replay.isEmpty { break loop }
+                if !self.replay.isEmpty { break loop }
             case .replaced(let position):
                 self.dropsMessage = false
                 run = position
@@ -162,6 +164,7 @@ extension ClientSession {
         }
         self.pass(bytes, run..<cursor)
         self.group.statistics.counters.received &+= UInt64(cursor)
+        self.keptStart &-= cursor
         return cursor
     }
 
@@ -202,6 +205,12 @@ extension ClientSession {
     private func request(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int
     ) -> Verdict {
+        if let server = self.server, case .older = server.trial,
+            range.lowerBound - self.keptStart >= server.keptRequest.count
+        {
+            // Whatever comes behind a request that may be sent again comes behind it then, too.
+            return self.awaitReplies()
+        }
         if type == Frontend.terminate {
             self.pass(bytes, run..<range.lowerBound)
             self.terminated()

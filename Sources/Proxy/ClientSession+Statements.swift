@@ -31,22 +31,21 @@ extension ClientSession {
         if type == Frontend.close { return self.close(message, target, bytes, range, server, run: &run) }
         let name = message.extracting(target.name)
         if !name.isEmpty && server.areNamesInDoubt { return self.awaitReplies() }
-        guard let known = self.statements.find(name), !name.isEmpty else {
+        guard var known = self.statements.find(name), !name.isEmpty else {
             return self.unknown(name, .describe, bytes, range, server, run: &run)
         }
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
-        let statement: PreparedStatement
-        switch self.prepare(known, name, server) {
-        case .ready(let prepared): statement = prepared
+        switch self.prepare(&known, name, bytes, range.lowerBound, server) {
+        case .ready: break
         case .awaits: return self.awaitReplies()
         case .changed:
             self.sendResultTypeChanged(server)
             return .drop
         }
-        server.effects.append(.described(statement, name: name.copy(0..<name.count)))
+        server.effects.append(.described(known.statement, name: name.copy(0..<name.count)))
         server.requests.append(.describe, hasEffect: true)
-        self.worker.send(to: server) { $0.describe(statement: statement.serverName) }
+        self.worker.send(to: server) { $0.describe(statement: known.statement.serverName) }
         return .replaced(upTo: range.upperBound)
     }
 
@@ -139,7 +138,7 @@ extension ClientSession {
         self.pass(bytes, run..<range.lowerBound)
         let copy = message.copy(parse.statement)
         let generation = server.pool.catalogue.current
-        _ = self.statements.add(name, ClientStatement(statement, generation: generation))
+        _ = self.statements.add(name, ClientStatement(statement, generation: generation, at: self.now))
         let presence = server.statements.use(statement, from: generation)
         if case .prepared = presence, server.transaction != .failed {
             if server.hasAnswered {
@@ -222,20 +221,19 @@ extension ClientSession {
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
         if self.boundDeallocation != nil { known.statement = self.deallocation(name) ?? known.statement }
-        let statement: PreparedStatement
-        switch self.prepare(known, name, server) {
-        case .ready(let prepared): statement = prepared
+        switch self.prepare(&known, name, bytes, range.lowerBound, server) {
+        case .ready: break
         case .awaits: return self.awaitReplies()
         case .changed:
             self.sendResultTypeChanged(server)
             return .drop
         }
         self.group.statistics.counters.bindCount &+= 1
-        if statement.mayChangeParsing { server.isParsingUncertain = true }
+        if known.statement.mayChangeParsing { server.isParsingUncertain = true }
         server.requests.append(.bind)
         let portal = message.copy(prefix.portal)
         self.worker.send(to: server) {
-            $0.bindPrefix(portal: portal, statement: statement.serverName, bodyLength: length - prefix.end)
+            $0.bindPrefix(portal: portal, statement: known.statement.serverName, bodyLength: length - prefix.end)
         }
         return .replaced(upTo: range.lowerBound + prefix.end)
     }
@@ -334,7 +332,8 @@ extension ClientSession {
         guard self.statements.find(name) == nil, self.hasRoom(for: message.count) else { return nil }
         let statement = self.statement(message.extracting(parse.tail), nil)
         guard self.group.hasAccepted(statement) else { return nil }
-        _ = self.statements.add(name, ClientStatement(statement, generation: self.pool.catalogue.current))
+        let prepared = ClientStatement(statement, generation: self.pool.catalogue.current, at: self.now)
+        _ = self.statements.add(name, prepared)
         self.noteCommands(message, parse, nil)
         self.group.statistics.counters.clientParseCount &+= 1
         self.send(ServerSession.parseComplete)

@@ -44,6 +44,8 @@ final class ClientSession: Connection {
         set { self.followed = newValue.map { FollowedParameters($0) } }
     }
     private var followed: FollowedParameters?
+    /// Whether a server connection has this session's settings already. Without a doubt: where true is not certain, it is false.
+    func hasSettings(of server: ServerSession) -> Bool { self.followed?.isSurely(server.followed) ?? false }
     /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
     var areSettingsProven = false
     var isAwaitingSettings = false
@@ -60,6 +62,14 @@ final class ClientSession: Connection {
     var distrustedAt: MonotonicTime = 0
     /// What was bound last was one of them, about this name.
     var boundDeallocation: [UInt8]?
+
+    /// Requests that are to be looked at again, in front of what comes next.
+    var replay: [UInt8] = []
+    /// Where in the bytes that are looked at the request begins that its server keeps (`ServerSession.keptRequest`): below 0
+    /// when these came later.
+    var keptStart = 0
+    /// So many bytes of what comes next stand in `replay` already.
+    var repeatedInput = 0
 
     var cancelled = CancelledRequest.none
     /// Where its requests go; nil in a database that is not routed.

@@ -295,14 +295,16 @@ final class Pool {
     /// Takes a connection that can be used at once. Those that have to be checked before are checked, as many as there are
     /// clients that wait for one.
     func takeIdle(for clients: Int) -> ServerSession? {
-        while let server = self.rules.isRoundRobin ? self.idle.first : self.idle.last {
+        let isRoundRobin = self.rules.isRoundRobin
+        while let server = isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
             let needsCheck = server.isOpen && server.needsCheck
-            if needsCheck && self.coming >= clients { return nil }
-            _ = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast()
+            if needsCheck && self.coming >= clients {
+                if isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
+                return nil
+            }
             if self.idle.isEmpty { self.announceIdle() }
-            guard server.isOpen else { continue }
-            if !needsCheck { return server }
-            server.check()
+            if !needsCheck && server.isOpen { return server }
+            if needsCheck { server.check() }
         }
         return nil
     }

@@ -20,7 +20,7 @@ extension ServerSession {
         if self.isDedicated { return }
         if self.mustForgetStatements { self.forgetStatements() }
         self.isParsingUncertain = false
-        if client.parameters !== self.parameters || self.areExtrasUncertain { self.adjustSettings(to: client) }
+        if !client.hasSettings(of: self) || self.areExtrasUncertain { self.adjustSettings(to: client) }
     }
 
     /// Is nobody's any more.
@@ -29,8 +29,8 @@ extension ServerSession {
         self.client = nil
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
         // It may have been kept from being read for the client's sake.
-        self.resumeReading()
-        self.isOnTrial = false
+        if self.isReadingPaused { self.resumeReading() }
+        self.endTrial()
         self.pool.load?.inFlight -= 1
     }
 
@@ -120,8 +120,6 @@ extension ServerSession {
         self.detachClient()
         guard self.state == .linked else { return }
         self.state = .preparing
-        // It may have been kept from being read for the client's sake.
-        self.resumeReading()
         if self.isDedicated { return self.end("replication client was closed") }
         if self.pool.mode == .session { self.mustReset = true }
         let isOwnBusiness = self.requests.head.map { $0.disposition == .own } ?? true
@@ -161,6 +159,12 @@ extension ServerSession {
 
     /// All that was asked for has been answered to the last byte. A batch may be without its Sync yet.
     var hasAnswered: Bool { self.requests.isEmpty && self.framer.remaining == 0 && !self.isOnTrial }
+
+    /// Nothing is owed but what the server says to its client's settings.
+    var owesSettingsOnly: Bool {
+        self.requests.count == self.ownQueries.count
+            && self.ownQueries.allSatisfy { if case .settings = $0 { true } else { false } }
+    }
 
     /// ReadyForQuery has come.
     func ready() {

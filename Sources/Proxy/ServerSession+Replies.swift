@@ -29,6 +29,8 @@ extension ServerSession {
     private static let readLimit = 256 * 1024
 
     func relay(_ bytes: Span<UInt8>) -> Int {
+        let looked = Self.looked
+        let read = Self.read
         var cursor = 0
         // What from here to the cursor goes to the client.
         var run = 0
@@ -49,7 +51,7 @@ extension ServerSession {
             }
             let passes = self.passes
             if self.framer.remaining == 0 {
-                let skipped = self.framer.skip(bytes, at: cursor, until: Self.looked)
+                let skipped = self.framer.skip(bytes, at: cursor, until: looked)
                 if skipped > cursor && self.isUnasked && !self.isHarmless(bytes, from: cursor, to: skipped) {
                     self.endDirty()
                     return bytes.count
@@ -60,9 +62,9 @@ extension ServerSession {
                 }
                 cursor = skipped
             }
-            switch self.framer.next(bytes, at: cursor, gather: Self.read, gatherLimit: Self.readLimit) {
+            switch self.framer.next(bytes, at: cursor, gather: read, gatherLimit: Self.readLimit) {
             case .message(let type, let range):
-                if Self.looked.contains(type) {
+                if looked.contains(type) {
                     self.message(type, bytes, range, &run)
                     if self.state == .closed { return bytes.count }
                 } else if !passes {
@@ -169,11 +171,12 @@ extension ServerSession {
         case Backend.errorResponse: return self.errorResponse(bytes, range, &run)
         case Backend.authentication, Backend.backendKeyData: return self.end("unknown pkt from server")
         case Backend.commandComplete: self.noteCommand(bytes.extracting(range))
-        case Backend.parameterDescription, Backend.rowDescription, Backend.noData:
-            self.noteDescription(type, bytes.extracting(range))
+        // The first half of the answer to a Describe of a statement.
+        case Backend.parameterDescription: self.description.parameters(bytes.extracting(range))
         default: break
         }
         let reply = self.requests.reply(type)
+        if reply.completed == .describe && reply.succeeded { self.noteDescription(type, bytes.extracting(range)) }
         if reply.isUnsolicited && !self.requests.isUncertain { return self.endDirty() }
         if type == Backend.readyForQuery {
             guard let status = TransactionStatus(readyForQuery: bytes.extracting(range)) else {
@@ -228,8 +231,10 @@ extension ServerSession {
     private func answered(_ type: UInt8) {
         if self.requests.isEmpty && self.isFree { return self.endDirty() }
         let finished = self.requests.finished
-        if self.requests.head?.kind == .describe { self.description.unreadable() }
         let reply = self.requests.reply(type)
+        if type == Backend.parameterDescription || reply.completed == .describe && reply.succeeded {
+            self.description.unreadable()
+        }
         if type == Backend.errorResponse {
             switch reply.disposition {
             case .own: self.ownError = Self.unreadError
@@ -396,10 +401,16 @@ extension ServerSession {
         }
     }
 
+    /// The third letters of the tags that `noteCommand` looks for.
+    private static let notedTags: MessageTypeSet = [
+        UInt8(ascii: "M"), UInt8(ascii: "V"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "A"),
+        UInt8(ascii: "T"), UInt8(ascii: "O"), UInt8(ascii: "P"),
+    ]
+
     /// Commands that change more than the server reports.
     private func noteCommand(_ message: Span<UInt8>) {
-        guard message.count > 7 else { return }
-        // A cheap look at the tag before the exact one: results of SELECT, INSERT, … end here.
+        // A cheap look at the tag before the exact one: results of SELECT, UPDATE, … end here.
+        guard message.count > 7, Self.notedTags.contains(message[7]) else { return }
         switch (message[5], message[7]) {
         case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
             if let client = self.client, let route = client.route { client.routedCommit(route) }

@@ -50,13 +50,12 @@ extension ServerSession {
         }
     }
 
-    /// ParameterDescription, RowDescription or NoData has come.
+    /// RowDescription or NoData has completed the Describe of a statement by its name.
     func noteDescription(_ type: UInt8, _ message: Span<UInt8>) {
-        guard self.requests.head?.kind == .describe else { return }
-        switch type {
-        case Backend.parameterDescription: self.description.parameters(message)
-        case Backend.rowDescription: self.description.columns(message)
-        default: self.description.noColumns()
+        if type == Backend.rowDescription {
+            self.description.columns(message)
+        } else {
+            self.description.noColumns()
         }
     }
 
@@ -83,24 +82,30 @@ extension ServerSession {
     func noteStatementError(_ kind: RequestKind, _ fields: ErrorFields) {
         guard kind == .bind || kind == .describe || kind == .execute, self.statements.count > 0 else { return }
         let state = fields.sqlState
-        // "cached plan must not change result type": the table behind it has changed.
-        let isOutdated = state == SQLState.featureNotSupported && fields.text(UInt8(ascii: "R")) == Self.revalidation
-        if isOutdated { self.distrustStatements() }
-        let isSuspicious =
-            switch state.prefix(2) {
-            case "XX": true
-            case "0A": isOutdated
-            // Values and types that do not fit; what a statement finds when it runs is its own affair.
-            case "22", "42": kind != .execute
-            default: false
-            }
-        guard isSuspicious, let client = self.client else { return }
+        if Self.isOutdated(fields) { self.distrustStatements() }
+        guard self.mayComeOfOutdated(fields, isRunning: kind == .execute), let client = self.client else { return }
         // Most wrong values are just that: they cost no more than this.
         let mayBeTheirs = state.hasPrefix("22") || state.hasPrefix("42")
         if mayBeTheirs && client.distrustedAt > 0 && self.now - client.distrustedAt < 1_000_000 { return }
         client.distrustedAt = self.now
         self.catalogueChanged()
         client.statements.distrust(before: self.pool.catalogue.current)
+    }
+
+    /// "cached plan must not change result type": the table behind it has changed.
+    private static func isOutdated(_ fields: ErrorFields) -> Bool {
+        fields.sqlState == SQLState.featureNotSupported && fields.text(UInt8(ascii: "R")) == Self.revalidation
+    }
+
+    /// Whether an error may come of a statement that was prepared before a change of the catalogue.
+    func mayComeOfOutdated(_ fields: ErrorFields, isRunning: Bool) -> Bool {
+        switch fields.sqlState.prefix(2) {
+        case "XX": true
+        case "0A": Self.isOutdated(fields)
+        // Values and types that do not fit; what a statement finds when it runs is its own affair.
+        case "22", "42": !isRunning
+        default: false
+        }
     }
 
     /// The function that reports "cached plan must not change result type", in whatever language.

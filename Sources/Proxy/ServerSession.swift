@@ -124,7 +124,7 @@ final class ServerSession: Connection {
         get { self.followed.current(self.worker.parameters) }
         set { self.followed = FollowedParameters(newValue) }
     }
-    private var followed = FollowedParameters(.empty)
+    private(set) var followed = FollowedParameters(.empty)
     /// Settings that no server reports may differ from `parameters`: somebody used SET or RESET.
     var areExtrasUncertain = false
     var statements: ServerStatements
@@ -176,12 +176,22 @@ final class ServerSession: Connection {
     private(set) var replication: Replication?
     var isDedicated: Bool { self.replication != nil }
     var requestTime: MonotonicTime = 0
-    /// The request that runs may still be carried out elsewhere (`ServerSession+Trial`), and this is it.
-    var isOnTrial = false
-    var isTrialRepeatable = false
-    var doesTrialBegin = false
-    /// What runs on a replica, on trial or not.
+    var trial = Trial.none
+    var isOnTrial: Bool { if case .none = self.trial { false } else { true } }
+    /// What runs on a replica, on trial or not, and any other request on trial.
     var keptRequest: [UInt8] = []
+    /// The statement that the request on trial needs first, where it was prepared before its client asked for it.
+    var olderStatement: PreparedStatement?
+
+    /// Whether the request that runs may still be carried out a second time (`ServerSession+Trial`).
+    enum Trial {
+        case none
+        /// On a replica. `isRepeatable`: it has no effect, whatever its server is by now. `begins`: its first statement is a
+        /// BEGIN, whose answer tells nothing.
+        case replica(isRepeatable: Bool, begins: Bool)
+        /// With a statement that may be outdated (`olderStatement`).
+        case older
+    }
 
     /// A connection that a replication client has for itself.
     struct Replication: Sendable {

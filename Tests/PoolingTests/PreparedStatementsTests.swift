@@ -407,21 +407,24 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
 
     @Test func generationsAndDescriptions() {
         var server = ServerStatements(limit: 5)
-        server.insert(self.all[0], generation: 4)
+        server.insert(self.all[0], generation: 4, at: 10)
         var seen = [server.use(self.all[0], from: 4), server.use(self.all[0], from: 5)]
         server.describe(self.all[0], as: 77)
+        server.prove(self.all[0], at: 20)
         seen.append(server.use(self.all[0], from: 1))
         server.distrust()
         seen.append(server.use(self.all[0], from: 1))
-        server.insert(self.all[0], generation: 6)
+        server.insert(self.all[0], generation: 6, at: 30)
         seen.append(server.use(self.all[0], from: 5))
-        #expect(
-            seen == [
-                .prepared(description: 0), .outdated, .prepared(description: 77), .outdated,
-                .prepared(description: 0),
-            ])
         let generation = server.generation(of: self.all[0])
         #expect(generation == 6)
+        server.distrust(self.all[0])
+        seen.append(server.use(self.all[0], from: 1))
+        #expect(
+            seen == [
+                .prepared(description: 0, provenAt: 10), .outdated, .prepared(description: 77, provenAt: 20), .outdated,
+                .prepared(description: 0, provenAt: 30), .outdated,
+            ])
     }
 
     @Test func removalFromEveryPlace() {

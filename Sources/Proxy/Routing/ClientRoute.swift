@@ -113,8 +113,6 @@ final class ClientRoute {
     /// The modes of the transaction that the request chains to the one that it ends.
     var chained: TransactionModes?
 
-    /// A request to be looked at again, before anything else that the client has sent.
-    var replay: [UInt8] = []
     /// The request under way is the first part of one; nil if it is one.
     var rest: Rest?
     /// Times that this request has been tried elsewhere.
@@ -215,8 +213,8 @@ extension ClientSession {
     func changeRouter(_ router: Router?) {
         if self.isHeld { self.stopWaiting() }
         guard let router else {
-            if let route = self.route, !route.replay.isEmpty || route.rest != nil {
-                // What is to be looked at again, nobody looks at any more.
+            if self.route?.rest != nil {
+                // What is to be looked at behind the first part, nobody looks at any more.
                 return self.fail(
                     ServerError(message: "database configuration changed", sqlState: SQLState.adminShutdown))
             }
@@ -234,7 +232,6 @@ extension ClientSession {
             route.chained = old.chained
             route.isInBatch = old.isInBatch
             route.isOnReplica = old.isOnReplica
-            route.replay = old.replay
             route.rest = old.rest
             route.isSerializable = old.isSerializable
             route.hasOwnSettings = old.hasOwnSettings

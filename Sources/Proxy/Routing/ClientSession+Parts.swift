@@ -29,14 +29,14 @@ extension ClientSession {
                     of: rest, in: request.extracting(text), standardConformingStrings: self.hasStandardStrings)
             else { return nil }
             let query = request.extracting(text)
-            route.replay = MessageWriter.bytes { $0.query(query.copy(0..<end)) }
+            self.replay = MessageWriter.bytes { $0.query(query.copy(0..<end)) }
             // Positions in errors are those in the client's text.
             var later: [UInt8] = []
             for index in 0..<end where query[index] & 0xc0 != 0x80 { later.append(UInt8(ascii: " ")) }
             later += query.copy(end..<query.count)
             route.rest = ClientRoute.Rest(bytes: MessageWriter.bytes { $0.query(later) }, isWhole: true)
         } else {
-            route.replay = request.copy(0..<rest) + MessageWriter.bytes { $0.sync() }
+            self.replay = request.copy(0..<rest) + MessageWriter.bytes { $0.sync() }
             route.rest = ClientRoute.Rest(
                 bytes: request.copy(rest..<request.count), isWhole: !summary.isInterrupted)
         }
@@ -47,7 +47,7 @@ extension ClientSession {
     func partEnded(_ rest: ClientRoute.Rest, _ route: ClientRoute) -> Bool {
         route.rest = nil
         guard rest.hasFailed else {
-            route.replay += rest.bytes
+            self.replay += rest.bytes
             return false
         }
         if !rest.isWhole { self.cancelled = .upToSync }

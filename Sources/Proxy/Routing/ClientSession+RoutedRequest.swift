@@ -70,6 +70,7 @@ extension ClientSession {
             summary.end > 0, whole.upperBound <= bytes.count
         else { return server.forgetRequest() }
         server.keep(bytes.extracting(whole))
+        self.keptStart = whole.lowerBound
         // Run again it begins in the transaction in which it has begun now, or not at all.
         switch route.transaction {
         case .none:
@@ -85,7 +86,7 @@ extension ClientSession {
             }
         case .held, .failed: return
         }
-        server.beginTrial(isRead: summary.isRead, begins: summary.begin != nil)
+        server.trial = .replica(isRepeatable: summary.isRead, begins: summary.begin != nil)
     }
 
     // MARK: Its end

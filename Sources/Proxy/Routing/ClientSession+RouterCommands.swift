@@ -23,7 +23,7 @@ extension ClientSession {
             if type == Frontend.query { return self.refuseQuery(Self.unknownPosition, route) }
             return self.failInBatch(Self.unknownPosition, bytes, whole.lowerBound, run: &run, server)
         }
-        route.replay = self.withPosition(type, bytes.extracting(whole))
+        self.replay = self.withPosition(type, bytes.extracting(whole))
         return .consumed(upTo: whole.upperBound)
     }
 
@@ -109,7 +109,7 @@ extension ClientSession {
             if let text = QueryMessage.text(message) {
                 self.send(writer.bytes)
                 let start = text.lowerBound + rest
-                route.replay = MessageWriter.bytes { $0.query(message.copy(start..<text.upperBound)) }
+                self.replay = MessageWriter.bytes { $0.query(message.copy(start..<text.upperBound)) }
                 return .consumed(upTo: whole.upperBound)
             }
         }
@@ -347,7 +347,7 @@ extension ClientSession {
         }
         let statement = self.worker.statements.statement(
             message.extracting(parse.tail), self.parameters?.parsing ?? .none)
-        let prepared = ClientStatement(statement, generation: self.pool.catalogue.current)
+        let prepared = ClientStatement(statement, generation: self.pool.catalogue.current, at: self.now)
         guard self.statements.add(name, prepared) else {
             throw ServerError(
                 message: "prepared statement \"\(message.text(parse.statement))\" already exists",

@@ -5,8 +5,9 @@ import Routing
 import SQL
 import Wire
 
-// The safety net under routing. A request that goes to a replica is on trial until its answer begins: if the replica
-// refuses it, or is lost, nobody has seen anything, and it is carried out elsewhere.
+// The safety net. A request that goes to a replica is on trial until its answer begins: if the replica refuses it, or is
+// lost, nobody has seen anything, and it is carried out elsewhere. So is one with a statement that may be outdated: if it
+// is, the request is carried out anew, behind another Parse.
 extension ServerSession {
     /// Keeps the request that is about to be passed on to a replica.
     func keep(_ request: Span<UInt8>) {
@@ -17,16 +18,17 @@ extension ServerSession {
     /// What runs next is not kept.
     func forgetRequest() { if !self.keptRequest.isEmpty { self.keptRequest.removeAll(keepingCapacity: true) } }
 
-    /// The request that is kept is on trial.
-    ///
-    /// - Parameters:
-    ///   - isRead: it has no effect, whatever its server is by now: it may be carried out a second time.
-    ///   - begins: its first statement is a BEGIN, whose answer tells nothing.
-    func beginTrial(isRead: Bool, begins: Bool) {
-        self.isOnTrial = true
-        self.isTrialRepeatable = isRead
-        self.doesTrialBegin = begins
+    /// The request is no business of the safety net any more.
+    func endTrial() {
+        self.trial = .none
+        if self.olderStatement != nil { self.olderStatement = nil }
     }
+
+    private var isTrialRepeatable: Bool {
+        if case .replica(isRepeatable: true, _) = self.trial { true } else { false }
+    }
+
+    private var doesTrialBegin: Bool { if case .replica(_, begins: true) = self.trial { true } else { false } }
 
     /// What the bytes at hand say about the request on trial.
     enum Sight {
@@ -34,7 +36,7 @@ extension ServerSession {
         case undecided(needed: Int)
         /// The answer begins.
         case good
-        /// The replica refuses or cannot.
+        /// The server refuses or cannot.
         case failed(ErrorFields)
     }
 
@@ -44,6 +46,8 @@ extension ServerSession {
         Backend.rowDescription, Backend.noData, Backend.noticeResponse, Backend.notificationResponse,
         Backend.parameterStatus,
     ]
+    /// Messages that show that a statement is not outdated: Bind or Describe has succeeded.
+    private static let timely: MessageTypeSet = [Backend.bindComplete, Backend.rowDescription, Backend.noData]
     /// Beyond it the answer is taken for good.
     private static let sightLimit = 128 * 1024
 
@@ -52,6 +56,7 @@ extension ServerSession {
         // Rows that nobody has seen yet: a server sends those of a small answer together with its end, be it an error.
         var hasRows = false
         var isBegun = !self.doesTrialBegin
+        var isTimely = false
         while cursor - start < Self.sightLimit {
             guard let header = MessageFramer.header(bytes, at: cursor) else {
                 return hasRows ? .good : .undecided(needed: cursor - start + MessageFramer.headerLength)
@@ -60,6 +65,10 @@ extension ServerSession {
                 hasRows = true
                 cursor += max(header.length + 1, MessageFramer.headerLength)
                 continue
+            }
+            if Self.timely.contains(header.type) {
+                isTimely = true
+                if case .older = self.trial { return .good }
             }
             if Self.preliminary.contains(header.type) {
                 cursor += max(header.length + 1, MessageFramer.headerLength)
@@ -75,14 +84,20 @@ extension ServerSession {
             guard end - start <= Self.sightLimit else { return .good }
             guard end <= bytes.count else { return .undecided(needed: end - start) }
             let fields = ErrorFields(bytes.extracting(cursor..<end))
+            if !isTimely && self.isOlderStatementsFault(fields) { return .failed(fields) }
             return self.isReplicasFault(fields) ? .failed(fields) : .good
         }
         return .good
     }
 
+    /// Whether the error may come of a statement that was prepared before something was changed. Nothing has run then.
+    private func isOlderStatementsFault(_ fields: ErrorFields) -> Bool {
+        self.olderStatement != nil && self.mayComeOfOutdated(fields, isRunning: false)
+    }
+
     /// Whether another server may do what this one could not.
     private func isReplicasFault(_ fields: ErrorFields) -> Bool {
-        guard let client = self.client, let route = client.route else { return false }
+        guard case .replica = self.trial, let client = self.client, let route = client.route else { return false }
         let settings = route.router.settings
         switch Refusal(fields.sqlState) {
         case .statement: return settings.rerunsRefused
@@ -122,14 +137,23 @@ extension ServerSession {
 
     /// The request's answer begins: it is no business of the safety net any more.
     func trialPassed() {
-        self.isOnTrial = false
+        self.endTrial()
         if !self.requests.isEmpty { self.answerHere() }
     }
 
     /// The request on trial has failed here; its client takes it elsewhere. What the server still says goes nowhere.
     func trialFailed(_ error: ErrorFields?) {
         guard self.isOnTrial, let client = self.client else { return }
-        self.isOnTrial = false
+        var reason = ClientSession.Repetition.replica(self.pool.load, error)
+        if let olderStatement, let error, self.isOlderStatementsFault(error) {
+            self.statements.distrust(olderStatement)
+            // Not of a value that does not fit: most of them are just wrong.
+            if !error.sqlState.hasPrefix("22") && !error.sqlState.hasPrefix("42") {
+                self.catalogueChanged()
+                client.statements.distrust(before: self.pool.catalogue.current)
+            }
+            reason = .outdated(error)
+        }
         // The client's alone from here on: this server may soon be another reactor's.
         let request = self.keptRequest
         self.keptRequest = []
@@ -141,14 +165,16 @@ extension ServerSession {
             case .parse(_, nil), .evicted, .described, .error, .reply: break
             }
         }
-        let load = self.pool.load
         self.detachClient()
         if self.state == .linked {
             self.state = .preparing
-            self.resumeReading()
             self.armPreparing()
+            if self.requests.isUnsynced {
+                self.requests.append(.sync, .own)
+                self.send(MessageWriter.bytes { $0.sync() })
+            }
         }
-        client.takeElsewhere(request, from: load, because: error)
+        client.repeatRequest(request, because: reason)
     }
 
     /// Whether the request on trial may be carried out elsewhere although it may have been carried out here.
@@ -245,14 +271,45 @@ extension ClientSession {
         }
     }
 
-    /// A request that a replica could not carry out, and whose answer has not begun.
-    func takeElsewhere(_ request: [UInt8], from load: NodeLoad?, because error: ErrorFields?) {
-        guard let route = self.route else { return }
+    /// Why a request is carried out a second time.
+    enum Repetition {
+        /// A replica has failed with it, with an error or without a word.
+        case replica(NodeLoad?, ErrorFields?)
+        /// Its statement was prepared before something was changed.
+        case outdated(ErrorFields)
+    }
+
+    /// A request whose answer has not begun, and that a server could not carry out.
+    func repeatRequest(_ request: [UInt8], because reason: Repetition) {
         self.server = nil
+        if let route = self.route { self.routeAgain(request, route, because: reason) }
+        if case .outdated(let error) = reason {
+            self.worker.log(
+                .debug, self.prefix, "statement is outdated (\(error.sqlState) \(error.message)): prepared anew")
+        }
+        // What has not been taken of it yet stands in front of what comes next.
+        let untaken = request.count - min(max(-self.keptStart, 0), request.count)
+        let again = min(untaken, self.replay.count)
+        self.replay.removeFirst(again)
+        self.repeatedInput = untaken - again
+        self.replay.insert(contentsOf: request, at: 0)
+        // Not from within the callback of the server that has failed.
+        self.worker.loop.later { [self] in
+            guard !self.isClosed else { return }
+            // What came behind the request may have waited for its answer.
+            self.isAwaitingReplies = false
+            self.proceed()
+            if !self.isAwaitingReplies { self.readOn() }
+        }
+    }
+
+    private func routeAgain(_ request: [UInt8], _ route: ClientRoute, because reason: Repetition) {
         route.endBatch()
+        route.closeBatch()
         route.isChosen = false
         route.scan = nil
         route.transaction = route.transactionBeforeTrial
+        guard case .replica(let load, let error) = reason else { return }
         route.retries += 1
         switch error.flatMap({ Refusal($0.sqlState) }) {
         case .statement:
@@ -267,15 +324,6 @@ extension ClientSession {
         }
         let kind = error == nil ? "lost" : "failed (\(error?.sqlState ?? "") \(error?.message ?? ""))"
         self.worker.log(.debug, self.prefix, "request \(kind) on replica \(load?.node.description ?? ""): tried again")
-        route.replay.insert(contentsOf: request, at: 0)
-        // Not from within the callback of the server that has failed.
-        self.worker.loop.later { [self] in
-            guard !self.isClosed else { return }
-            // What came behind the request may have waited for its answer.
-            self.isAwaitingReplies = false
-            self.proceed()
-            if !self.isAwaitingReplies { self.readOn() }
-        }
     }
 }
 
