@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 import psycopg
 import pytest
 
 from cluster import Cluster
-from common import wait_until
+from common import environment, wait_until
 from proxy import Proxy
 from rawpg import SYNC, Connection, Message, bind, close, describe, execute, parse, query
+
+JDBC = Path("/usr/share/java/postgresql.jar")
+
+PORTAL_FORGOTTEN = "What was told of a named statement's portal is not remembered: it runs later with other types."
 
 pytestmark = pytest.mark.martlet("PgBouncer tells statements apart by their text only")
 
@@ -347,6 +353,34 @@ def test_described_statement_after_ddl(
                 assert run(old, "s", results=(1,)) == right
 
 
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=PORTAL_FORGOTTEN)
+@pytest.mark.parametrize("by", ["another server", "a newcomer"])
+def test_described_portal_after_ddl(
+        cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, by: str) -> None:
+    """As JDBC does it: the first portal of a statement tells the columns, and those that follow are to have the same ones."""
+    proxy = pooled(start_proxy, 2)
+    text = "SELECT v FROM t"
+
+    def heard(host: str, port: int) -> tuple[list[object], list[object]]:
+        with at(host, port, database) as client, at(host, port, database) as other:
+            other.simple("DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT 1065353216 AS v")
+            before = outcome(client.ask(
+                parse(text, "s"), bind("s", results=(1,)), describe("P"), execute(), SYNC))
+            other.simple("ALTER TABLE t ALTER v TYPE real")
+            if by == "a newcomer":
+                with at(host, port, database) as newcomer:
+                    newcomer.ask(parse(text, "mine"), bind("mine"), execute(), SYNC)
+                return before, run(client, "s", results=(1,))
+            other.simple("BEGIN")
+            after = run(client, "s", results=(1,))
+            other.simple("COMMIT")
+            return before, after
+
+    right = heard(cluster.host, cluster.port)
+    assert right[1] == ["0A000"]
+    assert heard(proxy.host, proxy.port) == right
+
+
 def test_nothing_runs_with_other_types(start_proxy: Callable[..., Proxy], database: str) -> None:
     """A write whose statement returns, or takes, other types by now is an error before it has done anything; in a batch
     what stands before it has been done, as by a server."""
@@ -554,6 +588,33 @@ def test_psycopg_after_ddl(
         connection.execute("SELECT 1")
     direct = work(lambda: cluster.connect(database, autocommit=True))
     assert work(lambda: proxy.connect(database)) == direct
+
+
+@pytest.mark.skipif(not JDBC.exists(), reason="libpostgresql-jdbc-java is not installed")
+@pytest.mark.timeout(300)
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=PORTAL_FORGOTTEN)
+@pytest.mark.parametrize("crowd", [0, 3])
+@pytest.mark.parametrize("options", ["prepareThreshold=1&autosave=never", "prepareThreshold=5&autosave=conservative"])
+def test_jdbc_after_ddl(
+        cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, options: str, crowd: int) -> None:
+    """JDBC asks for a statement's columns once, with its first portal, and takes values in binary as what they were then."""
+    proxy = start_proxy(settings={"default_pool_size": 5})
+    source = Path(__file__).parent / "java/JdbcDefinitions.java"
+    urls = [f"jdbc:postgresql://{each.host}:{each.port}/{database}?user=app&{options}" for each in (cluster, proxy)]
+    result = subprocess.run(
+        ["java", "-XX:TieredStopAtLevel=1", "-cp", str(JDBC), str(source), *urls, str(crowd)],
+        stdout=subprocess.PIPE, text=True, timeout=280, env=environment(), check=True)
+    heard: dict[str, dict[str, list[tuple[str, str]]]] = {"direct": {}, "proxied": {}}
+    for line in result.stdout.splitlines():
+        which, change, when, what = line.split("\t")
+        heard[which].setdefault(change, []).append((when, what))
+    assert heard["direct"] and heard["direct"].keys() == heard["proxied"].keys()
+    for change, right in heard["direct"].items():
+        # Of a type that is gone PostgreSQL has an internal error for ever; here the statement may be prepared anew.
+        lost = any(what == "XX000" for _, what in right)
+        different = [(one, two) for one, two in zip(right, heard["proxied"][change], strict=True)
+                     if one != two and not (lost and one[0] == "after")]
+        assert not different, change
 
 
 # Limits.
