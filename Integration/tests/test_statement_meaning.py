@@ -21,8 +21,6 @@ from rawpg import SYNC, Connection, Message, bind, close, describe, execute, par
 
 JDBC = Path("/usr/share/java/postgresql.jar")
 
-PORTAL_FORGOTTEN = "What was told of a named statement's portal is not remembered: it runs later with other types."
-
 pytestmark = pytest.mark.martlet("PgBouncer tells statements apart by their text only")
 
 
@@ -353,7 +351,6 @@ def test_described_statement_after_ddl(
                 assert run(old, "s", results=(1,)) == right
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=PORTAL_FORGOTTEN)
 @pytest.mark.parametrize("by", ["another server", "a newcomer"])
 def test_described_portal_after_ddl(
         cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, by: str) -> None:
@@ -592,7 +589,6 @@ def test_psycopg_after_ddl(
 
 @pytest.mark.skipif(not JDBC.exists(), reason="libpostgresql-jdbc-java is not installed")
 @pytest.mark.timeout(300)
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=PORTAL_FORGOTTEN)
 @pytest.mark.parametrize("crowd", [0, 3])
 @pytest.mark.parametrize("options", ["prepareThreshold=1&autosave=never", "prepareThreshold=5&autosave=conservative"])
 def test_jdbc_after_ddl(

@@ -8,14 +8,13 @@ public struct ClientStatement {
     public var generation: UInt64
     /// When it did, in microseconds of a clock that all reactors share.
     public var preparedAt: Int64
-    /// What the client was told of its parameters and columns (`StatementDescription`); 0 if it has not asked.
-    public var description: UInt64
+    /// What the client was told of its parameters and columns.
+    public var description = StatementDescription()
 
-    public init(_ statement: PreparedStatement, generation: UInt64, at time: Int64 = 0, description: UInt64 = 0) {
+    public init(_ statement: PreparedStatement, generation: UInt64, at time: Int64 = 0) {
         self.statement = statement
         self.generation = generation
         self.preparedAt = time
-        self.description = description
     }
 }
 
@@ -89,11 +88,13 @@ public struct ClientStatements: ~Copyable {
     }
 
     /// The client was told what a statement returns; nothing happens if its name is another's by now.
-    public mutating func describe(_ name: Span<UInt8>, _ statement: PreparedStatement, as description: UInt64) {
+    public mutating func describe(
+        _ name: Span<UInt8>, _ statement: PreparedStatement, as description: StatementDescription
+    ) {
         guard let storage = self.storage, let position = self.position(name, hash: contentHash(name)),
             storage.entries[position].prepared.statement === statement
         else { return }
-        storage.entries[position].prepared.description = description
+        storage.entries[position].prepared.description.take(description)
     }
 
     /// Another statement takes the place of the one that a name has; nothing else about it changes.

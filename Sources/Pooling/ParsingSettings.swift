@@ -25,14 +25,16 @@ public final class ParsingSettings: Sendable, Equatable {
         a === b || (a.hash == b.hash && a.parameters == b.parameters)
     }
 
-    /// What literals, operators and names depend on, in lower case. Settings that are looked at each time a statement
-    /// runs, such as those of output, are not among them.
+    /// What literals, operators and names depend on, in lower case, and what immutable functions do: a plan has their
+    /// results in it. Settings that are looked at each time a statement runs are not among them.
     public static let names: Set<String> = [
-        "array_nulls", "backslash_quote", "client_encoding", "datestyle", "default_text_search_config",
-        "escape_string_warning", "intervalstyle", "lc_monetary", "lc_numeric", "lc_time",
-        "operator_precedence_warning", "restrict_nonsystem_relation_kind", "role", "row_security", "search_path",
+        "array_nulls", "backslash_quote", "bytea_output", "client_encoding", "datestyle",
+        "default_text_search_config", "escape_string_warning", "extra_float_digits", "intervalstyle", "lc_monetary",
+        "lc_numeric", "lc_time",
+        "operator_precedence_warning", "quote_all_identifiers", "restrict_nonsystem_relation_kind", "role",
+        "row_security", "search_path",
         "session_authorization", "session_replication_role", "sql_inheritance", "standard_conforming_strings",
-        "timezone", "timezone_abbreviations", "transform_null_equals", "xmloption",
+        "timezone", "timezone_abbreviations", "transform_null_equals", "xmlbinary", "xmloption",
     ]
 
     /// What takes a session from these settings to others; empty when they are the same.

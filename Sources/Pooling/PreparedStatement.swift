@@ -19,6 +19,8 @@ public final class PreparedStatement: Sendable {
     public let isOwn: Bool
     /// Whether running it may change `ParsingSettings`, as far as its text shows it.
     public let mayChangeParsing: Bool
+    /// Whether it returns the same columns whenever it runs: not FETCH and EXECUTE.
+    public let hasFixedColumns: Bool
     private let memory: StatementMemory
 
     init(
@@ -32,6 +34,7 @@ public final class PreparedStatement: Sendable {
         self.settings = settings
         self.isOwn = isOwn
         self.mayChangeParsing = mayChangeParsing
+        self.hasFixedColumns = !Self.begins(tail, with: "fetch") && !Self.begins(tail, with: "execute")
         self.memory = memory
         memory.add(statements: 1, bytes: self.size)
     }
@@ -42,6 +45,14 @@ public final class PreparedStatement: Sendable {
     public var size: Int { Self.size(tailLength: self.tail.count) }
     /// The same for a statement that there is not yet.
     public static func size(tailLength: Int) -> Int { tailLength + 256 }
+
+    /// Whether a text begins with a word, given in lower case.
+    private static func begins(_ tail: [UInt8], with word: StaticString) -> Bool {
+        var text = tail[...]
+        while let first = text.first, first == UInt8(ascii: " ") || (9...13).contains(first) { text.removeFirst() }
+        let word = Array(word.description.utf8)
+        return text.count > word.count && zip(text, word).allSatisfy { $0 | 0x20 == $1 }
+    }
 
     /// The statement's text as it came.
     public var textBytes: [UInt8] { Array(self.tail.prefix(self.textLength)) }

@@ -12,8 +12,8 @@ public struct ServerStatements: ~Copyable {
         var generation: UInt64
         /// When it was prepared or, after that, known to be what its text means.
         var provenAt: Int64
-        /// What the server says of its parameters and columns (`StatementDescription`); 0 as long as nobody has asked.
-        var description: UInt64
+        /// What the server has said of its parameters and columns.
+        var description: StatementDescription
         /// Towards the more recently used one; in a free place the next free one. -1 is none.
         var newer: Int32
         /// Towards the less recently used one. -1 is none.
@@ -54,9 +54,8 @@ public struct ServerStatements: ~Copyable {
         case missing
         /// It was prepared before the catalogue changed in a way that matters to who asks.
         case outdated
-        /// `description` is 0 when it is not known. `provenAt`: what was changed behind the proxy's back since then, the
-        /// server has not seen yet.
-        case prepared(description: UInt64, provenAt: Int64)
+        /// `provenAt`: what was changed behind the proxy's back since then, the server has not seen yet.
+        case prepared(description: StatementDescription, provenAt: Int64)
     }
 
     /// Whether a statement is prepared; it then counts as just used.
@@ -84,9 +83,9 @@ public struct ServerStatements: ~Copyable {
     }
 
     /// The server has said what a statement returns.
-    public mutating func describe(_ statement: PreparedStatement, as description: UInt64) {
+    public mutating func describe(_ statement: PreparedStatement, as description: StatementDescription) {
         guard let position = self.position(statement) else { return }
-        self.nodes[position].description = description
+        self.nodes[position].description.take(description)
     }
 
     /// What runs next shows whether the statement is still what its text means.
@@ -99,6 +98,13 @@ public struct ServerStatements: ~Copyable {
     public mutating func distrust(_ statement: PreparedStatement) {
         guard let position = self.position(statement) else { return }
         self.nodes[position].generation = 0
+    }
+
+    /// What was prepared at that time or later was prepared with a catalogue that may never have been anybody else's.
+    public mutating func distrust(since time: Int64) {
+        for position in self.nodes.indices where self.nodes[position].provenAt >= time {
+            self.nodes[position].generation = 0
+        }
     }
 
     /// Takes away the least recently used statement if another one, of that size, would go over a limit; to be called
@@ -115,7 +121,8 @@ public struct ServerStatements: ~Copyable {
         self.remove(statement)
         let position: Int
         let node = Node(
-            statement: statement, id: statement.id, generation: generation, provenAt: time, description: 0, newer: -1,
+            statement: statement, id: statement.id, generation: generation, provenAt: time,
+            description: StatementDescription(), newer: -1,
             older: -1)
         if self.free >= 0 {
             position = Int(self.free)
@@ -178,7 +185,8 @@ public struct ServerStatements: ~Copyable {
         self.unlink(position)
         self.size -= statement.size
         self.nodes[position] = Node(
-            statement: nil, id: 0, generation: 0, provenAt: 0, description: 0, newer: self.free, older: -1)
+            statement: nil, id: 0, generation: 0, provenAt: 0, description: StatementDescription(), newer: self.free,
+            older: -1)
         self.free = Int32(position)
     }
 

@@ -56,11 +56,15 @@ extension ClientSession {
         return .replaced(upTo: range.upperBound)
     }
 
-    /// Whether a Query begins like a call of `set_config`, which says no more in its answer than other functions do. That of
-    /// a client without named statements is looked at for that only.
+    /// Whether a Query begins like a DEALLOCATE or DISCARD, behind which names are free, or like a call of `set_config`,
+    /// which says no more in its answer than other functions do. That of a client without named statements is looked at
+    /// for those only.
     @inline(__always)
-    static func callsSetConfig(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
-        let name = range.lowerBound + MessageFramer.headerLength + 7
+    static func isLookedAt(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        let text = range.lowerBound + MessageFramer.headerLength
+        guard text < range.upperBound else { return false }
+        if bytes[text] | 0x20 == UInt8(ascii: "d") { return true }
+        let name = text + 7
         guard name + 21 < range.upperBound else { return false }
         switch bytes[name] | 0x20 {
         case UInt8(ascii: "s"): return bytes[name + 3] == UInt8(ascii: "_")
@@ -69,10 +73,26 @@ extension ClientSession {
         }
     }
 
-    /// A statement that is a DEALLOCATE: what it is about, and the Parse behind the name with another name in it.
-    struct PreparedDeallocation {
-        let name: [UInt8]
-        let tail: [UInt8]
+    /// The same of a Parse: white space, comments and the letter.
+    @inline(__always)
+    static func mayDeallocateAll(_ message: Span<UInt8>, _ text: Range<Int>) -> Bool {
+        guard let first = text.first else { return false }
+        let byte = message[first]
+        return byte | 0x20 == UInt8(ascii: "d") || byte <= UInt8(ascii: " ") || byte == UInt8(ascii: "/")
+            || byte == UInt8(ascii: "-")
+    }
+
+    /// A statement that is a DEALLOCATE or DISCARD.
+    enum PreparedDeallocation {
+        /// What it is about, and the Parse behind the name with another name in it.
+        case one(name: [UInt8], tail: [UInt8])
+        case all
+    }
+
+    /// What Execute of it does.
+    enum BoundDeallocation {
+        case one([UInt8])
+        case all
     }
 
     /// Looks at the text of a Parse.
@@ -82,12 +102,14 @@ extension ClientSession {
         guard text.count <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return }
         let commands = self.commands(text)
         if parse.statement.isEmpty && commands.changesSettings { server?.isParsingUncertain = true }
-        guard let deallocation = commands.deallocations.first, commands.deallocations.count == 1,
-            self.deallocating.count < Self.mostDeallocating
-        else { return }
-        let rewritten = Self.replacing([(deallocation.range, Self.emptyStatement(0))], in: text)
-        self.deallocating[message.copy(parse.statement)] = PreparedDeallocation(
-            name: deallocation.name, tail: rewritten + message.copy(parse.query.upperBound..<parse.tail.upperBound))
+        guard self.deallocating.count < Self.mostDeallocating else { return }
+        if commands.deallocatesAll {
+            self.deallocating[message.copy(parse.statement)] = .all
+        } else if let deallocation = commands.deallocations.first, commands.deallocations.count == 1 {
+            let rewritten = Self.replacing([(deallocation.range, Self.emptyStatement(0))], in: text)
+            self.deallocating[message.copy(parse.statement)] = .one(
+                name: deallocation.name, tail: rewritten + message.copy(parse.query.upperBound..<parse.tail.upperBound))
+        }
     }
 
     /// A client has hardly more than one of them.
@@ -108,12 +130,16 @@ extension ClientSession {
             name.isEmpty || self.statements.find(name) != nil
         else { return nil }
         if server.areNamesInDoubt { return self.awaitReplies() }
-        guard self.statements.find(prepared.name.span) != nil else { return nil }
-        self.boundDeallocation = prepared.name
+        guard case .one(let gone, let tail) = prepared else {
+            self.boundDeallocation = .all
+            return nil
+        }
+        guard self.statements.find(gone.span) != nil else { return nil }
+        self.boundDeallocation = .one(gone)
         guard name.isEmpty else { return nil }
         self.pass(bytes, run..<range.lowerBound)
         server.requests.append(.parse, .swallow)
-        server.send(MessageWriter.bytes { $0.parse(statement: [], tail: prepared.tail) })
+        server.send(MessageWriter.bytes { $0.parse(statement: [], tail: tail) })
         server.unnamedStatement = 0
         server.requests.append(.bind)
         return .replaced(upTo: range.lowerBound)
@@ -121,18 +147,25 @@ extension ClientSession {
 
     /// The statement that is bound in the place of a DEALLOCATE with a name.
     func deallocation(_ name: Span<UInt8>) -> PreparedStatement? {
-        self.deallocating[name.copy(0..<name.count)].map {
-            self.worker.statements.statement($0.tail.span, self.parameters?.parsing ?? .none)
-        }
+        guard case .one(_, let tail)? = self.deallocating[name.copy(0..<name.count)] else { return nil }
+        return self.worker.statements.statement(tail.span, self.parameters?.parsing ?? .none)
     }
 
-    /// Execute of what `noteBound` has seen.
+    /// Execute of what `bindDeallocation` has seen.
     @inline(never)
     func executeDeallocation(
         _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
     ) -> Verdict {
-        guard let name = self.boundDeallocation else { return .pass }
+        let bound = self.boundDeallocation
         self.boundDeallocation = nil
+        guard case .one(let name)? = bound else {
+            // What comes behind it waits until it is known whether the names are free. Nobody else asks for that answer.
+            self.pass(bytes, run..<range.upperBound)
+            server.requests.append(.execute)
+            server.deallocations.append(.init(request: server.requests.noted, names: []))
+            server.send(MessageWriter.bytes { $0.flush() })
+            return .replaced(upTo: range.upperBound)
+        }
         guard let removed = self.statements.remove(name.span) else {
             server.requests.append(.execute)
             return .pass
@@ -176,7 +209,7 @@ extension ClientSession {
 }
 
 extension ServerSession {
-    /// A Query with DEALLOCATE in it: its number among the requests, and the statements of its client that each of them
+    /// A Query, or Execute, with DEALLOCATE in it: its number among the requests, and the statements of its client that each of them
     /// is about, nil where it is about another.
     struct Deallocations {
         let request: UInt64

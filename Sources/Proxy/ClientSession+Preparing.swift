@@ -60,12 +60,12 @@ extension ClientSession {
         var presence = server.statements.use(known.statement, from: generation)
         if case .prepared(let description, let provenAt) = presence {
             let isOlder = provenAt < known.preparedAt
-            if description == known.description || known.description == 0 {
+            if known.description.holds(in: description) {
                 if isOlder { self.tryOlder(known.statement, bytes, start, server) }
                 return .ready
             }
             // The client was told of another one, which was prepared later.
-            if isOlder { presence = .outdated }
+            if isOlder && known.description.contradicts(description) { presence = .outdated }
         }
         return self.prepareAnew(&known, name, presence, server)
     }
@@ -115,7 +115,7 @@ extension ClientSession {
     ) -> Preparation {
         if server.isDescribing { return .awaits }
         if case .prepared(let description, _) = presence {
-            if description != 0 {
+            if known.description.contradicts(description) {
                 server.pool.catalogue.advance()
                 return .changed
             }
@@ -137,7 +137,7 @@ extension ClientSession {
             }
         }
         // In a failed transaction the server refuses it in any case.
-        guard known.description != 0, server.transaction != .failed else { return .ready }
+        guard !known.description.isEmpty, server.transaction != .failed else { return .ready }
         server.isDescribing = true
         server.effects.append(.described(known.statement, name: nil))
         server.requests.append(.describe, .swallow, hasEffect: true)

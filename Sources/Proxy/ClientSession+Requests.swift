@@ -256,7 +256,7 @@ extension ClientSession {
                 self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
                 return .end
             }
-            if self.mayHaveNames(server) || Self.callsSetConfig(bytes, range), self.tracksStatements,
+            if self.mayHaveNames(server) || Self.isLookedAt(bytes, range), self.tracksStatements,
                 let verdict = self.namedQuery(bytes, range, length: length, server, run: &run)
             {
                 return verdict

@@ -25,7 +25,11 @@ extension ClientSession {
         guard range.count == length else { return self.gather(length, Self.namesLimit) }
         guard let target = MessageTarget(message) else { return self.malformed(bytes, run..<range.lowerBound) }
         if target.kind == MessageTarget.portal {
-            server.requests.append(type == Frontend.describe ? .describe : .close)
+            if type == Frontend.close {
+                server.requests.append(.close)
+            } else if self.boundPortals.isEmpty || !self.describePortal(message.extracting(target.name), server) {
+                server.requests.append(.describe)
+            }
             return .pass
         }
         if type == Frontend.close { return self.close(message, target, bytes, range, server, run: &run) }
@@ -43,8 +47,10 @@ extension ClientSession {
             self.sendResultTypeChanged(server)
             return .drop
         }
-        server.effects.append(.described(known.statement, name: name.copy(0..<name.count)))
-        server.requests.append(.describe, hasEffect: true)
+        if known.statement.hasFixedColumns {
+            server.effects.append(.described(known.statement, name: name.copy(0..<name.count)))
+        }
+        server.requests.append(.describe, hasEffect: known.statement.hasFixedColumns)
         self.worker.send(to: server) { $0.describe(statement: known.statement.serverName) }
         return .replaced(upTo: range.upperBound)
     }
@@ -111,7 +117,9 @@ extension ClientSession {
             self.unnamedParse.removeAll(keepingCapacity: true)
             if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
             self.noteUnnamed(server)
-            if self.mayHaveNames(server) || !self.deallocating.isEmpty { self.noteCommands(message, parse, server) }
+            if self.mayHaveNames(server) || !self.deallocating.isEmpty || Self.mayDeallocateAll(message, parse.query) {
+                self.noteCommands(message, parse, server)
+            }
             return .pass
         }
         self.group.statistics.counters.clientParseCount &+= 1
@@ -214,13 +222,17 @@ extension ClientSession {
         {
             return verdict
         }
+        if !self.boundPortals.isEmpty && server.transaction == .idle && server.requests.isQuiet {
+            self.boundPortals.removeAll()
+        }
         guard !name.isEmpty, var known = self.statements.find(name) else {
+            self.noteBound(message.extracting(prefix.portal), name, nil)
             self.group.statistics.counters.bindCount &+= 1
             return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
-        if self.boundDeallocation != nil { known.statement = self.deallocation(name) ?? known.statement }
+        if case .one? = self.boundDeallocation { known.statement = self.deallocation(name) ?? known.statement }
         switch self.prepare(&known, name, bytes, range.lowerBound, server) {
         case .ready: break
         case .awaits: return self.awaitReplies()
@@ -230,12 +242,34 @@ extension ClientSession {
         }
         self.group.statistics.counters.bindCount &+= 1
         if known.statement.mayChangeParsing { server.isParsingUncertain = true }
+        self.noteBound(message.extracting(prefix.portal), name, known)
         server.requests.append(.bind)
         let portal = message.copy(prefix.portal)
         self.worker.send(to: server) {
             $0.bindPrefix(portal: portal, statement: known.statement.serverName, bodyLength: length - prefix.end)
         }
         return .replaced(upTo: range.lowerBound + prefix.end)
+    }
+
+    /// Notes a portal whose statement's columns the client has not been told of.
+    @inline(__always)
+    private func noteBound(_ portal: Span<UInt8>, _ name: Span<UInt8>, _ known: ClientStatement?) {
+        var id: UInt64 = 0
+        if let known, known.description.columns == 0, known.statement.hasFixedColumns { id = known.statement.id }
+        // Those that need not be noted may take the place of one that was.
+        if id != 0 || !self.boundPortals.isEmpty { self.boundPortals.bind(portal, name: name, id: id) }
+    }
+
+    /// Describe of a portal: what the client is told of its columns holds for the statement. False if it has been told
+    /// before, or if the statement is none of its own.
+    @inline(never)
+    private func describePortal(_ portal: Span<UInt8>, _ server: ServerSession) -> Bool {
+        guard let (name, id) = self.boundPortals.statement(of: portal), let known = self.statements.find(name.span),
+            known.statement.id == id
+        else { return false }
+        server.effects.append(.described(known.statement, name: name))
+        server.requests.append(.describe, hasEffect: true)
+        return true
     }
 
     /// Bind or Describe of the unnamed statement, or of a name that this client has not given. The server says the

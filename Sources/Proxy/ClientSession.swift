@@ -56,12 +56,13 @@ final class ClientSession: Connection {
     /// The unnamed statement's Parse behind its name, and the number that tells whether a server has just that one.
     var unnamedParse: [UInt8] = []
     var unnamedStatement: UInt64 = 0
+    var boundPortals = BoundPortals()
     /// Statements that are a DEALLOCATE, by their names.
     var deallocating: [[UInt8]: PreparedDeallocation] = [:]
     /// When an error last made what it has prepared doubtful.
     var distrustedAt: MonotonicTime = 0
-    /// What was bound last was one of them, about this name.
-    var boundDeallocation: [UInt8]?
+    /// What was bound last was one of them.
+    var boundDeallocation: BoundDeallocation?
 
     /// Requests that are to be looked at again, in front of what comes next.
     var replay: [UInt8] = []

@@ -176,14 +176,20 @@ extension ServerSession {
         default: break
         }
         let reply = self.requests.reply(type)
-        if reply.completed == .describe && reply.succeeded { self.noteDescription(type, bytes.extracting(range)) }
+        if reply.completed == .describe {
+            if reply.succeeded {
+                self.noteDescription(type, bytes.extracting(range))
+            } else if !self.description.isEmpty {
+                self.description = StatementDescription()
+            }
+        }
         if reply.isUnsolicited && !self.requests.isUncertain { return self.endDirty() }
         if type == Backend.readyForQuery {
             guard let status = TransactionStatus(readyForQuery: bytes.extracting(range)) else {
                 return self.end("bad packet from server")
             }
             self.transaction = status
-            if self.hasChangedCatalogue && status == .idle { self.definitionsHold() }
+            if let since = self.catalogueOfItsOwn, status == .idle { self.catalogueHolds(since: since) }
         }
         self.settle(reply, bytes, range, &run)
         if type == Backend.readyForQuery { self.readyForQuery(reply, bytes, range, &run) }
@@ -233,7 +239,7 @@ extension ServerSession {
         let finished = self.requests.finished
         let reply = self.requests.reply(type)
         if type == Backend.parameterDescription || reply.completed == .describe && reply.succeeded {
-            self.description.unreadable()
+            self.description.unreadable(type)
         }
         if type == Backend.errorResponse {
             switch reply.disposition {
@@ -338,6 +344,7 @@ extension ServerSession {
             // Somebody has used DEALLOCATE or PREPARE on our names.
             self.distrustStatements()
         }
+        if !self.description.isEmpty { self.description = StatementDescription() }
         let finished = self.requests.finished
         let reply = self.requests.reply(Backend.errorResponse)
         switch reply.disposition {
@@ -404,13 +411,13 @@ extension ServerSession {
     /// The third letters of the tags that `noteCommand` looks for.
     private static let notedTags: MessageTypeSet = [
         UInt8(ascii: "M"), UInt8(ascii: "V"), UInt8(ascii: "E"), UInt8(ascii: "S"), UInt8(ascii: "A"),
-        UInt8(ascii: "T"), UInt8(ascii: "O"), UInt8(ascii: "P"),
+        UInt8(ascii: "T"), UInt8(ascii: "O"), UInt8(ascii: "P"), 0,
     ]
 
     /// Commands that change more than the server reports.
     private func noteCommand(_ message: Span<UInt8>) {
         // A cheap look at the tag before the exact one: results of SELECT, UPDATE, … end here.
-        guard message.count > 7, Self.notedTags.contains(message[7]) else { return }
+        guard message.count > 7, Self.notedTags.contains(message[7]) || message[5] == UInt8(ascii: "C") else { return }
         switch (message[5], message[7]) {
         case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
             if let client = self.client, let route = client.route { client.routedCommit(route) }
@@ -428,6 +435,10 @@ extension ServerSession {
             (UInt8(ascii: "D"), UInt8(ascii: "O")), (UInt8(ascii: "I"), UInt8(ascii: "P")):
             // ALTER, CREATE, DROP, IMPORT FOREIGN SCHEMA.
             self.noteDefinition(message)
+        case (UInt8(ascii: "D"), 0), (UInt8(ascii: "C"), UInt8(ascii: "L")):
+            // DO, CALL: nobody knows what was done.
+            self.isParsingUncertain = true
+            self.mayHaveChangedCatalogue()
         case (UInt8(ascii: "S"), UInt8(ascii: "T")) where CommandTag.equals(message, "SET"),
             (UInt8(ascii: "R"), UInt8(ascii: "S")) where CommandTag.equals(message, "RESET"):
             // What the server reports is followed; whether something else was changed cannot be seen.

@@ -14,7 +14,7 @@ extension ServerSession {
         case .parse(let statement, _):
             self.pool.accepted(statement, generation: self.statements.generation(of: statement))
         case .described(let statement, let name):
-            let description = self.description.value
+            let description = self.description
             self.description = StatementDescription()
             self.statements.describe(statement, as: description)
             if let name {
@@ -50,7 +50,7 @@ extension ServerSession {
         }
     }
 
-    /// RowDescription or NoData has completed the Describe of a statement by its name.
+    /// RowDescription or NoData has completed the Describe of a statement by its name, or of a portal of one.
     func noteDescription(_ type: UInt8, _ message: Span<UInt8>) {
         if type == Backend.rowDescription {
             self.description.columns(message)
@@ -68,11 +68,21 @@ extension ServerSession {
     func noteDefinition(_ message: Span<UInt8>) {
         if CommandTag.ends(message, with: " INDEX") { return }
         self.hasChangedCatalogue = true
+        self.mayHaveChangedCatalogue()
         self.catalogueChanged()
     }
 
-    /// The transaction in which there was DDL is over: others see it from now on.
-    func definitionsHold() {
+    /// Something was carried out that may be DDL, or change what texts mean, without saying so.
+    func mayHaveChangedCatalogue() {
+        if self.catalogueOfItsOwn == nil { self.catalogueOfItsOwn = self.now }
+    }
+
+    /// A transaction is over in which there may have been DDL: what was prepared in it was prepared with a catalogue that
+    /// others see only now, or never. Where there was DDL, they prepare anew from now on.
+    func catalogueHolds(since time: MonotonicTime) {
+        self.catalogueOfItsOwn = nil
+        self.statements.distrust(since: time)
+        guard self.hasChangedCatalogue else { return }
         self.hasChangedCatalogue = false
         self.catalogueChanged()
     }

@@ -148,6 +148,8 @@ final class ServerSession: Connection {
     var isParsingUncertain = false
     /// DDL was carried out in the transaction that is open; others see it when that ends.
     var hasChangedCatalogue = false
+    /// Since when the transaction that is open may see another catalogue than others do.
+    var catalogueOfItsOwn: MonotonicTime?
     /// Queries under way that deallocate statements.
     var deallocations: [Deallocations] = []
     /// The session's settings or objects were changed by a client that has gone (session mode).

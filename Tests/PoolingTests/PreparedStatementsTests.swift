@@ -289,12 +289,16 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
         let name = Array("a".utf8)
         let (first, other) = (self.statement("A"), self.statement("C"))
         _ = names.add(name.span, ClientStatement(first, generation: 3))
-        names.describe(name.span, first, as: 7)
-        names.describe(name.span, other, as: 8)
+        var told = StatementDescription()
+        told.noColumns()
+        names.describe(name.span, first, as: told)
+        var unread = StatementDescription()
+        unread.unreadable(Backend.rowDescription)
+        names.describe(name.span, other, as: unread)
         names.replace(name.span, by: self.statement("B"))
         names.distrust(before: 5)
         let found = names.find(name.span)
-        #expect(found?.description == 7 && found?.generation == 3 && found?.statement.text == "B")
+        #expect(found?.description == told && found?.generation == 3 && found?.statement.text == "B")
         let least = names.leastGeneration
         #expect(least == 5)
     }
@@ -406,10 +410,12 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
     }
 
     @Test func generationsAndDescriptions() {
+        var told = StatementDescription()
+        told.noColumns()
         var server = ServerStatements(limit: 5)
         server.insert(self.all[0], generation: 4, at: 10)
         var seen = [server.use(self.all[0], from: 4), server.use(self.all[0], from: 5)]
-        server.describe(self.all[0], as: 77)
+        server.describe(self.all[0], as: told)
         server.prove(self.all[0], at: 20)
         seen.append(server.use(self.all[0], from: 1))
         server.distrust()
@@ -422,8 +428,9 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
         seen.append(server.use(self.all[0], from: 1))
         #expect(
             seen == [
-                .prepared(description: 0, provenAt: 10), .outdated, .prepared(description: 77, provenAt: 20), .outdated,
-                .prepared(description: 0, provenAt: 30), .outdated,
+                .prepared(description: StatementDescription(), provenAt: 10), .outdated,
+                .prepared(description: told, provenAt: 20), .outdated,
+                .prepared(description: StatementDescription(), provenAt: 30), .outdated,
             ])
     }
 
@@ -499,13 +506,15 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
 }
 
 @Suite struct StatementDescriptionTests {
-    private func description(_ types: [UInt8], _ columns: [(name: String, type: UInt8, table: UInt8)]?) -> UInt64 {
+    private func description(
+        _ types: [UInt8], _ columns: [(name: String, type: UInt8, table: UInt8)]?
+    ) -> StatementDescription {
         var description = StatementDescription()
         let parameters: [UInt8] = [116, 0, 0, 0, 0, 0, UInt8(types.count)] + types.flatMap { [0, 0, 0, $0] }
         description.parameters(parameters.span)
         guard let columns else {
             description.noColumns()
-            return description.value
+            return description
         }
         var message: [UInt8] = [84, 0, 0, 0, 0, 0, UInt8(columns.count)]
         for column in columns {
@@ -513,7 +522,7 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
             message += [0, 0, 0, column.type, 0, 4, 255, 255, 255, 255, 0, 0]
         }
         description.columns(message.span)
-        return description.value
+        return description
     }
 
     @Test func namesAndTypesCount() {
@@ -523,7 +532,11 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
             self.description([], [("a", 25, 1)]), self.description([23], [("a", 23, 1)]),
             self.description([], [("a", 23, 1), ("a", 23, 1)]),
         ]
-        #expect(Set(all).count == all.count && !all.contains(0))
+        for (index, one) in all.enumerated() {
+            for (other, another) in all.enumerated() {
+                #expect(one.holds(in: another) == (index == other) && one.contradicts(another) == (index != other))
+            }
+        }
         // The table does not.
         #expect(self.description([], [("a", 23, 1)]) == self.description([], [("a", 23, 2)]))
     }
@@ -535,7 +548,48 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
             var description = StatementDescription()
             description.columns(part.span)
             description.parameters(part.span)
-            #expect(description.value != 0)
+            #expect(description.parameters != 0)
+        }
+    }
+
+    @Test func whatIsNotKnownContradictsNothing() {
+        let whole = self.description([23], [("a", 23, 1)])
+        var columns = StatementDescription()
+        #expect(columns.isEmpty && columns.holds(in: whole) && !columns.contradicts(whole))
+        let message: [UInt8] = [
+            84, 0, 0, 0, 0, 0, 1, 97, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 23, 0, 4, 255, 255, 255, 255, 0, 0,
+        ]
+        columns.columns(message.span)
+        #expect(columns.holds(in: whole) && !whole.holds(in: columns) && !whole.contradicts(columns))
+        #expect(columns.contradicts(self.description([23], nil)))
+        columns.take(whole)
+        #expect(columns == whole)
+    }
+}
+
+@Suite struct BoundPortalsTests {
+    private func name(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+    @Test func theLastBindCounts() {
+        var portals = BoundPortals()
+        #expect(portals.statement(of: self.name("").span) == nil)
+        portals.bind(self.name("").span, name: self.name("s").span, id: 1)
+        portals.bind(self.name("p").span, name: self.name("t").span, id: 2)
+        #expect(portals.statement(of: self.name("").span)?.id == 1)
+        #expect(portals.statement(of: self.name("p").span)?.name == self.name("t"))
+        // Of another one there is nothing to know.
+        portals.bind(self.name("").span, name: self.name("").span, id: 0)
+        #expect(portals.statement(of: self.name("").span) == nil && portals.statement(of: self.name("q").span) == nil)
+        portals.removeAll()
+        #expect(portals.isEmpty && portals.statement(of: self.name("p").span) == nil)
+    }
+
+    @Test func boundedInBytes() {
+        var portals = BoundPortals()
+        for number in 0..<10_000 {
+            portals.bind(self.name("p\(number)").span, name: self.name("s").span, id: 7)
+            // What there is, is right.
+            if let found = portals.statement(of: self.name("p\(number)").span) { #expect(found.id == 7) }
         }
     }
 }

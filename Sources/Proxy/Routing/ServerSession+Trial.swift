@@ -130,7 +130,7 @@ extension ServerSession {
             cursor += header.length + 1
         }
         guard requests.isEmpty else { return }
-        self.statements.describe(statement, as: description.value)
+        self.statements.describe(statement, as: description)
         self.isDescribing = false
         self.client?.repliesCame()
     }
