@@ -70,6 +70,11 @@ SETTINGS = {
     "array_nulls": ("on", "off", "SELECT ('{NULL}'::text[])[1] IS NULL"),
     "transform_null_equals": ("off", "on", "SELECT (NULL = NULL) IS NULL"),
     "lc_monetary": ("C", "C.UTF-8", "SELECT '12'::money::numeric"),
+    "timezone_abbreviations": ("Default", "India", "SELECT ('2026-01-01 00:00 IST'::timestamptz AT TIME ZONE 'UTC')::text"),
+    # What immutable functions return stands in a plan.
+    "bytea_output": ("hex", "escape", r"SELECT '\x41ff'::bytea::text"),
+    "extra_float_digits": ("1", "0", "SELECT (1.1::float8 * 3)::text"),
+    "quote_all_identifiers": ("off", "on", "SELECT quote_ident('a')"),
 }
 
 
@@ -82,7 +87,7 @@ def tenants(database: str, cluster: Cluster) -> str:
     return database
 
 
-@pytest.mark.parametrize("how", ["startup", "options", "SET", "SET LOCAL", "set_config"])
+@pytest.mark.parametrize("how", ["startup", "options", "SET", "SET LOCAL", "set_config", "DO"])
 def test_settings_at_parse(cluster: Cluster, start_proxy: Callable[..., Proxy], tenants: str, how: str) -> None:
     """Two clients with other settings and the same texts, each several times, on all servers."""
     proxy = pooled(start_proxy, 2)
@@ -96,6 +101,9 @@ def test_settings_at_parse(cluster: Cluster, start_proxy: Callable[..., Proxy], 
         client.simple("BEGIN")
         if how == "SET LOCAL":
             client.simple(f"SET LOCAL {name} = " + (value if name == "search_path" else f"'{value}'"))
+        elif how == "DO":
+            # What the block does cannot be seen.
+            client.simple(f"DO $$BEGIN PERFORM set_config(convert_from('{name}', 'UTF8'), '{value}', true); END$$")
         else:
             client.simple(f"SELECT set_config('{name}', '{value}', true)")
 
@@ -106,11 +114,11 @@ def test_settings_at_parse(cluster: Cluster, start_proxy: Callable[..., Proxy], 
             for client, value in zip(everybody, values):
                 if how == "SET" and turn == 0 and name != "search_path" and name in client.parameters:
                     client.simple(f"SET {name} = '{value}'")
-                if how in ("SET LOCAL", "set_config"):
+                if how in ("SET LOCAL", "set_config", "DO"):
                     begin(client, name, value)
                 heard.append(errors(client.ask(parse(text, f"s{turn}"), SYNC)))
                 heard.append([run(client, f"s{number}") for number in range(turn + 1)])
-                if how in ("SET LOCAL", "set_config"):
+                if how in ("SET LOCAL", "set_config", "DO"):
                     client.simple("COMMIT")
                 elif host == proxy.host and port == proxy.port:
                     with busy(proxy, tenants, 1):
@@ -311,6 +319,34 @@ def test_new_clients_after_unseen_ddl(
                     assert [each.type for each in client.ask(batch)] == shape, number
                 if request_ == "write":
                     assert direct.simple("SELECT count(*) FROM log") == [[b"1"]]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("name", [name for name in CHANGES if name != "its search path"])
+def test_ddl_rolled_back(
+        cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, name: str, hidden: bool) -> None:
+    """What others have prepared goes on as if nothing had been: a plan made in that transaction is nobody's."""
+    proxy = pooled(start_proxy, 1)
+    before, change, text = CHANGES[name]
+    if hidden:
+        change = "DO $do$BEGIN EXECUTE $x$" + "$x$; EXECUTE $x$".join(change.split(";")) + "$x$; END$do$"
+    with at(proxy.host, proxy.port, database) as changer, at(proxy.host, proxy.port, database) as described, \
+            at(proxy.host, proxy.port, database) as plain:
+        changer.simple(before)
+        described.ask(parse(text, "s"), describe("S", "s"), SYNC)
+        plain.ask(parse(text, "s"), SYNC)
+        right = run(described, "s", results=(1,))
+        assert run(plain, "s", results=(1,)) == right
+        for way in ("described", "run"):
+            changer.simple("BEGIN")
+            changer.simple(change)
+            changer.ask(parse(text, way), describe("S", way) if way == "described" else b"", bind(way), execute(), SYNC)
+            changer.simple("ROLLBACK")
+            for client in (described, plain):
+                assert run(client, "s", results=(1,)) == right, way
+        with at(proxy.host, proxy.port, database) as newcomer:
+            newcomer.ask(parse(text, "mine"), SYNC)
+            assert run(newcomer, "mine", results=(1,)) == right
 
 
 @pytest.mark.parametrize("seen", ["seen", "unseen"])

@@ -97,6 +97,16 @@ SCRIPTS: dict[str, Script] = {
     "in a pipeline": [one(A), (query("DEALLOCATE a") + parse("SELECT 'new'", "a") + run("a") + SYNC + run("a") + SYNC, 3)],
     "of what is prepared in the pipeline": [(A + SYNC + query("DEALLOCATE a") + run("a") + SYNC, 3)],
     "all": [one(A, B), simple("SELECT 1; DEALLOCATE ALL"), one(run("a")), one(A, B)],
+    "all in a batch": [one(A), one(parse("DEALLOCATE ALL"), run(""), parse("SELECT 'new'", "a"), run("a")), one(run("a"))],
+    "all, and a new name": [one(A), one(parse(" /**/ DISCARD ALL"), run(""), A.replace(b"a\0", b"n\0", 1), run("n")),
+                            one(run("n")), one(run("a"))],
+    "all, and the old one": [one(A), one(parse("DEALLOCATE ALL"), run(""), run("a")), one(run("a"))],
+    "all before the first name": [one(parse("deallocate all"), run(""), A, run("a")), one(run("a"))],
+    "all by a named statement": [one(A, parse("DEALLOCATE ALL", "d")), one(run("d"), A, run("a"), run("d")), one(run("a"))],
+    "all behind an error": [one(A), one(parse("SELECT 1/0"), run(""), parse("DEALLOCATE ALL"), run(""), B), one(run("a")),
+                            one(run("b"))],
+    "all in a pipeline": [(query("DISCARD ALL") + A + run("a") + SYNC + query("DEALLOCATE ALL") + B + run("b") + SYNC, 4),
+                          one(run("a")), one(run("b"))],
     "describe": [one(A), simple("DEALLOCATE a"), one(describe("S", "a")), one(close("S", "a")), one(A, describe("S", "a"))],
     # Failed transactions.
     "known statement": [one(A), *FAILED, one(parse("SELECT 'a'", "again")), one(run("a")), one(describe("S", "a")),
@@ -144,9 +154,9 @@ def some_script(chance: random.Random, describes: bool) -> Script:
     """Requests of one client about few names and texts, in transactions, failed ones too, and pipelines."""
     names = ["a", "b", "C"]
     texts = ["SELECT 'a'", "SELECT 'b'", "SELECT 1/0", "nonsense", "ROLLBACK", "DEALLOCATE a", 'DEALLOCATE PREPARE "C"',
-             "DEALLOCATE c"]
+             "DEALLOCATE c", "DEALLOCATE ALL", "DISCARD ALL"]
     queries = ["BEGIN", "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1", "SELECT 1/0", "DEALLOCATE a", "DEALLOCATE PREPARE b",
-               'SELECT 1; DEALLOCATE "C"', "DEALLOCATE b; SELECT 1/0", "DEALLOCATE ALL", "SAVEPOINT s",
+               'SELECT 1; DEALLOCATE "C"', "DEALLOCATE b; SELECT 1/0", "DEALLOCATE ALL", "DISCARD ALL", "SAVEPOINT s",
                "ROLLBACK TO SAVEPOINT s"]
     script: Script = []
     for _ in range(chance.randrange(3, 12)):

@@ -17,14 +17,25 @@ public final class PreparedStatement: Sendable {
     public let settings: ParsingSettings
     /// Whether it is one client's only.
     public let isOwn: Bool
-    /// Whether running it may change `ParsingSettings`, as far as its text shows it.
-    public let mayChangeParsing: Bool
+    /// What running it does to its session.
+    public let effects: Effects
     /// Whether it returns the same columns whenever it runs: not FETCH and EXECUTE.
     public let hasFixedColumns: Bool
     private let memory: StatementMemory
 
+    /// What a statement does to its session, as far as its text shows it.
+    public struct Effects: OptionSet, Sendable {
+        public let rawValue: UInt8
+        public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        /// It may change `ParsingSettings`.
+        public static let changesParsing = Effects(rawValue: 1)
+        /// It takes names of statements away.
+        public static let deallocates = Effects(rawValue: 2)
+    }
+
     init(
-        id: UInt64, tail: [UInt8], settings: ParsingSettings, isOwn: Bool, mayChangeParsing: Bool,
+        id: UInt64, tail: [UInt8], settings: ParsingSettings, isOwn: Bool, effects: Effects,
         memory: StatementMemory
     ) {
         self.id = id
@@ -33,7 +44,7 @@ public final class PreparedStatement: Sendable {
         self.serverName = Array("martlet_\(id)".utf8)
         self.settings = settings
         self.isOwn = isOwn
-        self.mayChangeParsing = mayChangeParsing
+        self.effects = effects
         self.hasFixedColumns = !Self.begins(tail, with: "fetch") && !Self.begins(tail, with: "execute")
         self.memory = memory
         memory.add(statements: 1, bytes: self.size)

@@ -12,13 +12,13 @@ public final class StatementRegistry: Sendable {
     }
 
     private let state = Mutex(State())
-    private let mayChangeParsing: @Sendable (Span<UInt8>) -> Bool
+    private let effects: @Sendable (Span<UInt8>) -> PreparedStatement.Effects
     /// What all statements take, those of single clients too.
     public let memory = StatementMemory()
 
-    /// - Parameter mayChangeParsing: whether running a text may change `ParsingSettings`.
-    public init(mayChangeParsing: @escaping @Sendable (Span<UInt8>) -> Bool = { _ in false }) {
-        self.mayChangeParsing = mayChangeParsing
+    /// - Parameter effects: what running a text does to its session.
+    public init(effects: @escaping @Sendable (Span<UInt8>) -> PreparedStatement.Effects = { _ in [] }) {
+        self.effects = effects
     }
 
     /// The statement of a Parse message; a new one when there is none.
@@ -33,14 +33,14 @@ public final class StatementRegistry: Sendable {
     func statement(_ tail: Span<UInt8>, _ settings: ParsingSettings, hash: UInt32) -> PreparedStatement {
         // A span cannot enter the lock's closure.
         let copy = tail.copy(0..<tail.count)
-        let changes = self.changesParsing(copy)
+        let effects = self.effects(copy)
         return self.state.withLock { state in
             if let known = state.table.find(hash, where: { $0.tail == copy && $0.settings == settings }) {
                 return known
             }
             state.lastID += 1
             let statement = PreparedStatement(
-                id: state.lastID, tail: copy, settings: settings, isOwn: false, mayChangeParsing: changes,
+                id: state.lastID, tail: copy, settings: settings, isOwn: false, effects: effects,
                 memory: self.memory)
             state.table.insert(hash, statement)
             return statement
@@ -54,12 +54,11 @@ public final class StatementRegistry: Sendable {
             return state.lastID
         }
         return PreparedStatement(
-            id: id, tail: tail, settings: settings, isOwn: true, mayChangeParsing: self.changesParsing(tail),
-            memory: self.memory)
+            id: id, tail: tail, settings: settings, isOwn: true, effects: self.effects(tail), memory: self.memory)
     }
 
-    private func changesParsing(_ tail: [UInt8]) -> Bool {
+    private func effects(_ tail: [UInt8]) -> PreparedStatement.Effects {
         let bytes = tail.span
-        return self.mayChangeParsing(bytes.extracting(0..<(bytes.firstNUL(from: 0) ?? bytes.count)))
+        return self.effects(bytes.extracting(0..<(bytes.firstNUL(from: 0) ?? bytes.count)))
     }
 }

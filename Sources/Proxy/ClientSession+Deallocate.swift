@@ -73,82 +73,69 @@ extension ClientSession {
         }
     }
 
-    /// The same of a Parse: white space, comments and the letter.
+    /// Whether a Parse of the unnamed statement may be one: white space, comments and the letter are.
     @inline(__always)
-    static func mayDeallocateAll(_ message: Span<UInt8>, _ text: Range<Int>) -> Bool {
-        guard let first = text.first else { return false }
-        let byte = message[first]
-        return byte | 0x20 == UInt8(ascii: "d") || byte <= UInt8(ascii: " ") || byte == UInt8(ascii: "/")
-            || byte == UInt8(ascii: "-")
+    static func mayDeallocate(_ tail: [UInt8]) -> Bool {
+        guard let first = tail.first else { return false }
+        return first | 0x20 == UInt8(ascii: "d") || (1...UInt8(ascii: " ")).contains(first)
+            || first == UInt8(ascii: "/")
+            || first == UInt8(ascii: "-")
     }
 
-    /// A statement that is a DEALLOCATE or DISCARD.
-    enum PreparedDeallocation {
-        /// What it is about, and the Parse behind the name with another name in it.
-        case one(name: [UInt8], tail: [UInt8])
+    /// What Execute of a statement does that is a DEALLOCATE or DISCARD.
+    enum Deallocation {
+        /// What it is about, and the Parse behind the statement's name with another name in it.
+        case one([UInt8], tail: [UInt8])
         case all
     }
 
-    /// What Execute of it does.
-    enum BoundDeallocation {
-        case one([UInt8])
-        case all
-    }
-
-    /// Looks at the text of a Parse.
-    func noteCommands(_ message: Span<UInt8>, _ parse: ParseMessage, _ server: ServerSession?) {
-        let text = message.extracting(parse.query)
-        if !self.deallocating.isEmpty { self.deallocating[message.copy(parse.statement)] = nil }
-        guard text.count <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return }
+    /// What the text of a Parse, with what stands behind it, deallocates.
+    private func deallocation(_ tail: [UInt8]) -> Deallocation? {
+        let length = tail.firstIndex(of: 0) ?? tail.count
+        let text = tail.span.extracting(0..<length)
+        guard length <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return nil }
         let commands = self.commands(text)
-        if parse.statement.isEmpty && commands.changesSettings { server?.isParsingUncertain = true }
-        guard self.deallocating.count < Self.mostDeallocating else { return }
-        if commands.deallocatesAll {
-            self.deallocating[message.copy(parse.statement)] = .all
-        } else if let deallocation = commands.deallocations.first, commands.deallocations.count == 1 {
-            let rewritten = Self.replacing([(deallocation.range, Self.emptyStatement(0))], in: text)
-            self.deallocating[message.copy(parse.statement)] = .one(
-                name: deallocation.name, tail: rewritten + message.copy(parse.query.upperBound..<parse.tail.upperBound))
-        }
+        if commands.deallocatesAll { return .all }
+        guard let found = commands.deallocations.first, commands.deallocations.count == 1 else { return nil }
+        return .one(
+            found.name, tail: Self.replacing([(found.range, Self.emptyStatement(0))], in: text) + tail[length...])
     }
 
-    /// A client has hardly more than one of them.
-    private static let mostDeallocating = 100
+    /// Looks at the text of an unnamed statement.
+    func noteCommands(_ text: Span<UInt8>, _ server: ServerSession) {
+        guard text.count <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return }
+        if self.commands(text).changesSettings { server.isParsingUncertain = true }
+    }
 
     private func commands(_ text: Span<UInt8>) -> SessionCommands {
         SessionCommands(text, standardConformingStrings: self.hasStandardStrings, settings: ParsingSettings.names)
     }
 
-    /// A Bind of a client that has prepared a DEALLOCATE: if this is it, and the client has what it is about, Execute will
-    /// be that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (`deallocation`).
+    /// A Bind of a statement that may be a DEALLOCATE: if it is one, and the client has what it is about, Execute will be
+    /// that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (`boundDeallocation`).
+    ///
+    /// - Parameter tail: the statement's Parse behind its name; empty if it is certainly none.
     @inline(never)
     func bindDeallocation(
-        _ name: Span<UInt8>, _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
+        _ name: Span<UInt8>, _ tail: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
+        run: inout Int
     ) -> Verdict? {
         self.boundDeallocation = nil
-        guard let prepared = self.deallocating[name.copy(0..<name.count)],
-            name.isEmpty || self.statements.find(name) != nil
-        else { return nil }
+        guard let found = self.deallocation(tail) else { return nil }
         if server.areNamesInDoubt { return self.awaitReplies() }
-        guard case .one(let gone, let tail) = prepared else {
+        guard case .one(let gone, let rewritten) = found else {
             self.boundDeallocation = .all
             return nil
         }
         guard self.statements.find(gone.span) != nil else { return nil }
-        self.boundDeallocation = .one(gone)
+        self.boundDeallocation = found
         guard name.isEmpty else { return nil }
         self.pass(bytes, run..<range.lowerBound)
         server.requests.append(.parse, .swallow)
-        server.send(MessageWriter.bytes { $0.parse(statement: [], tail: tail) })
+        server.send(MessageWriter.bytes { $0.parse(statement: [], tail: rewritten) })
         server.unnamedStatement = 0
         server.requests.append(.bind)
         return .replaced(upTo: range.lowerBound)
-    }
-
-    /// The statement that is bound in the place of a DEALLOCATE with a name.
-    func deallocation(_ name: Span<UInt8>) -> PreparedStatement? {
-        guard case .one(_, let tail)? = self.deallocating[name.copy(0..<name.count)] else { return nil }
-        return self.worker.statements.statement(tail.span, self.parameters?.parsing ?? .none)
     }
 
     /// Execute of what `bindDeallocation` has seen.
@@ -158,7 +145,7 @@ extension ClientSession {
     ) -> Verdict {
         let bound = self.boundDeallocation
         self.boundDeallocation = nil
-        guard case .one(let name)? = bound else {
+        guard case .one(let name, _)? = bound else {
             // What comes behind it waits until it is known whether the names are free. Nobody else asks for that answer.
             self.pass(bytes, run..<range.upperBound)
             server.requests.append(.execute)
@@ -218,7 +205,11 @@ extension ServerSession {
 
     /// Which names a client has depends on how its requests before the last Sync end.
     var areNamesInDoubt: Bool {
-        if self.requests.hasEarlierEffects { return true }
+        self.requests.hasEarlierEffects || self.isDeallocating
+    }
+
+    /// Whether a request is under way that takes names away.
+    var isDeallocating: Bool {
         if self.deallocations.isEmpty { return false }
         self.forgetDeallocations()
         return !self.deallocations.isEmpty

@@ -98,7 +98,7 @@ extension ClientSession {
         guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
         // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
-        if !isUnnamed && server.requests.hasEarlierSync { return self.awaitReplies() }
+        if !isUnnamed && (server.requests.hasEarlierSync || server.isDeallocating) { return self.awaitReplies() }
         if range.count < length {
             if !isUnnamed {
                 if self.hasRoom(for: length) { return .gather(length) }
@@ -117,9 +117,7 @@ extension ClientSession {
             self.unnamedParse.removeAll(keepingCapacity: true)
             if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
             self.noteUnnamed(server)
-            if self.mayHaveNames(server) || !self.deallocating.isEmpty || Self.mayDeallocateAll(message, parse.query) {
-                self.noteCommands(message, parse, server)
-            }
+            if self.mayHaveNames(server) { self.noteCommands(message.extracting(parse.query), server) }
             return .pass
         }
         self.group.statistics.counters.clientParseCount &+= 1
@@ -142,7 +140,6 @@ extension ClientSession {
         }
         guard self.hasRoom(for: length) else { return self.refuseParse(length, bytes, range, server, run: &run) }
         let statement = self.statement(message.extracting(parse.tail), server)
-        self.noteCommands(message, parse, server)
         self.pass(bytes, run..<range.lowerBound)
         let copy = message.copy(parse.statement)
         let generation = server.pool.catalogue.current
@@ -189,7 +186,6 @@ extension ClientSession {
     func forgetUnnamed() {
         if !self.unnamedParse.isEmpty { self.unnamedParse.removeAll(keepingCapacity: true) }
         self.unnamedStatement = 0
-        if !self.deallocating.isEmpty { self.deallocating[[]] = nil }
     }
 
     private func noteUnnamed(_ server: ServerSession) {
@@ -217,22 +213,28 @@ extension ClientSession {
         if name.isEmpty ? server.isUnnamedInDoubt(self) : server.areNamesInDoubt {
             return self.awaitReplies()
         }
-        if !self.deallocating.isEmpty || self.boundDeallocation != nil,
-            let verdict = self.bindDeallocation(name, bytes, range, server, run: &run)
-        {
-            return verdict
-        }
         if !self.boundPortals.isEmpty && server.transaction == .idle && server.requests.isQuiet {
             self.boundPortals.removeAll()
         }
         guard !name.isEmpty, var known = self.statements.find(name) else {
             self.noteBound(message.extracting(prefix.portal), name, nil)
+            if self.boundDeallocation != nil || (name.isEmpty && Self.mayDeallocate(self.unnamedParse)),
+                let verdict = self.bindDeallocation(name, self.unnamedParse, bytes, range, server, run: &run)
+            {
+                return verdict
+            }
             self.group.statistics.counters.bindCount &+= 1
             return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
+        if self.boundDeallocation != nil || known.statement.effects.contains(.deallocates) {
+            let tail = known.statement.effects.contains(.deallocates) ? known.statement.tail : []
+            if let verdict = self.bindDeallocation(name, tail, bytes, range, server, run: &run) { return verdict }
+            if case .one(_, let tail)? = self.boundDeallocation {
+                known.statement = self.worker.statements.statement(tail.span, self.parameters?.parsing ?? .none)
+            }
+        }
         self.pass(bytes, run..<range.lowerBound)
         run = range.lowerBound
-        if case .one? = self.boundDeallocation { known.statement = self.deallocation(name) ?? known.statement }
         switch self.prepare(&known, name, bytes, range.lowerBound, server) {
         case .ready: break
         case .awaits: return self.awaitReplies()
@@ -241,7 +243,7 @@ extension ClientSession {
             return .drop
         }
         self.group.statistics.counters.bindCount &+= 1
-        if known.statement.mayChangeParsing { server.isParsingUncertain = true }
+        if known.statement.effects.contains(.changesParsing) { server.isParsingUncertain = true }
         self.noteBound(message.extracting(prefix.portal), name, known)
         server.requests.append(.bind)
         let portal = message.copy(prefix.portal)
@@ -368,7 +370,6 @@ extension ClientSession {
         guard self.group.hasAccepted(statement) else { return nil }
         let prepared = ClientStatement(statement, generation: self.pool.catalogue.current, at: self.now)
         _ = self.statements.add(name, prepared)
-        self.noteCommands(message, parse, nil)
         self.group.statistics.counters.clientParseCount &+= 1
         self.send(ServerSession.parseComplete)
         return .drop

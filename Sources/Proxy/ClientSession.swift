@@ -57,12 +57,10 @@ final class ClientSession: Connection {
     var unnamedParse: [UInt8] = []
     var unnamedStatement: UInt64 = 0
     var boundPortals = BoundPortals()
-    /// Statements that are a DEALLOCATE, by their names.
-    var deallocating: [[UInt8]: PreparedDeallocation] = [:]
     /// When an error last made what it has prepared doubtful.
     var distrustedAt: MonotonicTime = 0
-    /// What was bound last was one of them.
-    var boundDeallocation: BoundDeallocation?
+    /// What was bound last is a DEALLOCATE or DISCARD.
+    var boundDeallocation: Deallocation?
 
     /// Requests that are to be looked at again, in front of what comes next.
     var replay: [UInt8] = []

@@ -45,7 +45,10 @@ public final class Proxy: Sendable {
     let slowLogins = SlowLogins()
     let directories = Directories()
     let statements = StatementRegistry { text in
-        SessionCommands(text, standardConformingStrings: true, settings: ParsingSettings.names).changesSettings
+        let commands = SessionCommands(text, standardConformingStrings: true, settings: ParsingSettings.names)
+        var effects: PreparedStatement.Effects = commands.changesSettings ? [.changesParsing] : []
+        if commands.deallocatesAll || !commands.deallocations.isEmpty { effects.insert(.deallocates) }
+        return effects
     }
     let console: any ConsoleService
     /// Known to this process only; stands in for the secrets of unknown users.

@@ -464,7 +464,6 @@ extension ServerSession {
         }
         if self.requests.head?.disposition != .own {
             self.client?.statements.removeAll()
-            self.client?.deallocating.removeAll()
         }
     }
 }

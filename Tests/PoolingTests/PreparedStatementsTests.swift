@@ -53,7 +53,7 @@ extension StatementCache {
 
 private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
     PreparedStatement(
-        id: id, tail: [UInt8](repeating: 0, count: size), settings: .none, isOwn: false, mayChangeParsing: false,
+        id: id, tail: [UInt8](repeating: 0, count: size), settings: .none, isOwn: false, effects: [],
         memory: StatementMemory())
 }
 
