@@ -71,6 +71,11 @@ final class ClientRoute {
     /// The session is SERIALIZABLE by default, which no standby allows.
     var isSerializable = false
 
+    /// It has set the isolation level of its transactions to something else than READ COMMITTED, or nobody knows to what.
+    var hasSetIsolation = false
+    /// Its transaction on a replica is READ COMMITTED if it has not named an isolation level.
+    var isReadCommitted = false
+
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
     /// Messages of that batch which are answered here.
@@ -138,12 +143,14 @@ final class ClientRoute {
         self.parsing = old.parsing
         self.hasOwnSettings = old.hasOwnSettings
         self.isSerializable = old.isSerializable
+        self.hasSetIsolation = old.hasSetIsolation
         self.hasPreparedCommand = old.hasPreparedCommand
         // Its transaction.
         self.transaction = old.transaction
         self.transactionBeforeTrial = old.transactionBeforeTrial
         self.binding = old.binding
         self.hasSnapshot = old.hasSnapshot
+        self.isReadCommitted = old.isReadCommitted
         self.chained = old.chained
         self.isOnReplica = old.isOnReplica
         self.isReadOnly = old.isReadOnly

@@ -152,11 +152,13 @@ extension ClientSession {
         route.commands = summary.hasCommands ? .among(inTransaction: summary.begin != nil) : .none
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
+            let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
             route.open(summary.openBatch)
             if isQuery { route.endBatch() }
             self.applySettingsEffects(summary, inTransaction: server.transaction != .idle, route)
             if summary.readsData && !route.isKept { route.isNewestRead = true }
             route.note(summary)
+            if whole.upperBound <= bytes.count { self.noteIsolation(summary, bytes.extracting(whole), route) }
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil
         }

@@ -22,6 +22,7 @@ final class UnroutedClient {
     /// `martlet.route` and the others, for the next router.
     var settings = RouterSettings()
     var isSerializable = false
+    var hasSetIsolation = false
 
     init() {}
 
@@ -36,6 +37,7 @@ final class UnroutedClient {
         // Nobody follows how its transaction ends.
         if route.status == .failed { self.settings.rollback() } else { self.settings.commit() }
         self.isSerializable = route.isSerializable
+        self.hasSetIsolation = route.hasSetIsolation
     }
 
     /// What ReadyForQuery says of a client without a server connection.
@@ -99,6 +101,7 @@ extension ClientSession {
     private func takeOver(_ unrouted: UnroutedClient, _ route: ClientRoute) {
         route.settings = unrouted.settings
         route.isSerializable = unrouted.isSerializable
+        route.hasSetIsolation = unrouted.hasSetIsolation
         unrouted.settings = RouterSettings()
         switch unrouted.transaction {
         case .held(let modes, let hasSnapshot):
