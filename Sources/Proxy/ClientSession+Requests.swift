@@ -216,7 +216,10 @@ extension ClientSession {
             self.terminated()
             return .end
         }
-        if self.cancelled != .none { return self.skipCancelled(type) }
+        if self.cancelled != .none {
+            if self.cancelled == .first { self.noteUnbegun(bytes.extracting(range.lowerBound..<bytes.count)) }
+            return self.skipCancelled(type)
+        }
         if self.server == nil {
             if let verdict = self.answerFailed(type, bytes, range, length: length) { return verdict }
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) {

@@ -365,7 +365,10 @@ extension ClientSession {
             if route.heldSince == nil { route.heldSince = self.now }
             route.router.hold(self, until: until)
             return .wait
-        case .refuse(let error): return self.refuse(error, type)
+        case .refuse(let error):
+            // Who has sent the rest of its transaction already does not wait for what becomes of its beginning.
+            if bytes.count > whole.upperBound { self.noteUnbegun(bytes.extracting(whole.lowerBound..<bytes.count)) }
+            return self.refuse(error, type)
         }
     }
 

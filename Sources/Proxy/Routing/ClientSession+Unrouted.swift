@@ -127,6 +127,52 @@ extension ClientSession {
         self.unrouted?.transaction = .failed
     }
 
+    /// A request has failed before a server has heard of it. If it begins a transaction, that has begun and failed: on a
+    /// server BEGIN waits for nothing, so it would be what comes behind it that fails. What its client has sent ahead must
+    /// not be carried out by itself.
+    func noteUnbegun(_ bytes: Span<UInt8>) {
+        guard !self.isReplication, self.pool.mode != .statement, self.server == nil, self.statusHere == .idle,
+            self.beginsTransaction(bytes)
+        else { return }
+        self.transactionFailedHere()
+    }
+
+    /// Whether the first statement that a request runs begins a transaction, as far as the request is here.
+    private func beginsTransaction(_ bytes: Span<UInt8>) -> Bool {
+        func isBegin(_ text: Span<UInt8>) -> Bool {
+            StatementText.beginsTransaction(text, standardConformingStrings: self.hasStandardStrings)
+        }
+        var parsed: [(name: [UInt8], isBegin: Bool)] = []
+        var bound: Bool?
+        var cursor = 0
+        while let header = MessageFramer.header(bytes, at: cursor) {
+            let isWhole = header.length < bytes.count - cursor
+            let message = bytes.extracting(cursor..<(isWhole ? cursor + header.length + 1 : bytes.count))
+            switch header.type {
+            case Frontend.query:
+                let end = message.firstNUL(from: MessageFramer.headerLength) ?? message.count
+                return isBegin(message.extracting(MessageFramer.headerLength..<end))
+            case Frontend.parse:
+                if let parse = ParseMessage(message) {
+                    parsed.append(
+                        (message.copy(parse.statement), isBegin(message.extracting(parse.query))))
+                }
+            case Frontend.bind:
+                guard case .prefix(let prefix) = BindPrefix.parse(message) else { break }
+                let name = message.extracting(prefix.statement)
+                bound =
+                    parsed.last { $0.name.span.equals(name) }?.isBegin
+                    ?? self.preparedText(name).map { isBegin($0.span) } ?? false
+            case Frontend.execute: return bound ?? false
+            case Frontend.sync, Frontend.functionCall: return false
+            default: break
+            }
+            guard isWhole else { break }
+            cursor += header.length + 1
+        }
+        return bound ?? parsed.last?.isBegin ?? false
+    }
+
     /// The client waits no more for its request, which has failed: so has the transaction that it belongs to.
     func heldTransactionFails() {
         if case .held? = self.unrouted?.transaction { self.unrouted?.transaction = .failed }
