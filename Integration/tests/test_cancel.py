@@ -14,7 +14,7 @@ import pytest
 from cluster import Cluster
 from common import Background, wait_until
 from proxy import Proxy
-from rawpg import CANCEL_REQUEST, SYNC, Connection, bind, cancel, execute, parse, query, request
+from rawpg import CANCEL_REQUEST, SYNC, Connection, bind, cancel, describe, execute, parse, query, request
 
 
 def login(proxy: Proxy, database: str = "app") -> Connection:
@@ -102,6 +102,89 @@ def test_pipeline_in_the_queue(start_proxy: Callable[..., Proxy], database: str)
         assert waiting.simple("SELECT 1") == [[b"1"]]
         again = waiting.ask(parse("SELECT $1::int", "t"), bind("t", values=("4",)), execute(), SYNC)
         assert [each.values() for each in again if each.type == "D"] == [[b"4"]]
+
+
+BEGINNINGS = {
+    "Query": [query("BEGIN"), query("INSERT INTO t VALUES (1)"), query("SELECT 1/0"), query("ROLLBACK")],
+    "with comments": [query("/* a */ ; START TRANSACTION"), query("INSERT INTO t VALUES (1)"), query("COMMIT")],
+    "with its statements": [query("BEGIN; INSERT INTO t VALUES (1)"), query("INSERT INTO t VALUES (2)"), query("END")],
+    "pipeline": [
+        parse(text) + bind() + describe("P") + execute() + SYNC
+        for text in ("BEGIN", "INSERT INTO t VALUES (1)", "COMMIT")],
+    "batch": [
+        parse("BEGIN") + bind() + execute() + parse("INSERT INTO t VALUES (1)") + bind() + execute() + SYNC,
+        parse("INSERT INTO t VALUES (2)") + bind() + execute() + SYNC,
+        parse("ABORT", "a") + describe("S", "a") + bind("a") + execute() + SYNC],
+    "prepared": [
+        bind("begin") + execute() + SYNC, bind("insert") + execute() + SYNC, bind("commit") + execute() + SYNC],
+}
+
+
+@pytest.mark.martlet("PgBouncer drops the cancel, and the client waits on")
+@pytest.mark.parametrize("pool_mode", ["session", "transaction"])
+@pytest.mark.parametrize("how", BEGINNINGS)
+def test_transaction_in_the_queue(start_proxy: Callable[..., Proxy], database: str, how: str, pool_mode: str) -> None:
+    """What is sent ahead behind a BEGIN that is cancelled belongs to a transaction, which has failed."""
+    if how == "prepared" and pool_mode == "session":
+        pytest.skip("it has its server connection already")
+    proxy = start_proxy(settings={"default_pool_size": 1, "pool_mode": pool_mode})
+    requests = BEGINNINGS[how]
+    with login(proxy, database) as holder, login(proxy, database) as waiting:
+        holder.simple("CREATE TABLE t (n int)")
+        if how == "prepared":
+            waiting.ask(
+                parse("BEGIN", "begin"), parse("INSERT INTO t VALUES (1)", "insert"), parse("COMMIT", "commit"), SYNC)
+        holder.simple("BEGIN")
+        holder.simple("SELECT 1")
+        waiting.send(*requests)
+        proxy.wait_pool(lambda pool: pool["cl_waiting"] == 1, "it waits", database)
+        cancel_of(proxy, waiting)
+        answer = waiting.read_until("Z", len(requests), timeout=5)
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["57014"] + ["25P02"] * (len(requests) - 2)
+        assert [each.body for each in answer if each.type == "Z"] == [b"E"] * (len(requests) - 1) + [b"I"]
+        assert [each.body for each in answer if each.type == "C"] == [b"ROLLBACK\0"]
+        holder.simple("COMMIT")
+        holder.socket.close()
+        assert waiting.simple("SELECT n FROM t") == []
+        waiting.simple("BEGIN")
+        waiting.simple("INSERT INTO t VALUES (3)")
+        waiting.simple("COMMIT")
+        assert waiting.simple("SELECT n FROM t") == [[b"3"]]
+
+
+@pytest.mark.martlet("PgBouncer drops the cancel, and the client waits on")
+def test_a_chain_behind_a_cancelled_begin(start_proxy: Callable[..., Proxy], database: str) -> None:
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    with login(proxy, database) as holder, login(proxy, database) as waiting:
+        holder.simple("CREATE TABLE t (n int)")
+        holder.simple("BEGIN")
+        waiting.send(query("BEGIN ISOLATION LEVEL SERIALIZABLE"))
+        proxy.wait_pool(lambda pool: pool["cl_waiting"] == 1, "it waits", database)
+        cancel_of(proxy, waiting)
+        assert waiting.read_until("Z")[-1].body == b"E"
+        assert waiting.ask(query("ROLLBACK AND CHAIN"))[-1].body == b"T"
+        holder.simple("COMMIT")
+        assert waiting.simple("SHOW transaction_isolation") == [[b"read committed"]]
+        waiting.simple("INSERT INTO t VALUES (1)")
+        assert waiting.ask(query("ROLLBACK"))[-1].body == b"I"
+        assert waiting.simple("SELECT n FROM t") == []
+
+
+@pytest.mark.martlet("PgBouncer drops the cancel, and the client waits on")
+@pytest.mark.parametrize("request_", [
+    query("SELECT 1; BEGIN"), query("COMMIT"), parse("BEGIN") + describe("S") + SYNC,
+    parse("SELECT 1") + bind() + execute() + parse("BEGIN") + bind() + execute() + SYNC])
+def test_a_cancelled_request_that_begins_nothing(
+        start_proxy: Callable[..., Proxy], database: str, request_: bytes) -> None:
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    with login(proxy, database) as holder, login(proxy, database) as waiting:
+        holder.simple("BEGIN")
+        waiting.send(request_)
+        proxy.wait_pool(lambda pool: pool["cl_waiting"] == 1, "it waits", database)
+        cancel_of(proxy, waiting)
+        answer = waiting.read_until("Z")
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["57014"] and answer[-1].body == b"I"
+        holder.simple("COMMIT")
 
 
 @pytest.mark.parametrize("key", [

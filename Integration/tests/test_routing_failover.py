@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from common import remove, wait_until
+from rawpg import Connection, query
 from replicated import ReplicatedCluster
 from routing import Crowd, Routed
 
@@ -270,3 +271,20 @@ def test_a_primary_that_refuses_a_write_is_looked_at_at_once(
         wait_until(
             lambda: [new for old, new in zip(before, checks(), strict=True) if new not in (old, None)],
             "the servers are checked")
+
+
+def test_what_is_sent_ahead_behind_a_begin_that_is_refused(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster]
+) -> None:
+    """Without a primary nothing begins: what belongs to the transaction does not wait for one by itself."""
+    cluster = own_replicas(1)
+    route = routed(cluster, schema=SCHEMA, transaction_routing="primary", failover_wait="1s")
+    with Connection(route.proxy.host, route.proxy.port).login() as client:
+        cluster.kill("primary")
+        wait_until(lambda: route.states()["primary"] != "up", "the primary is known to be down")
+        client.send(query("BEGIN"), query("INSERT INTO written VALUES (1, 1)"), query("COMMIT"))
+        answer = client.read_until("Z", 3)
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["57P03", "25P02"]
+        assert [each.body for each in answer if each.type == "Z"] == [b"E", b"E", b"I"]
+        # Who waits for the answer knows that there is no transaction.
+        assert client.ask(query("BEGIN"))[-1].body == b"I"

@@ -13,7 +13,7 @@ from sqlalchemy import ForeignKey, String, create_engine, func, literal_column, 
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from common import wait_until
-from routing import WHERE, Crowd, Routed
+from routing import CATALOGUE_READ, WHERE, Crowd, Routed
 
 pytestmark = pytest.mark.martlet("routing")
 
@@ -172,6 +172,77 @@ def test_one_snapshot_is_one_server(routed: Callable[..., Routed], level: str) -
                 connection.execute("INSERT INTO people (name) VALUES ('new')")
             connection.rollback()
         connection.rollback()
+
+
+DEFAULTS = {
+    "startup": "repeatable read", "startup in capitals": "REPEATABLE READ", "SET": "repeatable read",
+    "SESSION CHARACTERISTICS": "repeatable read", "set_config": "serializable", "role": "repeatable read",
+    "read committed": "read committed"}
+
+
+@pytest.mark.parametrize("how", DEFAULTS)
+def test_the_default_isolation_level_holds(routed: Callable[..., Routed], how: str) -> None:
+    """A transaction that names no isolation level has its session's, and the snapshot that goes with it."""
+    # With one server connection SET has an effect on what comes behind it.
+    route = routed(
+        schema="CREATE TABLE log (n int);", transaction_routing="promote", settings={"default_pool_size": 1})
+    level = DEFAULTS[how]
+    options = {}
+    if how.startswith("startup") or how == "read committed":
+        options = {"options": "-c default_transaction_isolation=" + level.replace(" ", "\\ ")}
+    role = f"ALTER ROLE app IN DATABASE {route.database}"
+    with route.direct() as other, route.connect(**options) as connection:
+        try:
+            if how == "SET":
+                connection.execute(f"SET default_transaction_isolation TO '{level}'")
+            elif how == "SESSION CHARACTERISTICS":
+                connection.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}")
+            elif how == "set_config":
+                connection.execute("SELECT set_config('default_transaction_isolation', %s, false)", (level,))
+            elif how == "role":
+                connection.execute(f"{role} SET default_transaction_isolation TO '{level}'")
+                route.proxy.command("RECONNECT app")
+                wait_until(
+                    lambda: route.explain("SELECT is_known()")["class"] == "read", "the catalogue is known",
+                    CATALOGUE_READ)
+            route.cluster.wait_caught_up()
+            for _ in range(3):
+                connection.execute("BEGIN")
+                assert connection.execute("SELECT count(*) FROM log").fetchone() == (0,)
+                assert connection.execute("SHOW transaction_isolation").fetchone() == (level.lower(),)
+                other.execute("INSERT INTO log VALUES (1)")
+                seen = 1 if how == "read committed" else 0
+                connection.execute("INSERT INTO log VALUES (2)")
+                assert connection.execute("SELECT count(*) FROM log").fetchone() == (seen + 1,)
+                connection.execute("ROLLBACK")
+                other.execute("TRUNCATE log")
+                route.cluster.wait_caught_up()
+        finally:
+            other.execute(f"{role} RESET default_transaction_isolation")
+
+
+def test_read_committed_by_the_startup_packet(routed: Callable[..., Routed]) -> None:
+    """Who says so himself may read on a replica whatever others begin with."""
+    query = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+    route = routed(transaction_routing="promote", connect_query=f"'{query}'")
+    with route.connect() as connection:
+        connection.execute("BEGIN")
+        assert route.where(connection) == "primary"
+        connection.execute("COMMIT")
+    with route.connect(options="-c default_transaction_isolation=read\\ committed", autocommit=False) as connection:
+        wait_until(lambda: begins_on_a_replica(route, connection), "a replica")
+
+
+def test_a_lock_under_the_default_isolation_level(routed: Callable[..., Routed]) -> None:
+    """A transaction on a replica that must keep its snapshot cannot take a lock that counts."""
+    route = routed(schema="CREATE TABLE log (n int);")
+    with route.connect(options="-c default_transaction_isolation=repeatable\\ read") as connection:
+        wait_until(lambda: route.is_replica(connection), "a replica")
+        connection.execute("BEGIN READ ONLY")
+        assert route.is_replica(connection)
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            connection.execute("SELECT count(*), (SELECT pg_advisory_xact_lock(1)) FROM log")
+        connection.execute("ROLLBACK")
 
 
 def test_savepoints(routed: Callable[..., Routed]) -> None:

@@ -53,8 +53,24 @@ public final class ParameterSet: Sendable {
     /// Whether transactions are READ ONLY unless they say otherwise.
     public let isReadOnlyByDefault: Bool
 
-    /// Whether transactions are SERIALIZABLE unless they say otherwise, as far as the client has said so at startup.
-    public let isSerializableByDefault: Bool
+    /// The isolation level of transactions that do not name one, as far as the client has said it at startup; nil if it has
+    /// not.
+    public let defaultIsolation: DefaultIsolation?
+
+    /// What `default_transaction_isolation` means.
+    public enum DefaultIsolation: Sendable {
+        /// READ UNCOMMITTED, too.
+        case readCommitted
+        case repeatableRead, serializable
+
+        init(_ value: [UInt8]) {
+            switch String(decoding: value, as: UTF8.self).lowercased() {
+            case "read committed", "read uncommitted": self = .readCommitted
+            case "serializable": self = .serializable
+            default: self = .repeatableRead
+            }
+        }
+    }
 
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
@@ -70,9 +86,8 @@ public final class ParameterSet: Sendable {
         let encoding = parameters.first { $0.key == "client_encoding" }
         self.encoding = encoding.map { ClientEncoding(String(decoding: $0.value, as: UTF8.self)) } ?? .utf8
         self.hasStandardStrings = !parameters.contains { $0.key == "standard_conforming_strings" && $0.value == off }
-        self.isSerializableByDefault = parameters.contains {
-            $0.key == "default_transaction_isolation" && String(decoding: $0.value, as: UTF8.self) == "serializable"
-        }
+        let isolation = parameters.first { $0.key == "default_transaction_isolation" }
+        self.defaultIsolation = isolation.map { DefaultIsolation($0.value) }
         self.isReadOnlyByDefault = parameters.contains { $0.key == "default_transaction_read_only" && $0.value == on }
     }
 

@@ -216,8 +216,12 @@ extension ClientSession {
             self.terminated()
             return .end
         }
-        if self.cancelled != .none { return self.skipCancelled(type) }
+        if self.cancelled != .none {
+            if self.cancelled == .first { self.noteUnbegun(bytes.extracting(range.lowerBound..<bytes.count)) }
+            return self.skipCancelled(type)
+        }
         if self.server == nil {
+            if let verdict = self.answerFailed(type, bytes, range, length: length) { return verdict }
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) {
                 // A batch that was looked at in part begins behind this message now.
                 self.route?.scan = nil
@@ -228,18 +232,15 @@ extension ClientSession {
             if let verdict = self.routed(type, bytes, range, length: length, run: &run, route), !verdict.isPass {
                 return verdict
             }
-        } else if self.server == nil {
-            guard self.pool.acquire(self) else { return self.isWaiting ? .wait : .end }
-            if self.isAwaitingSettings {
-                self.queryBegins()
-                return .wait
-            }
+        } else if let verdict = self.takeServer() {
+            return verdict
         }
         guard let server = self.server else {
             // Nothing when the session is over; else better an end than a client that waits for ever.
             self.fail(ServerError(message: "no server connection for a request", sqlState: SQLState.internalError))
             return .end
         }
+        if let unrouted = self.unrouted { self.carryOver(unrouted, server) }
         if server.requests.isEmpty && server.ownQueries.isEmpty || server.requests.head?.disposition == .own {
             self.queryBegins()
         }
@@ -309,12 +310,13 @@ extension ClientSession {
     private static let readyForQuery = MessageWriter.bytes { $0.readyForQuery(.idle) }
 
     /// ReadyForQuery without a server connection.
-    private func sendReady() {
+    func sendReady() {
         if let route = self.route {
             route.endBatch()
             if self.server == nil { self.settingsRequestEnded(route.status, route) }
         }
-        if let status = self.server?.transaction ?? self.route?.status, status != .idle {
+        let status = self.server?.transaction ?? self.statusHere
+        if status != .idle {
             self.send(MessageWriter.bytes { $0.readyForQuery(status) })
         } else {
             self.send(Self.readyForQuery)
@@ -334,8 +336,8 @@ extension ClientSession {
             route.isChosen = false
             route.heldSince = nil
             route.waitingSince = nil
-            if route.isInHeldTransaction { route.transaction = .failed }
         }
+        self.heldTransactionFails()
         self.cancelled = .first
         self.waitingIsOver()
         self.proceed()

@@ -73,6 +73,8 @@ final class ClientSession: Connection {
     var cancelled = CancelledRequest.none
     /// Where its requests go; nil in a database that is not routed.
     var route: ClientRoute?
+    /// What is known of it beside that; nil as a rule.
+    var unrouted: UnroutedClient?
     /// Walsender protocol: a connection of its own, passed through.
     var isReplication = false
 

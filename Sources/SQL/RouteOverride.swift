@@ -56,6 +56,15 @@ extension Span<UInt8> {
         }
         return true
     }
+
+    /// Whether an ASCII text in lower case stands anywhere, in any case.
+    public func mentions(_ text: String) -> Bool {
+        guard let first = text.utf8.first else { return true }
+        for index in self.indices where self[index].lowercased == first {
+            if self.hasWord(text, at: index, before: self.count) { return true }
+        }
+        return false
+    }
 }
 
 extension UInt8 {

@@ -83,10 +83,7 @@ public final class RouterCommand: Sendable, Equatable {
 
     /// Whether a message may speak of the router at all: where nothing else is looked at, this is cheap.
     public static func isPossible(in message: Span<UInt8>) -> Bool {
-        for index in message.indices where message[index].lowercased == UInt8(ascii: "m") {
-            if message.hasWord("martlet", at: index, before: message.count) { return true }
-        }
-        return false
+        message.mentions("martlet")
     }
 
     /// What a prepared statement is with its parameters; nil when it turns out to be none of the router's business.

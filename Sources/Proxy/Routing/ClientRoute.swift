@@ -71,6 +71,11 @@ final class ClientRoute {
     /// The session is SERIALIZABLE by default, which no standby allows.
     var isSerializable = false
 
+    /// It has set the isolation level of its transactions to something else than READ COMMITTED, or nobody knows to what.
+    var hasSetIsolation = false
+    /// Its transaction on a replica is READ COMMITTED if it has not named an isolation level.
+    var isReadCommitted = false
+
     /// A batch has been decided; its messages follow up to Sync.
     var isInBatch = false
     /// Messages of that batch which are answered here.
@@ -129,6 +134,39 @@ final class ClientRoute {
     var scan: BatchReader?
 
     init(router: Router) { self.router = router }
+
+    /// Takes over what another router knew of its client. Its choices are made anew; what has been said to the client and to
+    /// servers holds.
+    func inherit(_ old: ClientRoute) {
+        self.settings = old.settings
+        self.causality.minimumPosition = old.causality.minimumPosition
+        self.parsing = old.parsing
+        self.hasOwnSettings = old.hasOwnSettings
+        self.isSerializable = old.isSerializable
+        self.hasSetIsolation = old.hasSetIsolation
+        self.hasPreparedCommand = old.hasPreparedCommand
+        // Its transaction.
+        self.transaction = old.transaction
+        self.transactionBeforeTrial = old.transactionBeforeTrial
+        self.binding = old.binding
+        self.hasSnapshot = old.hasSnapshot
+        self.isReadCommitted = old.isReadCommitted
+        self.chained = old.chained
+        self.isOnReplica = old.isOnReplica
+        self.isReadOnly = old.isReadOnly
+        self.ddl = old.ddl
+        // Its request.
+        self.isInBatch = old.isInBatch
+        self.commands = old.commands
+        self.bound = old.bound
+        self.openBatch = old.openBatch
+        self.isFlushed = old.isFlushed
+        self.rest = old.rest
+        self.retries = old.retries
+        self.isPrimaryForced = old.isPrimaryForced
+        self.heldSince = old.heldSince
+        self.waitingSince = old.waitingSince
+    }
 
     /// A batch has been decided: it is kept if it has been looked at up to a Flush only.
     func open(_ batch: BatchReader?) {
@@ -205,43 +243,5 @@ extension TransactionModes {
         if let readOnly = self.readOnly { modes.append(readOnly ? "READ ONLY" : "READ WRITE") }
         if let deferrable = self.deferrable { modes.append(deferrable ? "DEFERRABLE" : "NOT DEFERRABLE") }
         return modes.isEmpty ? "BEGIN" : "BEGIN " + modes.joined(separator: ", ")
-    }
-}
-
-extension ClientSession {
-    /// The configuration has changed: its database is routed from now on, or by another router, or not any more.
-    func changeRouter(_ router: Router?) {
-        if self.isHeld { self.stopWaiting() }
-        guard let router else {
-            if self.route?.rest != nil {
-                // What is to be looked at behind the first part, nobody looks at any more.
-                return self.fail(
-                    ServerError(message: "database configuration changed", sqlState: SQLState.adminShutdown))
-            }
-            self.route = nil
-            return self.proceed()
-        }
-        let route = ClientRoute(router: router)
-        if let old = self.route {
-            route.settings = old.settings
-            route.commands = old.commands
-            route.hasPreparedCommand = old.hasPreparedCommand
-            route.transaction = old.transaction
-            route.binding = old.binding
-            route.hasSnapshot = old.hasSnapshot
-            route.chained = old.chained
-            route.isInBatch = old.isInBatch
-            route.isOnReplica = old.isOnReplica
-            route.rest = old.rest
-            route.isSerializable = old.isSerializable
-            route.hasOwnSettings = old.hasOwnSettings
-            route.causality.minimumPosition = old.causality.minimumPosition
-        }
-        self.route = route
-        self.joinCausality(route)
-        // What it has written until now is known to nobody.
-        route.causality.wrote(generation: router.generation, now: self.now)
-        route.hasWritten = self.server != nil
-        self.proceed()
     }
 }

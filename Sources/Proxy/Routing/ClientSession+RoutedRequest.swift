@@ -23,7 +23,10 @@ extension ClientSession {
         if route.openBatch != nil || summary.openBatch != nil { route.open(summary.openBatch) }
         route.endsByRollback =
             if case .rollback? = summary.transaction { server.requests.isEmpty } else { false }
-        if summary.settings == .changes { route.hasOwnSettings = true }
+        if summary.settings == .changes {
+            route.hasOwnSettings = true
+            if whole.upperBound <= bytes.count { self.noteIsolation(summary, bytes.extracting(whole), route) }
+        }
         let before = route.transaction
         var begins: TransactionModes?
         switch before {
@@ -47,6 +50,7 @@ extension ClientSession {
             return
         }
         if begins != nil {
+            route.isReadCommitted = self.isReadCommittedByDefault(route)
             route.binding = .none
             route.hasSnapshot = false
         }

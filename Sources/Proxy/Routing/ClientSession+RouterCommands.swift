@@ -135,7 +135,7 @@ extension ClientSession {
         return .drop
     }
 
-    private static let failedTransaction = ServerError(
+    static let failedTransaction = ServerError(
         message: "current transaction is aborted, commands ignored until end of transaction block",
         sqlState: SQLState.inFailedTransaction)
 
@@ -332,7 +332,7 @@ extension ClientSession {
     }
 
     /// A statement that was answered here can be bound again.
-    private func notePrepared(_ parse: ParseMessage, _ message: Span<UInt8>) throws(ServerError) {
+    func notePrepared(_ parse: ParseMessage, _ message: Span<UInt8>) throws(ServerError) {
         if parse.statement.isEmpty {
             self.unnamedParse = message.copy(parse.tail)
             self.unnamedStatement = self.worker.nextUnnamedStatement()

@@ -202,6 +202,7 @@ extension ClientSession {
     func resetRoute() {
         guard let route = self.route else { return }
         route.hasOwnSettings = false
+        route.hasSetIsolation = false
         self.changeSettings(route) { $0.resetAll(.alone) }
     }
 

@@ -152,11 +152,13 @@ extension ClientSession {
         route.commands = summary.hasCommands ? .among(inTransaction: summary.begin != nil) : .none
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
+            let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
             route.open(summary.openBatch)
             if isQuery { route.endBatch() }
             self.applySettingsEffects(summary, inTransaction: server.transaction != .idle, route)
             if summary.readsData && !route.isKept { route.isNewestRead = true }
             route.note(summary)
+            if whole.upperBound <= bytes.count { self.noteIsolation(summary, bytes.extracting(whole), route) }
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
             return nil
         }
@@ -363,7 +365,10 @@ extension ClientSession {
             if route.heldSince == nil { route.heldSince = self.now }
             route.router.hold(self, until: until)
             return .wait
-        case .refuse(let error): return self.refuse(error, type)
+        case .refuse(let error):
+            // Who has sent the rest of its transaction already does not wait for what becomes of its beginning.
+            if bytes.count > whole.upperBound { self.noteUnbegun(bytes.extracting(whole.lowerBound..<bytes.count)) }
+            return self.refuse(error, type)
         }
     }
 

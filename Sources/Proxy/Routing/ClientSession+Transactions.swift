@@ -32,19 +32,39 @@ extension ClientSession {
     func isPromotable(_ modes: TransactionModes, _ route: ClientRoute) -> Bool {
         guard route.router.settings.transactionRouting == .promote, modes.readOnly == nil else { return false }
         if self.parameters?.isReadOnlyByDefault ?? false { return false }
-        return self.takesNewSnapshots(modes, route)
+        return Self.takesNewSnapshots(modes, isDefault: self.isReadCommittedByDefault(route))
     }
 
-    private func takesNewSnapshots(_ modes: TransactionModes, _ route: ClientRoute) -> Bool {
+    /// - Parameter isDefault: READ COMMITTED is what a transaction has that names no isolation level.
+    private static func takesNewSnapshots(_ modes: TransactionModes, isDefault: Bool) -> Bool {
         switch modes.isolation {
         case .readCommitted, .readUncommitted: true
-        case nil: !self.isSerializable(route) && !route.router.hasOtherDefaultIsolation
+        case nil: isDefault
         case .repeatableRead, .serializable: false
         }
     }
 
     func isSerializable(_ route: ClientRoute) -> Bool {
-        route.isSerializable || self.parameters?.isSerializableByDefault ?? false
+        route.isSerializable || self.parameters?.defaultIsolation == .serializable
+    }
+
+    /// Whether a transaction that names no isolation level is certain to be READ COMMITTED.
+    func isReadCommittedByDefault(_ route: ClientRoute) -> Bool {
+        if route.hasSetIsolation || self.isSerializable(route) { return false }
+        // What its startup packet says every server is told.
+        if let isolation = self.parameters?.defaultIsolation { return isolation == .readCommitted }
+        return route.router.isReadCommittedByDefault
+    }
+
+    /// A request is passed on that changes settings: perhaps the isolation level of transactions that name none. Whether the
+    /// server that they run on has heard of that, nobody knows in transaction pooling.
+    func noteIsolation(_ summary: RequestSummary, _ request: Span<UInt8>, _ route: ClientRoute) {
+        guard summary.settings == .changes,
+            request.mentions("default_transaction_isolation") || request.mentions("characteristics")
+        else { return }
+        let isLow = request.mentions("read committed") || request.mentions("read uncommitted")
+        route.hasSetIsolation =
+            !isLow || request.mentions("repeatable read") || request.mentions("serializable")
     }
 
     /// Takes note of whether the transaction on the primary is READ ONLY.
@@ -127,7 +147,8 @@ extension ClientSession {
         }
         let override = summary.override ?? route.override
         // What has been seen so far, another server shows as well, or nothing has been seen.
-        let canLeave = route.binding == .none && (!route.hasSnapshot || self.takesNewSnapshots(modes, route))
+        let takesNewSnapshots = Self.takesNewSnapshots(modes, isDefault: route.isReadCommitted)
+        let canLeave = route.binding == .none && (!route.hasSnapshot || takesNewSnapshots)
         if override == .primary {
             return canLeave ? .leaves : .cannotLeave(self.bound("route=primary is asked for"))
         }
@@ -143,7 +164,7 @@ extension ClientSession {
         }
         // Each of its statements shows what is newest, as it would on one server; under another isolation level what is
         // shown was settled by the first one.
-        if self.takesNewSnapshots(modes, route) && self.isOutdated(server, summary, route) {
+        if takesNewSnapshots && self.isOutdated(server, summary, route) {
             return canLeave ? .leaves : .cannotLeave(Self.outdated)
         }
         let isReadOnly = modes.readOnly ?? self.parameters?.isReadOnlyByDefault ?? false

@@ -54,12 +54,16 @@ final class Router {
         let hosts: [HostAddress]
         /// Of hosts for which one is given.
         let weights: [HostAddress: Int]
+        /// `connect_query` may set the isolation level of transactions that name none.
+        let setsIsolation: Bool
 
         init(_ database: DatabaseSettings, _ general: GeneralSettings) {
             self.readFunctions = database.readFunctions ?? general.readFunctions
             self.writeFunctions = database.writeFunctions ?? general.writeFunctions
             self.hosts = database.hosts
             self.weights = Dictionary(zip(database.hosts, database.weights ?? [])) { first, _ in first }
+            let query = Array((database.connectQuery ?? "").utf8)
+            self.setsIsolation = query.span.mentions("isolation")
         }
     }
     private var entry: Entry
@@ -233,7 +237,13 @@ final class Router {
         return true
     }
 
-    var hasOtherDefaultIsolation: Bool { self.classifier.catalogue.hasOtherDefaultIsolation }
+    /// Whether sessions are certain to begin with READ COMMITTED: the catalogue says so, and no DDL has changed it since.
+    var isReadCommittedByDefault: Bool {
+        guard self.knowsCatalogue, !self.classifier.catalogue.hasOtherDefaultIsolation, !self.entry.setsIsolation else {
+            return false
+        }
+        return self.shared.revision.value == self.revision || self.primary(now: self.worker.now) == nil
+    }
 
     // MARK: Held clients
 
