@@ -55,6 +55,8 @@ public final class ParameterSet: Sendable {
 
     /// Whether transactions are SERIALIZABLE unless they say otherwise, as far as the client has said so at startup.
     public let isSerializableByDefault: Bool
+    /// Whether a server that reports this takes no writes for now.
+    public let takesNoWrites: Bool
 
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
@@ -74,6 +76,8 @@ public final class ParameterSet: Sendable {
             $0.key == "default_transaction_isolation" && String(decoding: $0.value, as: UTF8.self) == "serializable"
         }
         self.isReadOnlyByDefault = parameters.contains { $0.key == "default_transaction_read_only" && $0.value == on }
+        self.takesNoWrites =
+            self.isReadOnlyByDefault || parameters.contains { $0.key == "in_hot_standby" && $0.value == on }
     }
 
     /// The setting of a name, in whatever case.
