@@ -71,6 +71,8 @@ public final class ParameterSet: Sendable {
             }
         }
     }
+    /// Whether a server that reports this takes no writes for now.
+    public let takesNoWrites: Bool
 
     /// - Parameter parameters: ordered by key, no key twice.
     init(_ parameters: [Parameter]) {
@@ -89,6 +91,8 @@ public final class ParameterSet: Sendable {
         let isolation = parameters.first { $0.key == "default_transaction_isolation" }
         self.defaultIsolation = isolation.map { DefaultIsolation($0.value) }
         self.isReadOnlyByDefault = parameters.contains { $0.key == "default_transaction_read_only" && $0.value == on }
+        self.takesNoWrites =
+            self.isReadOnlyByDefault || parameters.contains { $0.key == "in_hot_standby" && $0.value == on }
     }
 
     /// The setting of a name, in whatever case.

@@ -7,10 +7,13 @@ public final class ParameterTable {
     private var beginnings: [Beginning] = []
     private var nextBeginning = 0
 
-    private struct Beginning {
+    /// What a client begins with.
+    public struct Beginning {
         let startup: [StartupParameter]
         let defaults: ParameterSet
-        let result: ParameterSet
+        public let settings: ParameterSet
+        /// Those of its startup packet.
+        public let own: ParameterSet
     }
     private static let mostBeginnings = 16
 
@@ -47,21 +50,30 @@ public final class ParameterTable {
     public func initial(
         _ startup: [StartupParameter], defaults: ParameterSet
     ) throws(ParameterError) -> ParameterSet {
-        for known in self.beginnings where known.defaults === defaults && known.startup == startup {
-            return known.result
-        }
+        try self.beginning(startup, defaults: defaults).settings
+    }
+
+    /// The same, and what of it is the client's own.
+    public func beginning(
+        _ startup: [StartupParameter], defaults: ParameterSet
+    ) throws(ParameterError) -> Beginning {
+        for known in self.beginnings where known.defaults === defaults && known.startup == startup { return known }
+        let own = try self.own(startup, defaults: defaults)
         let beginning = Beginning(
-            startup: startup, defaults: defaults, result: try self.begin(startup, defaults: defaults))
+            startup: startup, defaults: defaults, settings: self.replacing(own, in: defaults),
+            own: self.replacing(own, in: .empty))
         if self.beginnings.count < Self.mostBeginnings {
             self.beginnings.append(beginning)
         } else {
             self.beginnings[self.nextBeginning] = beginning
             self.nextBeginning = (self.nextBeginning + 1) % Self.mostBeginnings
         }
-        return beginning.result
+        return beginning
     }
 
-    private func begin(_ startup: [StartupParameter], defaults: ParameterSet) throws(ParameterError) -> ParameterSet {
+    private func own(
+        _ startup: [StartupParameter], defaults: ParameterSet
+    ) throws(ParameterError) -> [String: Parameter] {
         guard startup.count <= ParameterSet.most else { throw .tooMany }
         var own: [String: Parameter] = [:]
         for parameter in startup {
@@ -73,7 +85,37 @@ public final class ParameterTable {
             own[key] = Parameter(
                 name: known?.name ?? parameter.name, value: value, isReported: known?.isReported ?? false)
         }
-        return self.replacing(own, in: defaults)
+        return own
+    }
+
+    /// A client's settings when a server's own values are others than those that the client has known. What the client has
+    /// from there changes; what it has set itself stays.
+    ///
+    /// - Parameters:
+    ///   - own: what it has set in its startup packet. Else its own is what differs from `old`.
+    public func rebased(
+        _ client: ParameterSet, own: ParameterSet, from old: ParameterSet, to new: ParameterSet
+    ) -> ParameterSet {
+        if old === new { return client }
+        var kept: [String: Parameter] = [:]
+        for parameter in client.parameters where !parameter.isReadOnly {
+            guard own[parameter.key] != nil || old[parameter.key]?.value != parameter.value else { continue }
+            kept[parameter.key] =
+                new[parameter.key].map {
+                    Parameter(name: $0.name, value: parameter.value, isReported: $0.isReported)
+                } ?? parameter
+        }
+        return self.replacing(kept, in: new)
+    }
+
+    /// A server's own values, in which some are now what its session has.
+    public func taking(_ names: [String], of session: ParameterSet, in defaults: ParameterSet) -> ParameterSet {
+        var changed: [String: Parameter] = [:]
+        for name in names {
+            guard let parameter = session[name], parameter.isReported, defaults[name] != parameter else { continue }
+            changed[parameter.key] = parameter
+        }
+        return self.replacing(changed, in: defaults)
     }
 
     /// The settings of both sides after a server has made changes for a client.
@@ -101,7 +143,8 @@ public final class ParameterTable {
                     theirs[parameter.key] = extra
                 }
             case .reset(let name):
-                if let known = server[name], !known.isReported { gone.insert(known.key) }
+                guard let known = server[name] else { continue }
+                if known.isReported { ours[known.key] = known } else { gone.insert(known.key) }
             }
         }
         return (

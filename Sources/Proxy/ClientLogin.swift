@@ -35,6 +35,8 @@ final class ClientLogin {
     var deadline = MonotonicTime.max
     /// The startup packet's settings, while a server is asked about them.
     var asked: ParameterSet?
+    /// What it was told then that a server has by itself.
+    var askedDefaults: ParameterSet?
 
     /// Counts this login among those of the client's address.
     private var place: LoginPlaces.Place?
@@ -346,14 +348,16 @@ final class ClientLogin {
         else { return }
         // A replication client's settings went into its own server connection's startup packet.
         let startup = server == nil ? self.startupSettings(message) : []
-        let parameters: ParameterSet
+        let beginning: ParameterTable.Beginning
         do {
-            parameters = try self.worker.parameters.initial(startup, defaults: defaults)
+            beginning = try self.worker.parameters.beginning(startup, defaults: defaults)
         } catch {
             return self.client.fail(ServerError(message: error.message, sqlState: error.sqlState))
         }
-        self.client.parameters = parameters
-        self.client.areSettingsProven = parameters === defaults
+        self.client.parameters = beginning.settings
+        self.client.defaults = defaults
+        self.client.startupSettings = beginning.own
+        self.client.areSettingsProven = beginning.settings === defaults
         if server == nil && self.askAboutSettings(defaults) { return }
         self.greet(isReplication: server != nil)
     }

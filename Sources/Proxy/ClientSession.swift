@@ -43,9 +43,11 @@ final class ClientSession: Connection {
         get { self.followed?.current(self.worker.parameters) }
         set { self.followed = newValue.map { FollowedParameters($0) } }
     }
-    private var followed: FollowedParameters?
-    /// Whether a server connection has this session's settings already. Without a doubt: where true is not certain, it is false.
-    func hasSettings(of server: ServerSession) -> Bool { self.followed?.isSurely(server.followed) ?? false }
+    var followed: FollowedParameters?
+    /// The values that the session has of those that nobody has set in it: those of its server.
+    var defaults = ParameterSet.empty
+    /// The settings of the startup packet.
+    var startupSettings = ParameterSet.empty
     /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
     var areSettingsProven = false
     var isAwaitingSettings = false
@@ -373,43 +375,6 @@ final class ClientSession: Connection {
             guard server.transaction == .idle, server.requests.isQuiet, !self.isInMessage else { return }
         }
         self.fail(.databaseRemoved)
-    }
-
-    /// The proxy has sent this client's settings ahead; until they have been accepted once, requests wait.
-    func settingsPending() { self.isAwaitingSettings = !self.areSettingsProven }
-
-    func settingsApplied(_ parameters: ParameterSet) {
-        let before = self.parameters
-        self.parameters = parameters
-        self.areSettingsProven = true
-        if let login = self.login {
-            self.isAwaitingSettings = false
-            return login.settingsApplied()
-        }
-        // The server writes some values differently ("utc" is UTC): the client hears of it as it would directly.
-        if let before, before !== parameters {
-            for parameter in parameters.parameters where parameter.isReported {
-                if before[parameter.key]?.value != parameter.value {
-                    self.send(
-                        MessageWriter.bytes { $0.parameterStatus(name: parameter.name, value: parameter.value) })
-                }
-            }
-        }
-        guard self.isAwaitingSettings else { return }
-        self.isAwaitingSettings = false
-        self.proceed()
-    }
-
-    func settingsFailed(_ error: ErrorFields) {
-        self.fail(ServerError(message: error.message, sqlState: error.sqlState))
-    }
-
-    func parameterChanged(_ status: ParameterStatus) {
-        do {
-            try self.followed?.note(status, self.worker.parameters)
-        } catch {
-            self.fail(ServerError(message: "invalid server parameter: \(error.message)", sqlState: error.sqlState))
-        }
     }
 
     // MARK: Cancel

@@ -178,11 +178,7 @@ extension Pool {
             server.end("obsolete connection")
             return
         }
-        if self.shared.welcome.withLock({ $0 == nil }) {
-            self.shared.welcome.withLock { $0 = server.parameters }
-            let key = self.shared.key
-            self.worker.tellOthers { $0.pools[key]?.welcomeKnown() }
-        }
+        server.noteDefaults()
         self.welcomeKnown()
         self.give(server)
         self.pump()

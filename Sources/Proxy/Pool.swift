@@ -75,8 +75,11 @@ final class Pool {
     /// The database has left the configuration.
     var isRemoved = false
 
-    /// Settings as a fresh server connection reports them, on any reactor; nil until there has been one.
+    /// Settings as the newest server connection has reported them, on any reactor, before anybody changes one; nil until there
+    /// has been one.
     private(set) var welcome: ParameterSet?
+    /// Where `welcome` is from.
+    private var sharedWelcome: ParameterSet?
     /// Clients that have authenticated and wait for `welcome`.
     var welcomeQueue = LoginQueue()
     /// Replication clients that wait for their connection to be made.
@@ -149,9 +152,8 @@ final class Pool {
         self.tracksStatements = self.mode != .session && general.maxPreparedStatements > 0
         for server in self.servers { server.statementLimitsChanged() }
         if changed {
-            self.welcome = nil
             self.provenSettings = [:]
-            self.shared.welcome.withLock { $0 = nil }
+            self.forgetWelcome()
             self.retire("database configuration changed")
         } else if needsOtherTLS {
             self.retire("obsolete connection")
@@ -269,8 +271,29 @@ final class Pool {
 
     /// Takes over what another reactor's connection has reported.
     func lookForWelcome() {
-        guard self.welcome == nil, let known = self.shared.welcome.withLock({ $0 }) else { return }
+        guard let known = self.shared.welcome.withLock({ $0 }), known !== self.sharedWelcome else { return }
+        self.sharedWelcome = known
         self.welcome = self.worker.parameters.intern(known)
+    }
+
+    /// What a server connection has by itself. Clients that come from now on begin with it.
+    func defaultsKnown(_ defaults: ParameterSet) {
+        let isNew = self.shared.welcome.withLock { known in
+            if let known, known === defaults || known.parameters == defaults.parameters { return false }
+            known = defaults
+            return true
+        }
+        guard isNew else { return }
+        let key = self.shared.key
+        self.worker.tellOthers { $0.pools[key]?.welcomeKnown() }
+        self.lookForWelcome()
+    }
+
+    /// The next server connection may report something else: clients wait for it before they hear anything.
+    func forgetWelcome() {
+        self.welcome = nil
+        self.sharedWelcome = nil
+        self.shared.welcome.withLock { $0 = nil }
     }
 
     /// A server connection somewhere has reported its settings: clients that waited for them can go on.

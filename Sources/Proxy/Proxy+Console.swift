@@ -310,6 +310,7 @@ extension Proxy: ConsoleHost {
         self.tellAll { worker in
             for pool in worker.pools.values where matches(pool) {
                 pool.retire("obsolete connection")
+                pool.forgetWelcome()
                 // Somebody who says so knows more about the server than a failure some time ago.
                 pool.tryAgain()
             }

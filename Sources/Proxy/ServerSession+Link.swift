@@ -36,17 +36,18 @@ extension ServerSession {
 
     /// Asks the server for the client's settings, ahead of the client's requests.
     func adjustSettings(to client: ClientSession) {
+        client.follow(self)
         guard let wanted = client.parameters else { return }
         if self.areExtrasUncertain {
             // Only what the server reports is known; the rest is set back, or set again.
             let extras = self.parameters.parameters.filter { !$0.isReported }
             self.parameters = self.worker.parameters.withoutExtras(self.parameters)
             self.areExtrasUncertain = false
-            let changes = wanted.changes(from: self.parameters)
+            let changes = self.changes(for: client, wanted)
             let resets = extras.filter { wanted[$0.key] == nil }.map { ParameterChange.reset($0.name) }
             return self.set(changes + resets, for: client)
         }
-        self.set(wanted.changes(from: self.parameters), for: client)
+        self.set(self.changes(for: client, wanted), for: client)
     }
 
     func set(_ changes: [ParameterChange], for client: ClientSession) {
@@ -217,6 +218,7 @@ extension ServerSession {
             // It has left meanwhile. All changes hold, or none.
             if error == nil {
                 self.parameters = table.applied(changes, client: self.parameters, server: self.parameters).server
+                self.noteResets(changes)
             }
             return
         }
@@ -224,6 +226,7 @@ extension ServerSession {
         let (ours, theirs) = table.applied(
             changes, client: client.parameters ?? self.parameters, server: self.parameters)
         self.parameters = theirs
+        self.noteResets(changes)
         client.settingsApplied(ours)
         // What waited for the settings runs now.
         if isCancelled && self.client === client && !self.requests.isEmpty { self.cancelRunning() }

@@ -406,6 +406,7 @@ extension ServerSession {
             self.pass(bytes, run..<range.lowerBound)
             run = range.upperBound
         }
+        if !self.defaults.parameters.isEmpty && self.isUnasked(status) { self.defaultReported(status) }
     }
 
     /// The third letters of the tags that `noteCommand` looks for.

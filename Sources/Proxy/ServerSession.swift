@@ -125,6 +125,8 @@ final class ServerSession: Connection {
         set { self.followed = FollowedParameters(newValue) }
     }
     private(set) var followed = FollowedParameters(.empty)
+    /// The values that the session has of what nobody sets in it, as far as the server reports them.
+    var defaults = ParameterSet.empty
     /// Settings that no server reports may differ from `parameters`: somebody used SET or RESET.
     var areExtrasUncertain = false
     var statements: ServerStatements
@@ -360,6 +362,7 @@ final class ServerSession: Connection {
     func joined(_ pool: Pool) {
         self.pool = pool
         self.parameters = pool.worker.parameters.intern(self.parameters)
+        self.defaults = pool.worker.parameters.intern(self.defaults)
         self.statementLimitsChanged()
     }
 
