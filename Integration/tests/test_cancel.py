@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import struct
 import threading
 import time
@@ -168,6 +169,32 @@ def test_a_chain_behind_a_cancelled_begin(start_proxy: Callable[..., Proxy], dat
         waiting.simple("INSERT INTO t VALUES (1)")
         assert waiting.ask(query("ROLLBACK"))[-1].body == b"I"
         assert waiting.simple("SELECT n FROM t") == []
+
+
+@pytest.mark.martlet("PgBouncer drops the cancel, and the client waits on")
+def test_a_cancel_while_the_transaction_is_begun(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:
+    """BEGIN is sent long after its client was told of it: a cancel is about the statement behind it."""
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    with login(proxy, database) as holder, login(proxy, database) as waiting:
+        holder.simple("BEGIN")
+        waiting.send(query("BEGIN"))
+        proxy.wait_pool(lambda pool: pool["cl_waiting"] == 1, "it waits", database)
+        cancel_of(proxy, waiting)
+        assert waiting.read_until("Z")[-1].body == b"E"
+        assert waiting.ask(query("COMMIT AND CHAIN"))[-1].body == b"T"
+        pid = int(holder.simple("SELECT pg_backend_pid()")[0][0] or 0)
+        holder.simple("COMMIT")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            waiting.send(query("SELECT pg_sleep(60)"))
+            proxy.wait_pool(lambda pool: pool["sv_active"] == 1, "it has the connection", database)
+            cancel_of(proxy, waiting)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        answer = waiting.read_until("Z", timeout=10)
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["57014"] and answer[-1].body == b"E"
+        assert waiting.ask(query("ROLLBACK"))[-1].body == b"I"
 
 
 @pytest.mark.martlet("PgBouncer drops the cancel, and the client waits on")

@@ -14,6 +14,7 @@ from cluster import Cluster
 from common import Background, wait_until
 from proxy import Proxy
 from rawpg import Connection, Message, query, startup
+from routing import Routed
 
 # The SQLSTATE that Martlet gives; PgBouncer's is 08P01 for all.
 SQLSTATE = {
@@ -276,3 +277,67 @@ def test_accuracy(start_proxy: Callable[..., Proxy], tolerance: float) -> None:
             connection.socket.close()
     assert min(late) >= -0.02
     assert sorted(late)[len(late) // 2] < 0.05 or tolerance > 0.05 and sorted(late)[0] < 0.05, late
+
+
+# A routed client's BEGIN is answered before a server hears of it.
+
+@pytest.mark.martlet("routing")
+@pytest.mark.parametrize("setting", ["idle_transaction_timeout", "transaction_timeout"])
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN; SET martlet.route = 'nonsense'"])
+def test_timeouts_of_a_begin_that_is_held_back(
+        routed: Callable[..., Routed], tolerance: float, setting: str, begin: str) -> None:
+    route = routed(settings={setting: 0.7})
+    with Connection(route.proxy.host, route.proxy.port).login() as connection:
+        for _ in range(3):
+            connection.simple("BEGIN")
+            connection.simple("COMMIT")
+        with takes(0.7, tolerance):
+            for text in begin.split("; "):
+                connection.ask(query(text))
+            error = fatal(connection)
+        check(route.proxy, error, setting)
+
+
+@pytest.mark.martlet("routing")
+@pytest.mark.parametrize("transaction_routing", ["read_only", "promote"])
+def test_transaction_timeout_counts_from_begin(
+        routed: Callable[..., Routed], tolerance: float, transaction_routing: str) -> None:
+    """Whatever servers the transaction runs on."""
+    route = routed(
+        schema="CREATE TABLE log (n int);", transaction_routing=transaction_routing, settings={"transaction_timeout": 1.2})
+    with Connection(route.proxy.host, route.proxy.port).login() as connection:
+        connection.simple("SELECT 1")
+        with takes(1.2, tolerance):
+            connection.simple("BEGIN")
+            assert connection.silent(0.3)
+            connection.simple("SELECT n FROM log")
+            assert connection.silent(0.3)
+            connection.simple("INSERT INTO log VALUES (1)")
+            error = fatal(connection)
+        check(route.proxy, error, "transaction_timeout")
+        with Connection(route.proxy.host, route.proxy.port).login() as other:
+            # Each transaction by itself.
+            for _ in range(5):
+                other.simple("BEGIN")
+                other.simple("SELECT pg_sleep(0.3)")
+                other.simple("COMMIT")
+
+
+@pytest.mark.martlet("routing")
+def test_client_idle_timeout_and_what_is_answered_here(routed: Callable[..., Routed], tolerance: float) -> None:
+    """Who is in a transaction is not idle, nor is who says something to the router."""
+    route = routed(settings={"client_idle_timeout": 0.7})
+    with Connection(route.proxy.host, route.proxy.port).login() as connection:
+        connection.simple("BEGIN")
+        assert connection.silent(1.5)
+        assert connection.ask(query("SELECT 1"))[-1].body == b"T"
+        connection.simple("COMMIT")
+        for _ in range(4):
+            connection.simple("SHOW martlet.route")
+            assert connection.silent(0.4)
+        connection.simple("BEGIN")
+        assert connection.silent(1)
+        with takes(0.7, tolerance):
+            connection.simple("COMMIT")
+            error = fatal(connection)
+        check(route.proxy, error, "client_idle_timeout")

@@ -321,6 +321,7 @@ extension ClientSession {
         } else {
             self.send(Self.readyForQuery)
         }
+        self.answeredHere()
     }
 
     /// A cancel has come while the client waited: its request is answered as a cancelled one, and what belongs to it

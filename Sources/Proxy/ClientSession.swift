@@ -91,6 +91,8 @@ final class ClientSession: Connection {
     private var isNotified = false
     var requestTime: MonotonicTime = 0
     private var transactionTime: MonotonicTime = 0
+    /// A transaction has begun at that time, whatever server it runs on.
+    private var isTransactionTimed = false
     private var idleSince: MonotonicTime = 0
     private var isOver = false
 
@@ -276,7 +278,7 @@ final class ClientSession: Connection {
     func linked(_ server: ServerSession) {
         self.server = server
         self.group.statistics.counters.serverAssignmentCount &+= 1
-        self.transactionTime = self.now
+        if !self.isTransactionTimed { self.transactionTime = self.now }
         self.setDeadline(self.login?.deadline ?? .max)
     }
 
@@ -293,15 +295,33 @@ final class ClientSession: Connection {
         self.armIdle()
     }
 
+    /// ReadyForQuery has been sent without a server's word: it may be in a transaction of which no server knows.
+    func answeredHere() {
+        guard self.server == nil else { return }
+        self.requestTime = self.now
+        self.idleSince = self.now
+        let isInTransaction = self.statusHere != .idle
+        if isInTransaction && !self.isTransactionTimed { self.transactionTime = self.now }
+        self.isTransactionTimed = isInTransaction
+        self.armIdle()
+    }
+
     private func armIdle() {
-        let timeout = self.group.timeouts.clientIdle
-        self.setDeadline(timeout > 0 ? self.idleSince + timeout : .max)
+        let timeouts = self.group.timeouts
+        var due = MonotonicTime.max
+        if self.statusHere == .idle {
+            if timeouts.clientIdle > 0 { due = self.idleSince + timeouts.clientIdle }
+        } else {
+            if timeouts.transaction > 0 { due = self.transactionTime + timeouts.transaction }
+            if timeouts.idleTransaction > 0 { due = min(due, self.requestTime + timeouts.idleTransaction) }
+        }
+        self.setDeadline(due)
     }
 
     /// A request begins, with nothing outstanding before it.
     func queryBegins() {
         self.requestTime = self.now
-        if self.server?.transaction == .idle { self.transactionTime = self.now }
+        if self.server?.transaction == .idle && !self.isTransactionTimed { self.transactionTime = self.now }
         if self.group.timeouts.whileLinked { self.armLinked(isRunning: true) }
     }
 
@@ -346,6 +366,7 @@ final class ClientSession: Connection {
         let statistics = self.group.statistics
         statistics.counters.queryCount &+= 1
         statistics.counters.queryTime &+= UInt64(now - self.requestTime)
+        self.isTransactionTimed = transaction != .idle
         if transaction == .idle {
             statistics.counters.transactionCount &+= 1
             statistics.counters.transactionTime &+= UInt64(now - self.transactionTime)
@@ -509,7 +530,19 @@ final class ClientSession: Connection {
     }
 
     private func idleTimedOut(_ now: MonotonicTime) {
-        let timeout = self.group.timeouts.clientIdle
+        let timeouts = self.group.timeouts
+        if self.statusHere != .idle {
+            if timeouts.transaction > 0 && now >= self.transactionTime + timeouts.transaction {
+                return self.fail(
+                    ServerError(message: "transaction timeout", sqlState: SQLState.transactionTimeout))
+            }
+            if timeouts.idleTransaction > 0 && now >= self.requestTime + timeouts.idleTransaction {
+                return self.fail(
+                    ServerError(message: "idle transaction timeout", sqlState: SQLState.idleInTransactionTimeout))
+            }
+            return self.armIdle()
+        }
+        let timeout = timeouts.clientIdle
         guard timeout > 0 else { return }
         if now >= self.idleSince + timeout {
             self.fail(ServerError(message: "client_idle_timeout", sqlState: SQLState.idleSessionTimeout))

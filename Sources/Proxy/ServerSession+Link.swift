@@ -195,8 +195,10 @@ extension ServerSession {
         }
         if case .begin = own {
             if let error { self.client?.fail(ServerError(message: error.message, sqlState: error.sqlState)) }
+            self.cancelDelayed()
             return self.client != nil
         }
+        if case .abort = own { self.cancelDelayed() }
         if case .connectQuery = own {
             if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
             if self.state == .preparing && self.client == nil { self.due = .loggedIn }
@@ -212,9 +214,8 @@ extension ServerSession {
 
     func settingsEnded(_ changes: [ParameterChange], _ error: ErrorFields?) {
         let table = self.worker.parameters
-        let isCancelled = self.cancelsWhenSet
-        self.cancelsWhenSet = false
         guard let client = self.client else {
+            self.cancelsWhenSet = false
             // It has left meanwhile. All changes hold, or none.
             if error == nil {
                 self.parameters = table.applied(changes, client: self.parameters, server: self.parameters).server
@@ -222,25 +223,35 @@ extension ServerSession {
             }
             return
         }
-        if let error { return client.settingsFailed(error) }
+        if let error {
+            self.cancelsWhenSet = false
+            return client.settingsFailed(error)
+        }
         let (ours, theirs) = table.applied(
             changes, client: client.parameters ?? self.parameters, server: self.parameters)
         self.parameters = theirs
         self.noteResets(changes)
         client.settingsApplied(ours)
         // What waited for the settings runs now.
-        if isCancelled && self.client === client && !self.requests.isEmpty { self.cancelRunning() }
+        if self.client === client { self.cancelDelayed() }
     }
 
     // MARK: Cancel
 
     /// The linked client wants what it runs to be cancelled.
     func cancelRequested() {
-        if case .settings? = self.ownQueries.first, self.requests.head?.disposition == .own {
+        if let own = self.ownQueries.first, own.comesFirst, self.requests.head?.disposition == .own {
             self.cancelsWhenSet = true
         } else if !self.requests.isEmpty {
             self.cancelRunning()
         }
+    }
+
+    /// What came ahead of the client's requests is over: a cancel that has come meanwhile is about what runs now.
+    private func cancelDelayed() {
+        guard self.cancelsWhenSet else { return }
+        self.cancelsWhenSet = false
+        if self.client != nil { self.cancelRequested() }
     }
 
     /// Asks the server to cancel what runs for the linked client.

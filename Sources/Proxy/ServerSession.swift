@@ -35,6 +35,14 @@ final class ServerSession: Connection {
         case abort
         case connectQuery, check, rollback, reset, deallocate
 
+        /// The client's requests behind it count on it: a cancel of theirs must not hit it.
+        var comesFirst: Bool {
+            switch self {
+            case .settings, .begin, .abort: true
+            case .connectQuery, .check, .rollback, .reset, .deallocate: false
+            }
+        }
+
         /// The reason for closing when it fails; nil if failing does not matter.
         var failure: String? {
             switch self {
@@ -160,7 +168,8 @@ final class ServerSession: Connection {
     var login: ServerLogin?
     /// How TLS is agreed upon, until it is.
     var encryption: ServerEncryption?
-    /// A cancel request has come while the client's settings were being set: it is about what follows.
+    /// A cancel request has come while the client's settings were being set, or its transaction begun: it is about what
+    /// follows.
     var cancelsWhenSet = false
     /// The pool's generation when this was begun; an older one is obsolete.
     var generation: UInt64 = 0

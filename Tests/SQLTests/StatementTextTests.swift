@@ -27,4 +27,27 @@ import Testing
         #expect(StatementText.end(of: 1, in: text.span, standardConformingStrings: true) == 12)
         #expect(StatementText.end(of: 1, in: text.span, standardConformingStrings: false) == 34)
     }
+
+    @Test(
+        arguments: [
+            ("COMMIT", .end(isChained: false)), (";; end WORK ;", .end(isChained: false)),
+            ("/* a */ Rollback Transaction", .end(isChained: false)), ("ABORT AND NO CHAIN", .end(isChained: false)),
+            ("COMMIT WORK AND CHAIN; --", .end(isChained: true)), ("", .empty), (" ; /* a */ ;", .empty),
+            ("COMMIT; SELECT 1", nil), ("COMMIT PREPARED 'a'", nil), ("ROLLBACK TO a", nil), ("COMMIT AND", nil),
+            ("\"commit\"", nil), ("COMMIT /* a", nil), ("BEGIN", nil), ("COMMITTED", nil),
+        ] as [(String, StatementText.TransactionEnd?)])
+    func theEndOfATransactionIsFound(text: String, expected: StatementText.TransactionEnd?) {
+        let all = Array(text.utf8)
+        #expect(StatementText.transactionEnd(all.span, standardConformingStrings: true) == expected)
+    }
+
+    @Test(
+        arguments: [
+            ("BEGIN", true), (";begin; INSERT INTO t VALUES ('x", true), ("-- a\nSTART /* b */ transaction", true),
+            ("START", false), ("BEGINNING", false), ("SELECT 1; BEGIN", false), ("", false), ("COMMIT", false),
+        ])
+    func theBeginningOfATransactionIsFound(text: String, expected: Bool) {
+        let all = Array(text.utf8)
+        #expect(StatementText.beginsTransaction(all.span, standardConformingStrings: true) == expected)
+    }
 }

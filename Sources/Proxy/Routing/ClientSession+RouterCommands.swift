@@ -117,6 +117,7 @@ extension ClientSession {
         writer.readyForQuery(status)
         self.send(writer.bytes)
         self.settingsRequestEnded(status, route)
+        self.answeredHere()
         return .consumed(upTo: whole.upperBound)
     }
 
@@ -360,7 +361,10 @@ extension ClientSession {
     /// Answers a transaction command, which returns no row, as a server would.
     func answer(_ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, tag: String, route: ClientRoute) {
         let status = self.server?.transaction ?? route.status
-        defer { self.settingsRequestEnded(status, route) }
+        defer {
+            self.settingsRequestEnded(status, route)
+            self.answeredHere()
+        }
         let request = bytes.extracting(whole)
         var writer = MessageWriter()
         if type == Frontend.query {
