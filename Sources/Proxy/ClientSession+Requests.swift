@@ -217,6 +217,12 @@ extension ClientSession {
             return .end
         }
         if self.cancelled != .none { return self.skipCancelled(type) }
+        if self.hasRestorable && (type == Frontend.parse || type == Frontend.bind && self.preparedResets != nil),
+            !(self.server?.requests.isSkipping ?? false),
+            let verdict = self.noteResets(type, bytes, range, length: length)
+        {
+            return verdict
+        }
         if self.server == nil {
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) {
                 // A batch that was looked at in part begins behind this message now.
@@ -256,6 +262,11 @@ extension ClientSession {
                 self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
                 return .end
             }
+            if self.hasRestorable,
+                let verdict = self.resettingQuery(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
+            }
             if self.mayHaveNames(server) || Self.callsSetConfig(bytes, range), self.tracksStatements,
                 let verdict = self.namedQuery(bytes, range, length: length, server, run: &run)
             {
@@ -270,6 +281,11 @@ extension ClientSession {
         case Frontend.bind: server.requests.append(.bind)
         case Frontend.describe: server.requests.append(.describe)
         case Frontend.execute:
+            if self.preparedResets != nil,
+                let verdict = self.executeReset(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
+            }
             if self.boundDeallocation != nil { return self.executeDeallocation(bytes, range, server, run: &run) }
             server.requests.append(.execute)
         case Frontend.close: server.requests.append(.close)
