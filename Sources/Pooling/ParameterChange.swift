@@ -37,6 +37,20 @@ public enum ParameterChange: Sendable, Equatable {
         return "SELECT " + calls.joined(separator: ", ")
     }
 
+    /// The text of a statement, one only, that sets settings. It is ASCII, as above.
+    ///
+    /// - Parameters:
+    ///   - parameters: one at least.
+    ///   - isLocal: until the transaction ends.
+    public static func statement(_ parameters: [Parameter], isLocal: Bool, client: ParameterSet) -> String {
+        let encoding = client["client_encoding"]?.text ?? "UTF8"
+        let calls = parameters.map { parameter in
+            "pg_catalog.set_config(\(self.literal(parameter.name)), \(self.value(parameter, encoding: encoding)), "
+                + "\(isLocal))"
+        }
+        return "SELECT " + calls.joined(separator: ", ")
+    }
+
     /// A value as an expression.
     private static func value(_ parameter: Parameter, encoding: String) -> String {
         if parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) { return self.literal(parameter.text) }

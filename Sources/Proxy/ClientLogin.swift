@@ -357,6 +357,7 @@ final class ClientLogin {
         self.client.parameters = beginning.settings
         self.client.defaults = defaults
         self.client.startupSettings = beginning.own
+        if server == nil { self.client.noteRestorable() }
         self.client.areSettingsProven = beginning.settings === defaults
         if server == nil && self.askAboutSettings(defaults) { return }
         self.greet(isReplication: server != nil)

@@ -220,6 +220,12 @@ extension ClientSession {
             if self.cancelled == .first { self.noteUnbegun(bytes.extracting(range.lowerBound..<bytes.count)) }
             return self.skipCancelled(type)
         }
+        if self.hasRestorable && (type == Frontend.parse || type == Frontend.bind && self.preparedResets != nil),
+            !(self.server?.requests.isSkipping ?? false),
+            let verdict = self.noteResets(type, bytes, range, length: length)
+        {
+            return verdict
+        }
         if self.server == nil {
             if let verdict = self.answerFailed(type, bytes, range, length: length) { return verdict }
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) {
@@ -257,6 +263,11 @@ extension ClientSession {
                 self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
                 return .end
             }
+            if self.hasRestorable,
+                let verdict = self.resettingQuery(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
+            }
             if self.mayHaveNames(server) || Self.isLookedAt(bytes, range), self.tracksStatements,
                 let verdict = self.namedQuery(bytes, range, length: length, server, run: &run)
             {
@@ -271,6 +282,11 @@ extension ClientSession {
         case Frontend.bind: server.requests.append(.bind)
         case Frontend.describe: server.requests.append(.describe)
         case Frontend.execute:
+            if self.preparedResets != nil,
+                let verdict = self.executeReset(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
+            }
             if self.boundDeallocation != nil { return self.executeDeallocation(bytes, range, server, run: &run) }
             server.requests.append(.execute)
         case Frontend.close: server.requests.append(.close)

@@ -27,6 +27,7 @@ extension ClientSession {
         let after = self.worker.parameters.rebased(
             before, own: self.startupSettings, from: self.defaults, to: defaults)
         self.defaults = defaults
+        self.noteRestorable()
         guard before !== after else { return }
         self.parameters = after
         if self.login == nil { self.tellChanges(from: before, to: after) }

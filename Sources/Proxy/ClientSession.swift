@@ -48,6 +48,9 @@ final class ClientSession: Connection {
     var defaults = ParameterSet.empty
     /// The settings of the startup packet.
     var startupSettings = ParameterSet.empty
+    /// Some of them the server has not by itself: they are set again behind a RESET.
+    var hasRestorable = false
+    var preparedResets: PreparedResets?
     /// The settings came from the startup packet and no server has accepted them yet: requests wait for that.
     var areSettingsProven = false
     var isAwaitingSettings = false

@@ -52,7 +52,7 @@ extension ServerSession {
         guard let head = self.requests.head else { return true }
         guard head.disposition == .own else { return false }
         switch self.ownQueries.first {
-        case .settings(let changes):
+        case .settings(let changes), .restore(let changes):
             return !changes.contains { change in
                 switch change {
                 case .set(let parameter): parameter.name == status.name

@@ -27,6 +27,7 @@ extension ServerSession {
     func detachClient() {
         guard self.client != nil else { return }
         self.client = nil
+        self.holdsReady = false
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
         // It may have been kept from being read for the client's sake.
         if self.isReadingPaused { self.resumeReading() }
@@ -193,6 +194,10 @@ extension ServerSession {
             self.settingsEnded(changes, error)
             return true
         }
+        if case .restore(let changes) = own {
+            self.restored(changes, error)
+            return true
+        }
         if case .begin = own {
             if let error { self.client?.fail(ServerError(message: error.message, sqlState: error.sqlState)) }
             self.cancelDelayed()
@@ -241,6 +246,8 @@ extension ServerSession {
     /// The linked client wants what it runs to be cancelled.
     func cancelRequested() {
         if let own = self.ownQueries.first, own.comesFirst, self.requests.head?.disposition == .own {
+            self.cancelsWhenSet = true
+        } else if self.isRestoring {
             self.cancelsWhenSet = true
         } else if !self.requests.isEmpty {
             self.cancelRunning()

@@ -126,7 +126,7 @@ extension ServerSession {
         guard self.client != nil else { return false }
         guard let head = self.requests.head else { return true }
         switch head.disposition {
-        case .forward, .substitute, .answer: return true
+        case .forward, .substitute, .answer: return !self.isInInsertion
         case .swallow, .own: return false
         }
     }
@@ -191,7 +191,9 @@ extension ServerSession {
             self.transaction = status
             if let since = self.catalogueOfItsOwn, status == .idle { self.catalogueHolds(since: since) }
         }
+        if !self.insertions.isEmpty && type == Backend.readyForQuery { self.insertionsEnded(self.requests.finished) }
         self.settle(reply, bytes, range, &run)
+        if !self.insertions.isEmpty && type == Backend.commandComplete { self.insertedCommandCompleted() }
         if type == Backend.readyForQuery { self.readyForQuery(reply, bytes, range, &run) }
     }
 
@@ -214,7 +216,7 @@ extension ServerSession {
         // The failure of a Parse that was sent ahead is the failure of the client's Bind.
         let isPassed =
             switch self.requests.head?.disposition {
-            case nil, .forward?, .answer?: true
+            case nil, .forward?, .answer?: !self.isInInsertion || type == Backend.errorResponse
             case .swallow?: type == Backend.errorResponse
             case .substitute?: type != Backend.errorResponse
             case .own?: false
@@ -264,7 +266,7 @@ extension ServerSession {
     private func isPassed(_ reply: OutstandingRequests.Reply) -> Bool {
         guard self.client != nil else { return false }
         switch reply.disposition {
-        case .forward, .answer: return true
+        case .forward, .answer: return !self.isInInsertion
         case .swallow, .own, .substitute: return false
         }
     }
@@ -313,6 +315,10 @@ extension ServerSession {
                 client.routedRequestEnded(self.transaction, self, route)
                 if let rest = route.rest, !client.partEnded(rest, route) { end = range.lowerBound }
             }
+            if self.isRestoring && end == range.upperBound {
+                end = range.lowerBound
+                self.holdsReady = true
+            }
             self.pass(bytes, run..<end)
             run = range.upperBound
             client.queryEnded(self.transaction)
@@ -326,6 +332,11 @@ extension ServerSession {
     private func errorResponse(_ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
         let head = self.requests.head
         let message = bytes.extracting(range)
+        var moved: [UInt8]?
+        if head?.kind == .query && !self.insertions.isEmpty {
+            moved = self.movedBack(message)
+            self.insertionsEnded(self.requests.finished + 1)
+        }
         let fields = ErrorFields(message)
         if fields.isFatal { self.lastWords = fields }
         if fields.sqlState == SQLState.readOnlyTransaction { self.refusedAsReadOnly() }
@@ -370,6 +381,10 @@ extension ServerSession {
             } else if reply.disposition != .forward {
                 self.pass(bytes, run..<range.lowerBound)
                 run = range.lowerBound
+            } else if let moved {
+                self.pass(bytes, run..<range.lowerBound)
+                run = range.upperBound
+                self.client?.send(moved)
             }
         }
         if reply.completed != nil { self.requestsFailed(after: finished) }

@@ -34,11 +34,13 @@ final class ServerSession: Connection {
         /// A query that is bound to fail, because the transaction has failed with something that was answered here.
         case abort
         case connectQuery, check, rollback, reset, deallocate
+        /// The startup packet's settings, behind a command of the client's that has taken them away.
+        case restore([ParameterChange])
 
         /// The client's requests behind it count on it: a cancel of theirs must not hit it.
         var comesFirst: Bool {
             switch self {
-            case .settings, .begin, .abort: true
+            case .settings, .begin, .abort, .restore: true
             case .connectQuery, .check, .rollback, .reset, .deallocate: false
             }
         }
@@ -46,7 +48,7 @@ final class ServerSession: Connection {
         /// The reason for closing when it fails; nil if failing does not matter.
         var failure: String? {
             switch self {
-            case .settings, .begin, .abort: nil
+            case .settings, .begin, .abort, .restore: nil
             case .connectQuery: "exec_on_connect query failed"
             case .check: "test query failed"
             case .rollback: "rollback failed"
@@ -160,6 +162,11 @@ final class ServerSession: Connection {
     var hasChangedCatalogue = false
     /// Since when the transaction that is open may see another catalogue than others do.
     var catalogueOfItsOwn: MonotonicTime?
+    /// Queries under way into which statements were put, and whether what the server says now answers one of those.
+    var insertions: [Insertion] = []
+    var isInInsertion = false
+    /// The client's ReadyForQuery waits until its settings are as they were.
+    var holdsReady = false
     /// Queries under way that deallocate statements.
     var deallocations: [Deallocations] = []
     /// The session's settings or objects were changed by a client that has gone (session mode).

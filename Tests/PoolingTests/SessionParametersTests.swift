@@ -87,6 +87,26 @@ private let reported15 = [
         #expect(set.statusMessages == expected)
     }
 
+    /// What a client has set stays when a server has other values by itself; all else changes with it.
+    @Test func serversHaveOtherValues() throws {
+        let old = self.table.known(reported15)
+        let new = self.table.known(
+            [status("DateStyle", "German, DMY"), status("TimeZone", "Asia/Tokyo"), status("in_hot_standby", "on")],
+            in: old)
+        let start = try self.table.beginning(
+            [startup("DateStyle", "ISO, DMY"), startup("search_path", "a")], defaults: old)
+        let changed = self.table.setting("IntervalStyle", Array("iso_8601".utf8), in: start.settings)
+        let after = self.table.rebased(changed, own: start.own, from: old, to: new)
+        #expect(after["DateStyle"]?.text == "ISO, DMY" && after["search_path"]?.text == "a")
+        #expect(after["IntervalStyle"]?.text == "iso_8601")
+        #expect(after["TimeZone"]?.text == "Asia/Tokyo" && after["in_hot_standby"]?.text == "on")
+        #expect(self.table.rebased(after, own: start.own, from: new, to: old) === changed)
+        #expect(self.table.rebased(old, own: .empty, from: old, to: new) === new)
+        #expect(self.table.taking(["timezone", "nosuch"], of: new, in: old)["TimeZone"]?.text == "Asia/Tokyo")
+        #expect(self.table.taking(["server_version"], of: new, in: old) === old)
+        #expect(new.takesNoWrites && !old.takesNoWrites)
+    }
+
     @Test func setOfAnotherReactor() {
         let other = ParameterTable()
         let mine = self.table.known(reported15)
