@@ -106,6 +106,7 @@ def test_the_startup_packet_holds(
     [query("BEGIN"), parse("SET timezone TO DEFAULT") + bind() + execute() + SYNC, bind() + execute() + SYNC, query(SHOWN),
      query("ROLLBACK"), query(SHOWN)],
     [parse("DISCARD ALL") + bind() + execute() + SYNC, query(SHOWN)],
+    [parse("RESET ALL") + bind("", "a") + parse(SHOWN) + bind("", "b") + execute("a") + execute("b") + SYNC, query(SHOWN)],
     [query("BEGIN"), query("SELECT 1/0"), query("RESET ALL"), parse("RESET ALL") + bind() + execute() + SYNC, query("ROLLBACK"),
      query(SHOWN)],
     [query("CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END"), query("SELECT 'RESET ALL;', $$; RESET ALL$$"),

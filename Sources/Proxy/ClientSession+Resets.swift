@@ -12,10 +12,10 @@ extension ClientSession {
     /// Prepared statements that are a RESET; a client has hardly more than one of them.
     private static let mostPrepared = 100
 
-    /// The prepared statements that set settings back, and the portal that one of them is bound to.
+    /// The prepared statements that set settings back, and the portals that they are bound to.
     final class PreparedResets {
         var statements: [[UInt8]: SettingResets.Command] = [:]
-        var bound: (portal: [UInt8], command: SettingResets.Command)?
+        var portals: [[UInt8]: SettingResets.Command] = [:]
     }
 
     /// Looks whether the startup packet has settings that the server has not by itself.
@@ -135,7 +135,8 @@ extension ClientSession {
             }
         } else if self.preparedResets != nil, case .prefix(let prefix) = BindPrefix.parse(message) {
             let command = self.preparedResets?.statements[message.copy(prefix.statement)]
-            self.preparedResets?.bound = command.map { (message.copy(prefix.portal), $0) }
+            if self.preparedResets?.portals.count ?? 0 >= Self.mostPrepared { self.preparedResets?.portals = [:] }
+            self.preparedResets?.portals[message.copy(prefix.portal)] = command
         }
         return nil
     }
@@ -145,17 +146,19 @@ extension ClientSession {
     func executeReset(
         _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
     ) -> Verdict? {
-        guard let bound = self.preparedResets?.bound else { return nil }
+        guard let prepared = self.preparedResets, !prepared.portals.isEmpty else { return nil }
         guard range.count == length else { return .gather(length) }
         let message = bytes.extracting(range)
-        guard let execute = ExecuteMessage(message), message.copy(execute.portal) == bound.portal else { return nil }
-        let parameters = self.restored(behind: bound.command)
+        guard let execute = ExecuteMessage(message), let command = prepared.portals[message.copy(execute.portal)] else {
+            return nil
+        }
+        let parameters = self.restored(behind: command)
         guard !parameters.isEmpty else { return nil }
         self.pass(bytes, run..<range.upperBound)
         server.isParsingUncertain = true
         server.requests.append(.execute)
         let name = Self.restoring
-        let text = self.restoringText(parameters, isLocal: bound.command.isLocal)
+        let text = self.restoringText(parameters, isLocal: command.isLocal)
         for kind in [RequestKind.close, .parse, .bind, .execute, .close, .close] {
             server.requests.append(kind, .swallow)
         }
