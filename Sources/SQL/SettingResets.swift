@@ -35,7 +35,7 @@ public struct SettingResets: Sendable, Equatable {
         switch text[start] | 0x20 {
         case UInt8(ascii: "s") where text.hasWord("set", at: start, before: text.count): break
         case UInt8(ascii: "r"), UInt8(ascii: "d"), UInt8(ascii: "/"), UInt8(ascii: "-"), UInt8(ascii: ";"): break
-        default: if !Self.hasSemicolon(text, from: start) { return false }
+        default: if !Self.hasMore(text, from: start) { return false }
         }
         while start &+ 5 <= text.count {
             switch text[start] | 0x20 {
@@ -52,11 +52,18 @@ public struct SettingResets: Sendable, Equatable {
         return false
     }
 
-    private static func hasSemicolon(_ text: Span<UInt8>, from start: Int) -> Bool {
-        unsafe text.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress, start < bytes.count else { return false }
-            return unsafe memchr(base + start, Int32(UInt8(ascii: ";")), bytes.count - start) != nil
+    /// Whether there may be another statement behind the first one: a semicolon, and more than white space behind it.
+    private static func hasMore(_ text: Span<UInt8>, from start: Int) -> Bool {
+        let semicolon: Int? = unsafe text.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress, start < bytes.count else { return nil }
+            guard let found = unsafe memchr(base + start, Int32(UInt8(ascii: ";")), bytes.count - start) else {
+                return nil
+            }
+            return unsafe UnsafeRawPointer(found) - base
         }
+        guard var index = semicolon else { return false }
+        while index < text.count, text[index] <= UInt8(ascii: " ") || text[index] == UInt8(ascii: ";") { index &+= 1 }
+        return index < text.count
     }
 
     /// Nil if it cannot be told where statements end.
