@@ -33,7 +33,8 @@ public struct SettingResets: Sendable, Equatable {
         while start < text.count, text[start] <= UInt8(ascii: " ") { start &+= 1 }
         guard start < text.count else { return false }
         switch text[start] | 0x20 {
-        case UInt8(ascii: "s") where text.hasWord("set", at: start, before: text.count): break
+        // SET; SELECT ends here.
+        case UInt8(ascii: "s") where start &+ 2 < text.count && text[start &+ 2] | 0x20 == UInt8(ascii: "t"): break
         case UInt8(ascii: "r"), UInt8(ascii: "d"), UInt8(ascii: "/"), UInt8(ascii: "-"), UInt8(ascii: ";"): break
         default: if !Self.hasMore(text, from: start) { return false }
         }
