@@ -288,11 +288,13 @@ def test_new_clients_after_unseen_ddl(
                 direct.simple("TRUNCATE log")
                 batch = parse(text, "mine") + bind("mine") + describe("P", "") + execute() + SYNC
                 if request_ == "pieces":
-                    # The batch is not here as a whole: what can be told is told as an error, and heals.
+                    # The kernel may join them. If not, the batch is not here as a whole: the error is told, once.
                     client.send(batch[:-3])
                     client.send(batch[-3:])
-                    answer = client.read_until()
-                    assert [each.type for each in answer] == shape or "E" in [each.type for each in answer]
+                    heard = [each.type for each in client.read_until()]
+                    assert heard == shape or heard == ["1", "E", "Z"], number
+                    answer = client.ask(bind("mine"), describe("P", ""), execute(), SYNC)
+                    assert [each.type for each in answer] == shape[1:]
                 elif request_ == "pipeline":
                     client.send(batch + query("INSERT INTO log VALUES (2)") + query("SELECT n FROM log"))
                     answer = client.read_until()
@@ -623,6 +625,7 @@ def test_psycopg_after_ddl(
     assert work(lambda: proxy.connect(database)) == direct
 
 
+# `setup` installs it; machines of other kinds may do without.
 @pytest.mark.skipif(not JDBC.exists(), reason="libpostgresql-jdbc-java is not installed")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("crowd", [0, 3])

@@ -76,7 +76,8 @@ extension ClientSession {
     private func tryOlder(_ statement: PreparedStatement, _ bytes: Span<UInt8>, _ start: Int, _ server: ServerSession) {
         if server.isOnTrial {
             // Of a batch on a replica the first statement only.
-            if server.olderStatement == nil && server.requests.isEmpty { server.olderStatement = statement }
+            guard server.olderStatement == nil, server.requests.isEmpty else { return }
+            server.olderStatement = statement
         } else {
             guard server.transaction == .idle, server.owesSettingsOnly, !server.requests.isUnsynced,
                 let end = Self.endOfBatch(bytes, start)
@@ -95,7 +96,8 @@ extension ClientSession {
         var cursor = start
         while let header = MessageFramer.header(bytes, at: cursor), header.length < bytes.count - cursor {
             cursor += header.length + 1
-            guard cursor - start <= Self.longestTrial else { return nil }
+            // A length is at least its own four bytes.
+            guard header.length >= 4, cursor - start <= Self.longestTrial else { return nil }
             switch header.type {
             case Frontend.sync, Frontend.flush: return cursor
             case Frontend.parse, Frontend.bind, Frontend.describe, Frontend.execute, Frontend.close: break

@@ -157,26 +157,9 @@ extension ClientSession {
         self.pass(bytes, run..<range.upperBound)
         server.isParsingUncertain = true
         server.requests.append(.execute)
-        let name = Self.restoring
-        let text = self.restoringText(parameters, isLocal: command.isLocal)
-        for kind in [RequestKind.close, .parse, .bind, .execute, .close, .close] {
-            server.requests.append(kind, .swallow)
-        }
-        server.send(
-            MessageWriter.bytes {
-                $0.close(statement: Array(name.utf8))
-                $0.parse(statement: Array(name.utf8), tail: Array(text.utf8) + [0, 0, 0])
-                $0.bindPrefix(portal: Array(name.utf8), statement: Array(name.utf8), bodyLength: 6)
-                $0.raw([0, 0, 0, 0, 0, 0])
-                $0.execute(portal: name)
-                $0.close(portal: Array(name.utf8))
-                $0.close(statement: Array(name.utf8))
-            })
+        server.runInPassing(self.restoringText(parameters, isLocal: command.isLocal))
         return .replaced(upTo: range.upperBound)
     }
-
-    /// The name of a statement and a portal that are there for a moment.
-    private static let restoring = "martlet_restored"
 }
 
 extension ServerSession {

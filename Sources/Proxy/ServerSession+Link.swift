@@ -247,8 +247,6 @@ extension ServerSession {
     func cancelRequested() {
         if let own = self.ownQueries.first, own.comesFirst, self.requests.head?.disposition == .own {
             self.cancelsWhenSet = true
-        } else if self.isRestoring {
-            self.cancelsWhenSet = true
         } else if !self.requests.isEmpty {
             self.cancelRunning()
         }

@@ -155,11 +155,19 @@ extension ServerSession {
     /// Changes settings within the transaction, without a Query, which would end a batch.
     func setInPassing(_ changes: [ParameterChange], _ client: ClientSession) {
         guard let parameters = client.parameters else { return }
-        let text = ParameterChange.localStatement(changes, client: parameters)
-        let name = "martlet_settings"
-        for kind in [RequestKind.parse, .bind, .execute, .close, .close] { self.requests.append(kind, .swallow) }
+        self.runInPassing(ParameterChange.localStatement(changes, client: parameters))
+    }
+
+    /// Runs a command of the proxy's own among the messages of a batch; nobody sees its answers.
+    func runInPassing(_ text: String) {
+        let name = "martlet_in_passing"
+        for kind in [RequestKind.close, .parse, .bind, .execute, .close, .close] {
+            self.requests.append(kind, .swallow)
+        }
         self.send(
             MessageWriter.bytes {
+                // Where the last one has failed, it is there still.
+                $0.close(statement: Array(name.utf8))
                 $0.parse(statement: Array(name.utf8), tail: Array(text.utf8) + [0, 0, 0])
                 // No formats, no values.
                 $0.bindPrefix(portal: Array(name.utf8), statement: Array(name.utf8), bodyLength: 6)
