@@ -172,6 +172,30 @@ def test_answers_that_nobody_asked_for_are_nobodys(start_proxy: Callable[..., Pr
             assert second.simple("SELECT 'again'") == [[b"1"]]
 
 
+LAST_WORDS = message("E", text("SFATAL") + text("VFATAL") + text("C40001") + text("Mterminating connection") + b"\0")
+
+
+@pytest.mark.martlet("PgBouncer passes it on")
+@pytest.mark.parametrize("at", [None, 3, 20])
+def test_a_server_that_goes_behind_ready_for_query(
+        start_proxy: Callable[..., Proxy], at: int | None) -> None:
+    """What a replica says to a backend that it cancels too late. Nobody hears it, and nobody gets that connection."""
+    def behind(asked: bytes) -> tuple[bytes, bytes]:
+        if b"'last'" not in asked:
+            return b"", b""
+        return (LAST_WORDS, b"") if at is None else (LAST_WORDS[:at], LAST_WORDS[at:])
+
+    with FakeServer(None, behind=behind) as server:
+        proxy = start_proxy(
+            databases={"app": f"host=127.0.0.1 port={server.port}"}, settings={"default_pool_size": 1})
+        with Connection(proxy.host, proxy.port).login() as first, Connection(proxy.host, proxy.port).login() as second:
+            for number in range(5):
+                for client, name in (first, "last"), (second, "mine"):
+                    heard = client.ask(query(f"SELECT '{name}'"))
+                    assert "".join(each.type for each in heard) == "TDCZ", number
+            assert first.simple("SELECT 'again'") == second.simple("SELECT 'again'") == [[b"1"]]
+
+
 def test_answers_of_the_proxy_do_not_stand_in_a_notice(start_proxy: Callable[..., Proxy]) -> None:
     """The server owes nothing, and is in the middle of a message all the same."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

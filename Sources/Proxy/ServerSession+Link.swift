@@ -67,13 +67,18 @@ extension ServerSession {
 
     /// The client's side of the pair has nothing more to say for now: releases the connection if nothing is owed.
     func releaseIfFree() {
-        guard self.state == .linked, let client = self.client, self.transaction == .idle, self.isQuiet,
-            !client.isInMessage
-        else { return }
-        if self.pool.mode == .session || self.isDedicated { return }
+        guard self.isGivenBack, self.isAtBorder, let client = self.client else { return }
         client.unlinked()
         self.detachClient()
         self.settle()
+    }
+
+    /// Whether its client keeps the connection no longer than to the end of the messages that are under way.
+    var isGivenBack: Bool {
+        guard self.state == .linked, self.transaction == .idle, self.requests.isQuiet, let client = self.client else {
+            return false
+        }
+        return !client.isInMessage && self.pool.mode != .session && !self.isDedicated
     }
 
     /// The client's login has shown that its settings hold, and nothing else was asked for.
@@ -86,6 +91,7 @@ extension ServerSession {
     /// Without a client and without obligations: cleans up, waits for cancels, and goes back to the pool.
     func settle() {
         self.state = .preparing
+        if let lastWords { return self.end("server closed the connection: \(lastWords.message)") }
         // Replies may come that nobody can be given.
         if self.requests.isUncertain { return self.end("unclear state after a failed COPY") }
         if self.cancels > 0 { return self.armPreparing() }
@@ -156,8 +162,11 @@ extension ServerSession {
         self.run(.reset, "DISCARD ALL")
     }
 
+    /// No message of the server's is under way.
+    private var isAtBorder: Bool { self.framer.remaining == 0 && self.heldInput == 0 }
+
     /// Nothing is owed, and no message is under way: what is said to the client here and now stands between two messages.
-    var isQuiet: Bool { self.requests.isQuiet && self.framer.remaining == 0 && self.heldInput == 0 }
+    var isQuiet: Bool { self.requests.isQuiet && self.isAtBorder }
 
     /// All that was asked for has been answered to the last byte. A batch may be without its Sync yet.
     var hasAnswered: Bool { self.requests.isEmpty && self.framer.remaining == 0 && !self.isOnTrial }
@@ -173,7 +182,10 @@ extension ServerSession {
         switch self.state {
         case .linked:
             if let login = self.client?.login { return login.settingsHold(on: self) }
-            self.client?.repliesCame()
+            let client = self.client
+            // Before its client goes on: this server says nothing more.
+            if self.lastWords != nil { self.releaseIfFree() }
+            client?.repliesCame()
             self.releaseIfFree()
         case .preparing: if self.requests.isQuiet { self.tidy() }
         case .login, .idle, .leaving, .closed: return

@@ -349,6 +349,12 @@ extension ServerSession {
             return self.end(
                 fields.isFatal ? "server closed the connection: \(fields.message)" : "idle server got dirty")
         }
+        if head == nil && fields.isFatal && self.isGivenBack, case .ready = self.due {
+            // Its client has got all that it has asked for. `settle` sees to the end.
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.upperBound
+            return
+        }
         if fields.sqlState == SQLState.duplicatePreparedStatement || fields.sqlState == SQLState.invalidStatementName,
             fields.message.contains("martlet_"), head?.disposition != .substitute
         {
@@ -362,8 +368,12 @@ extension ServerSession {
         case .own:
             self.pass(bytes, run..<range.lowerBound)
             run = range.upperBound
-            // A FATAL here is the session's end, and the client's business as well.
-            if fields.isFatal, let client = self.client { client.send(message) }
+            // A FATAL here is the session's end, and the client's business as well, unless its request goes elsewhere.
+            if fields.isFatal && self.isReplicasFault(fields) {
+                self.trialFailed(fields)
+            } else if fields.isFatal, let client = self.client {
+                client.send(message)
+            }
             self.ownError = fields
         case .substitute:
             self.pass(bytes, run..<range.lowerBound)

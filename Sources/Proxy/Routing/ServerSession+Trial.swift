@@ -96,7 +96,7 @@ extension ServerSession {
     }
 
     /// Whether another server may do what this one could not.
-    private func isReplicasFault(_ fields: ErrorFields) -> Bool {
+    func isReplicasFault(_ fields: ErrorFields) -> Bool {
         guard case .replica = self.trial, let client = self.client, let route = client.route else { return false }
         let settings = route.router.settings
         switch Refusal(fields.sqlState) {
