@@ -40,9 +40,9 @@ public enum Disposition: UInt8, Sendable {
 /// the same order. Follows PostgreSQL's manual, chapter "Frontend/Backend Protocol", and `PostgresMain`'s treatment of
 /// a Sync in the middle of COPY.
 public struct OutstandingRequests: Sendable {
-    private static let kindMask: UInt8 = 0x0f
-    private static let dispositionShift: UInt8 = 4
-    private static let dispositionMask: UInt8 = 0x07
+    @usableFromInline static var kindMask: UInt8 { 0x0f }
+    @usableFromInline static var dispositionShift: UInt8 { 4 }
+    @usableFromInline static var dispositionMask: UInt8 { 0x07 }
     private static let effectFlag: UInt8 = 0x80
 
     /// A ring whose size is a power of two.
@@ -109,17 +109,24 @@ public struct OutstandingRequests: Sendable {
     /// Whether a request is outstanding and stands before the last Sync.
     public func isEarlier(_ number: UInt64) -> Bool { number > self.finished && number < self.lastSync }
 
-    /// Kind and disposition of the oldest request.
-    public var head: (kind: RequestKind, disposition: Disposition)? {
-        guard self.used > 0 else { return nil }
-        let entry = self.ring[self.first]
-        return (Self.kind(entry), Self.disposition(entry))
+    /// An outstanding request.
+    public struct Request: Sendable {
+        @usableFromInline let entry: UInt8
+
+        @inlinable public var kind: RequestKind {
+            RequestKind(rawValue: self.entry & OutstandingRequests.kindMask) ?? .query
+        }
+        @inlinable public var disposition: Disposition {
+            let value = self.entry >> OutstandingRequests.dispositionShift & OutstandingRequests.dispositionMask
+            return Disposition(rawValue: value) ?? .forward
+        }
     }
 
-    private static func kind(_ entry: UInt8) -> RequestKind { RequestKind(rawValue: entry & Self.kindMask) ?? .query }
-    private static func disposition(_ entry: UInt8) -> Disposition {
-        Disposition(rawValue: entry >> Self.dispositionShift & Self.dispositionMask) ?? .forward
-    }
+    /// The oldest request.
+    public var head: Request? { self.used > 0 ? Request(entry: self.ring[self.first]) : nil }
+
+    private static func kind(_ entry: UInt8) -> RequestKind { Request(entry: entry).kind }
+    private static func disposition(_ entry: UInt8) -> Disposition { Request(entry: entry).disposition }
 
     // MARK: Requests
 
@@ -193,32 +200,42 @@ public struct OutstandingRequests: Sendable {
         let entry = self.ring[self.first]
         let kind = Self.kind(entry)
         var reply = Reply(disposition: Self.disposition(entry))
-        switch (type, kind) {
-        case (UInt8(ascii: "Z"), .query), (UInt8(ascii: "Z"), .function), (UInt8(ascii: "Z"), .sync),
-            (UInt8(ascii: "1"), .parse), (UInt8(ascii: "2"), .bind), (UInt8(ascii: "3"), .close),
-            (UInt8(ascii: "T"), .describe), (UInt8(ascii: "n"), .describe),
-            (UInt8(ascii: "C"), .execute), (UInt8(ascii: "I"), .execute), (UInt8(ascii: "s"), .execute):
-            reply.completed = kind
-            reply.succeeded = entry & Self.effectFlag != 0
-            self.dropFirst()
-            if kind == .execute || kind == .query {
-                self.isCopyingIn = false
-                self.hasIgnoredSync = false
-            }
-            self.dropCopyEnds()
-        case (UInt8(ascii: "G"), .query), (UInt8(ascii: "G"), .execute):
-            self.copyInBegins()
-        case (UInt8(ascii: "C"), .query):
+        let completes: Bool
+        switch type {
+        case UInt8(ascii: "Z"): completes = kind == .query || kind == .sync || kind == .function
+        case UInt8(ascii: "1"): completes = kind == .parse
+        case UInt8(ascii: "2"): completes = kind == .bind
+        case UInt8(ascii: "3"): completes = kind == .close
+        case UInt8(ascii: "T"), UInt8(ascii: "n"): completes = kind == .describe
+        case UInt8(ascii: "I"), UInt8(ascii: "s"): completes = kind == .execute
+        case UInt8(ascii: "C"):
+            completes = kind == .execute
             // A COPY among the statements of the Query, if one has run, has read all of its data.
-            self.hasIgnoredSync = false
-        case (UInt8(ascii: "E"), .query): self.copyInFails()
-        case (UInt8(ascii: "E"), .parse), (UInt8(ascii: "E"), .bind), (UInt8(ascii: "E"), .describe),
-            (UInt8(ascii: "E"), .execute), (UInt8(ascii: "E"), .close):
-            self.copyInFails()
-            reply.completed = kind
-            reply.failedEffects = self.dropToSync()
-        default: break
+            if kind == .query { self.hasIgnoredSync = false }
+        case UInt8(ascii: "G"):
+            completes = false
+            if kind == .query || kind == .execute { self.copyInBegins() }
+        case UInt8(ascii: "E"):
+            completes = false
+            switch kind {
+            case .query: self.copyInFails()
+            case .parse, .bind, .describe, .execute, .close:
+                self.copyInFails()
+                reply.completed = kind
+                reply.failedEffects = self.dropToSync()
+            case .function, .sync, .copyEnd: break
+            }
+        default: completes = false
         }
+        guard completes else { return reply }
+        reply.completed = kind
+        reply.succeeded = entry & Self.effectFlag != 0
+        self.dropFirst()
+        if kind == .execute || kind == .query {
+            self.isCopyingIn = false
+            self.hasIgnoredSync = false
+        }
+        self.dropCopyEnds()
         return reply
     }
 

@@ -220,14 +220,17 @@ extension ClientSession {
             if self.cancelled == .first { self.noteUnbegun(bytes.extracting(range.lowerBound..<bytes.count)) }
             return self.skipCancelled(type)
         }
-        if self.hasRestorable && (type == Frontend.parse || type == Frontend.bind && self.preparedResets != nil),
-            !(self.server?.requests.isSkipping ?? false),
+        if self.mayReset(prepared: type, bytes, range, length: length), !(self.server?.requests.isSkipping ?? false),
             let verdict = self.noteResets(type, bytes, range, length: length)
         {
             return verdict
         }
         if self.server == nil {
-            if let verdict = self.answerFailed(type, bytes, range, length: length) { return verdict }
+            if self.route != nil || self.unrouted != nil,
+                let verdict = self.answerFailed(type, bytes, range, length: length)
+            {
+                return verdict
+            }
             if let verdict = self.answerUnlinked(type, bytes, range, length: length) {
                 // A batch that was looked at in part begins behind this message now.
                 self.route?.scan = nil
@@ -238,7 +241,7 @@ extension ClientSession {
             if let verdict = self.routed(type, bytes, range, length: length, run: &run, route), !verdict.isPass {
                 return verdict
             }
-        } else if let verdict = self.takeServer() {
+        } else if self.server == nil || self.unrouted != nil, let verdict = self.takeServer() {
             return verdict
         }
         guard let server = self.server else {
@@ -263,7 +266,7 @@ extension ClientSession {
                 self.fail(ServerError(message: "PQexec disallowed", sqlState: SQLState.protocolViolation))
                 return .end
             }
-            if self.hasRestorable,
+            if self.mayReset(query: bytes, range, length: length),
                 let verdict = self.resettingQuery(bytes, range, length: length, server, run: &run)
             {
                 return verdict

@@ -54,6 +54,15 @@ extension ClientSession {
 
     // MARK: Query
 
+    /// Whether a Query has to be looked at: most are ruled out by their first letters.
+    @inline(__always)
+    func mayReset(query bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Bool {
+        guard self.hasRestorable else { return false }
+        let text = range.lowerBound &+ MessageFramer.headerLength
+        return range.count < length || SettingResets.mayBegin(bytes, at: text, before: range.upperBound)
+            || SettingResets.mayHaveSeveral(bytes, from: text, to: range.upperBound)
+    }
+
     /// Looks at a Query. Nil: it goes on as it is.
     @inline(never)
     func resettingQuery(
@@ -115,6 +124,19 @@ extension ClientSession {
     }
 
     // MARK: Prepared statements
+
+    /// Whether a Parse or Bind has to be looked at.
+    @inline(__always)
+    func mayReset(prepared type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Bool {
+        guard self.hasRestorable else { return false }
+        if type == Frontend.bind { return self.preparedResets != nil }
+        guard type == Frontend.parse else { return false }
+        if self.preparedResets != nil || range.count < length { return true }
+        var name = range.lowerBound &+ MessageFramer.headerLength
+        while name < range.upperBound, bytes[name] != 0 { name &+= 1 }
+        // What is prepared is one statement.
+        return SettingResets.mayBegin(bytes, at: name &+ 1, before: range.upperBound)
+    }
 
     /// Looks at a Parse or Bind. A verdict if more of it has to be here.
     @inline(never)

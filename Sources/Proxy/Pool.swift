@@ -326,8 +326,11 @@ final class Pool {
                 return nil
             }
             if self.idle.isEmpty { self.announceIdle() }
-            if !needsCheck && server.isOpen { return server }
-            if needsCheck { server.check() }
+            if needsCheck {
+                server.check()
+            } else if server.isOpen {
+                return server
+            }
         }
         return nil
     }

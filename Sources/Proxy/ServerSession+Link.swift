@@ -181,11 +181,11 @@ extension ServerSession {
     func ready() {
         switch self.state {
         case .linked:
-            if let login = self.client?.login { return login.settingsHold(on: self) }
-            let client = self.client
+            guard let client = self.client else { return }
+            if let login = client.login { return login.settingsHold(on: self) }
             // Before its client goes on: this server says nothing more.
             if self.lastWords != nil { self.releaseIfFree() }
-            client?.repliesCame()
+            client.repliesCame()
             self.releaseIfFree()
         case .preparing: if self.requests.isQuiet { self.tidy() }
         case .login, .idle, .leaving, .closed: return

@@ -11,27 +11,17 @@ struct BufferPool: ~Copyable {
     /// Free blocks kept for each size; what is given back above it is freed.
     static let kept = 128
 
-    private var small: [UnsafeMutableRawPointer] = []
-    private var large: [UnsafeMutableRawPointer] = []
-
-    init() {
-        self.small.reserveCapacity(Self.kept)
-        self.large.reserveCapacity(Self.kept)
-    }
-
-    deinit {
-        for block in self.small { block.deallocate() }
-        for block in self.large { block.deallocate() }
-    }
+    private var small = FreeBlocks()
+    private var large = FreeBlocks()
 
     /// Takes a block of at least `minimum` bytes.
     mutating func take(_ minimum: Int) -> UnsafeMutableRawBufferPointer {
         if minimum <= Self.smallSize {
-            let block = self.small.popLast() ?? .allocate(byteCount: Self.smallSize, alignment: 16)
+            let block = self.small.take() ?? .allocate(byteCount: Self.smallSize, alignment: 16)
             return UnsafeMutableRawBufferPointer(start: block, count: Self.smallSize)
         }
         if minimum <= Self.largeSize {
-            let block = self.large.popLast() ?? .allocate(byteCount: Self.largeSize, alignment: 16)
+            let block = self.large.take() ?? .allocate(byteCount: Self.largeSize, alignment: 16)
             return UnsafeMutableRawBufferPointer(start: block, count: Self.largeSize)
         }
         return UnsafeMutableRawBufferPointer.allocate(byteCount: minimum, alignment: 16)
@@ -41,11 +31,38 @@ struct BufferPool: ~Copyable {
     mutating func give(_ block: UnsafeMutableRawBufferPointer) {
         guard let base = block.baseAddress else { return }
         if block.count == Self.smallSize && self.small.count < Self.kept {
-            self.small.append(base)
+            self.small.give(base)
         } else if block.count == Self.largeSize && self.large.count < Self.kept {
-            self.large.append(base)
+            self.large.give(base)
         } else {
             block.deallocate()
+        }
+    }
+
+    /// Free blocks of one size: each begins with the address of the next one.
+    private struct FreeBlocks: ~Copyable {
+        private var first: UnsafeMutableRawPointer?
+        private(set) var count = 0
+
+        deinit {
+            var next = self.first
+            while let block = next {
+                next = block.load(as: UnsafeMutableRawPointer?.self)
+                block.deallocate()
+            }
+        }
+
+        mutating func take() -> UnsafeMutableRawPointer? {
+            guard let block = self.first else { return nil }
+            self.first = block.load(as: UnsafeMutableRawPointer?.self)
+            self.count &-= 1
+            return block
+        }
+
+        mutating func give(_ block: UnsafeMutableRawPointer) {
+            block.storeBytes(of: self.first, as: UnsafeMutableRawPointer?.self)
+            self.first = block
+            self.count &+= 1
         }
     }
 }
@@ -64,7 +81,8 @@ struct ByteQueue: ~Copyable {
 
     /// The bytes; valid until the next change.
     var bytes: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: self.block[Int(self.start)..<Int(self.end)])
+        guard let base = self.block.baseAddress else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        return UnsafeRawBufferPointer(start: base + Int(self.start), count: self.count)
     }
 
     /// Appends bytes. The caller keeps the total below 4 GB (see `Connection.highWater` and `holdLimit`).
@@ -91,7 +109,8 @@ struct ByteQueue: ~Copyable {
             self.start = 0
             self.end = UInt32(count)
         }
-        return UnsafeMutableRawBufferPointer(rebasing: self.block[Int(self.end)...])
+        guard let base = self.block.baseAddress else { return self.block }
+        return UnsafeMutableRawBufferPointer(start: base + Int(self.end), count: self.block.count - Int(self.end))
     }
 
     /// Adds `count` bytes that were written into `room`.

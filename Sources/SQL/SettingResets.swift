@@ -27,17 +27,34 @@ public struct SettingResets: Sendable, Equatable {
     /// How many statements the text has.
     public private(set) var statements = 0
 
-    /// Whether there may be such commands in a text. Cheap for one statement of another kind.
+    /// Whether a statement that begins here may be such a command, or something stands before it. A look at two letters.
+    public static func mayBegin(_ bytes: Span<UInt8>, at start: Int, before end: Int) -> Bool {
+        guard start &+ 2 < end else { return false }
+        switch bytes[start] | 0x20 {
+        // SET; SELECT ends here.
+        case UInt8(ascii: "s"): return bytes[start &+ 2] | 0x20 == UInt8(ascii: "t")
+        case UInt8(ascii: "r"), UInt8(ascii: "d"), UInt8(ascii: "/"), UInt8(ascii: "-"), UInt8(ascii: ";"): return true
+        default: return bytes[start] <= UInt8(ascii: " ")
+        }
+    }
+
+    /// Whether there may be another statement behind the first one: a semicolon, and more than white space behind it.
+    ///
+    /// - Parameter end: behind the text; a NUL there may be part of what is looked at.
+    public static func mayHaveSeveral(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Bool {
+        let semicolon: Int? = unsafe bytes.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress, start < end, end <= bytes.count else { return nil }
+            guard let found = unsafe memchr(base + start, Int32(UInt8(ascii: ";")), end - start) else { return nil }
+            return unsafe UnsafeRawPointer(found) - base
+        }
+        guard var index = semicolon else { return false }
+        while index < end, bytes[index] <= UInt8(ascii: " ") || bytes[index] == UInt8(ascii: ";") { index &+= 1 }
+        return index < end
+    }
+
+    /// Whether there may be such commands in a text. One pass, without an allocation.
     public static func mayBeIn(_ text: Span<UInt8>) -> Bool {
         var start = 0
-        while start < text.count, text[start] <= UInt8(ascii: " ") { start &+= 1 }
-        guard start < text.count else { return false }
-        switch text[start] | 0x20 {
-        // SET; SELECT ends here.
-        case UInt8(ascii: "s") where start &+ 2 < text.count && text[start &+ 2] | 0x20 == UInt8(ascii: "t"): break
-        case UInt8(ascii: "r"), UInt8(ascii: "d"), UInt8(ascii: "/"), UInt8(ascii: "-"), UInt8(ascii: ";"): break
-        default: if !Self.hasMore(text, from: start) { return false }
-        }
         while start &+ 5 <= text.count {
             switch text[start] | 0x20 {
             case UInt8(ascii: "r") where text.hasWord("reset", at: start, before: text.count): return true
@@ -51,20 +68,6 @@ public struct SettingResets: Sendable, Equatable {
             }
         }
         return false
-    }
-
-    /// Whether there may be another statement behind the first one: a semicolon, and more than white space behind it.
-    private static func hasMore(_ text: Span<UInt8>, from start: Int) -> Bool {
-        let semicolon: Int? = unsafe text.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress, start < bytes.count else { return nil }
-            guard let found = unsafe memchr(base + start, Int32(UInt8(ascii: ";")), bytes.count - start) else {
-                return nil
-            }
-            return unsafe UnsafeRawPointer(found) - base
-        }
-        guard var index = semicolon else { return false }
-        while index < text.count, text[index] <= UInt8(ascii: " ") || text[index] == UInt8(ascii: ";") { index &+= 1 }
-        return index < text.count
     }
 
     /// Nil if it cannot be told where statements end.

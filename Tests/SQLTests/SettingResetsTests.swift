@@ -11,6 +11,8 @@ import Testing
     private func mayBe(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
         return SettingResets.mayBeIn(bytes.span)
+            && (SettingResets.mayBegin(bytes.span, at: 0, before: bytes.count)
+                || SettingResets.mayHaveSeveral(bytes.span, from: 0, to: bytes.count))
     }
 
     @Test(arguments: [

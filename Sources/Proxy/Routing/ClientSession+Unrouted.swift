@@ -181,7 +181,9 @@ extension ClientSession {
 
     /// Finds a server connection for a client without a router. Nil: there is one.
     func takeServer() -> Verdict? {
-        if let server = self.server, case .held? = self.unrouted?.transaction, server.pool !== self.pool {
+        if let unrouted = self.unrouted, case .held = unrouted.transaction, let server = self.server,
+            server.pool !== self.pool
+        {
             // While there was a router it was chosen for a read, and is perhaps a replica's.
             guard server.isQuiet else { return self.awaitReplies() }
             server.releaseIfFree()
