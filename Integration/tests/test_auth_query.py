@@ -17,6 +17,8 @@ from rawpg import md5_secret
 from test_hba import gets_in
 from test_logins import refusal
 
+pytestmark = pytest.mark.one_loop
+
 # Nobody else is in the file: the console's admin, and the one who asks.
 FILE = {"admin": "admin-secret", "postgres": ""}
 

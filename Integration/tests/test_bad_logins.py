@@ -13,6 +13,8 @@ from proxy import USERLIST, Proxy
 from rawpg import (
     SYNC, Connection, ScramClient, bind, execute, message, parse, query, sasl_initial, scram_secret, startup, text)
 
+pytestmark = pytest.mark.one_loop
+
 
 @pytest.fixture
 def scram_proxy(start_proxy: Callable[..., Proxy]) -> Proxy:

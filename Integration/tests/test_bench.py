@@ -13,7 +13,7 @@ from common import INTEGRATION, TESTING_SUITE
 from contestants import STAND_IN
 from proxy import Program
 
-pytestmark = [pytest.mark.martlet("it is about Martlet"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("it is about Martlet"), pytest.mark.timeout(180)]
 
 
 @pytest.mark.parametrize("case", ["prepared, 16 clients", "logins, trust", "scaling, extended"])

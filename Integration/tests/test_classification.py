@@ -18,6 +18,8 @@ from builtin_functions import READ, RUNS_QUERIES, rule
 from cluster import Cluster
 from replicated import ReplicatedCluster
 
+pytestmark = pytest.mark.one_loop
+
 CORPUS = Path(__file__).parent / "corpus.sql"
 READ_ONLY_SQL_TRANSACTION = "25006"
 OBJECT_NOT_IN_PREREQUISITE_STATE = "55000"

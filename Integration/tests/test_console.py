@@ -13,6 +13,8 @@ from common import Background, as_service_user, environment, wait_until
 from proxy import Proxy
 from rawpg import SYNC, Connection, bind, execute, parse, query
 
+pytestmark = pytest.mark.one_loop
+
 TEXT, INT4, INT8, NUMERIC = 25, 23, 20, 1700
 
 SOCKET = ("type user database replication state addr port:i local_addr local_port:i connect_time request_time wait:i "

@@ -13,6 +13,8 @@ from common import Background, wait_until
 from proxy import Proxy
 from rawpg import Connection, cancel, query
 
+pytestmark = pytest.mark.one_loop
+
 
 def console(proxy: Proxy, user: str = "admin") -> Connection:
     return Connection(proxy.host, proxy.port).login(user=user, database="pgbouncer")

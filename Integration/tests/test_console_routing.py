@@ -15,7 +15,7 @@ from proxy import Proxy
 from rawpg import Connection, query
 from routing import WHERE, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE notes (n int); CREATE UNLOGGED TABLE scratch (n int)"
 TEXT, INT4, INT8 = 25, 23, 20

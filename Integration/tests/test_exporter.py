@@ -37,7 +37,9 @@ for collector in collectors:
 
 
 EXPORTER = Path("/usr/bin/prometheus-pgbouncer-exporter")
-pytestmark = pytest.mark.skipif(not EXPORTER.exists(), reason="prometheus-pgbouncer-exporter is not installed")
+pytestmark = [
+    pytest.mark.one_loop,
+    pytest.mark.skipif(not EXPORTER.exists(), reason="prometheus-pgbouncer-exporter is not installed")]
 
 
 @pytest.mark.martlet("the old columns")

@@ -9,6 +9,8 @@ import pytest
 from common import wait_until
 from replicated import Mistake, ReplicatedCluster
 
+pytestmark = pytest.mark.one_loop
+
 
 def count(cluster: ReplicatedCluster, name: str) -> object:
     return cluster.nodes[name].value("SELECT count(*) FROM t", dbname="app")

@@ -11,6 +11,8 @@ import pytest
 from proxy import USERLIST, Proxy
 from test_logins import refusal
 
+pytestmark = pytest.mark.one_loop
+
 ADMIN = "host pgbouncer admin 127.0.0.1/32 trust\n"
 
 

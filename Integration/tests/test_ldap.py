@@ -23,6 +23,7 @@ from rawpg import Connection, startup
 from test_logins import refusal
 
 pytestmark = [
+    pytest.mark.one_loop,
     pytest.mark.martlet("the PgBouncer of the machine has no LDAP"),
     pytest.mark.skipif(not SLAPD.exists(), reason="no slapd: run Integration/setup")]
 

@@ -18,7 +18,7 @@ from proxy import Program, Proxy
 from rawpg import scram_secret
 from test_hba import gets_in
 
-pytestmark = pytest.mark.martlet("PgBouncer goes on with what it could read")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer goes on with what it could read")]
 
 VERIFIER = scram_secret("x")
 # What is wrong: the files' contents, and what is said. {} is the folder.

@@ -10,6 +10,8 @@ from cluster import Cluster
 from proxy import Program, Proxy
 from rawpg import Connection, md5_secret, scram_secret, startup
 
+pytestmark = pytest.mark.one_loop
+
 METHODS = ("trust", "reject", "password", "md5", "scram-sha-256")
 PASSWORDS = {"right": "right-\u00e4 'x'", "wrong": "wrong", "empty": "", "longer": "right-\u00e4 'x' "}
 # How the role was made; "unknown" was not.

@@ -13,7 +13,7 @@ from hostile import others_work_on
 from proxy import Proxy
 from rawpg import Connection, message, query, startup, text
 
-pytestmark = pytest.mark.martlet("the limits are Martlet's")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("the limits are Martlet's")]
 
 
 def status(name: str, value: str) -> bytes:

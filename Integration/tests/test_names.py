@@ -16,7 +16,7 @@ from common import own, remove, service_directory, wait_until
 from proxy import Proxy
 from rawpg import Connection, startup
 
-pytestmark = [pytest.mark.martlet("PgBouncer asks by another library"), without_sanitizer]
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer asks by another library"), without_sanitizer]
 
 WHERE = "SELECT host(inet_server_addr()), pg_backend_pid()"
 

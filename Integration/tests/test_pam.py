@@ -18,6 +18,7 @@ from proxy import Proxy
 from test_logins import refusal
 
 pytestmark = [
+    pytest.mark.one_loop,
     pytest.mark.martlet("auth_pam_service"),
     pytest.mark.skipif(not AS_ROOT, reason="services of PAM are root's to define")]
 

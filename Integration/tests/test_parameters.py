@@ -13,6 +13,8 @@ from common import Background, environment
 from proxy import Proxy
 from rawpg import SYNC, Closed, Connection, bind, execute, parse, query
 
+pytestmark = pytest.mark.one_loop
+
 FOLLOWS = "Martlet accepts every valid startup parameter; PgBouncer ignores what it does not track"
 
 

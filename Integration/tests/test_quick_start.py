@@ -17,7 +17,7 @@ from common import AS_ROOT, as_service_user, environment, free_port, wait_until
 from proxy import Program
 from test_tls import Papers, papers, strict_cluster  # noqa: F401  (fixtures)
 
-pytestmark = pytest.mark.martlet("quick start without a file")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("quick start without a file")]
 
 
 class Started:

@@ -12,7 +12,7 @@ from common import Background, wait_until
 from proxy import Proxy
 from rawpg import Connection, query, startup
 
-pytestmark = pytest.mark.martlet("PgBouncer ends transactions too")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer ends transactions too")]
 
 REMOVED = ("57P01", "database removed")
 

@@ -15,7 +15,7 @@ from common import wait_until
 from replicated import ReplicatedCluster
 from routing import Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE written (n int);"
 CHECKS = {"check_user": "scram_user", "check_password": "scram-secret"}

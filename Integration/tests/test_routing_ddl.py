@@ -10,7 +10,7 @@ import pytest
 from common import wait_until
 from routing import CATALOGUE_READ, RERUNS, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = """
     CREATE TABLE log (what text);

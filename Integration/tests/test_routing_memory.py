@@ -14,7 +14,7 @@ from proxy import Proxy
 from replicated import ReplicatedCluster
 from routing import Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE written (n int);"
 

@@ -10,7 +10,7 @@ import pytest
 from common import wait_until
 from routing import RERUNS, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 # Each is false, or another value, on a replica.
 NODE = """

@@ -15,7 +15,7 @@ import pytest
 from common import wait_until
 from routing import REPLICA_READS, WRITES, Crowd, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE visits (client int, n int); CREATE INDEX ON visits (client)"
 READ = "SELECT count(*), inet_server_port() FROM visits WHERE client = %s"

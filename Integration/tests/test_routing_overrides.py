@@ -13,7 +13,7 @@ from common import wait_until
 from proxy import Proxy
 from routing import WHERE, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE notes (n int)"
 COUNT = "SELECT count(*), inet_server_port() FROM notes"

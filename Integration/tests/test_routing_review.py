@@ -14,7 +14,7 @@ from rawpg import (
     FLUSH, SYNC, Connection, Message, bind, cancel, close, copy_data, describe, execute, parse, query)
 from routing import WHERE, Crowd, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = """
     CREATE SEQUENCE numbers;

@@ -9,7 +9,7 @@ import pytest
 
 from routing import Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE notes (n int); GRANT ALL ON notes TO public"
 COUNT = "SELECT count(*), inet_server_port() FROM notes"

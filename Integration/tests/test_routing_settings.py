@@ -14,7 +14,7 @@ from common import wait_until
 from rawpg import FLUSH, SYNC, Connection, Message, bind, describe, execute, parse, query
 from routing import WHERE, Routed
 
-pytestmark = pytest.mark.martlet("routing")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("routing")]
 
 SCHEMA = "CREATE TABLE notes (n int)"
 

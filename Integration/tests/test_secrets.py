@@ -17,7 +17,7 @@ from common import as_service_user, environment, free_port, wait_until
 from proxy import Program, Proxy
 from rawpg import Closed, Connection, query, startup
 
-pytestmark = pytest.mark.martlet("PgBouncer logs commands as they are")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer logs commands as they are")]
 
 SECRET = "Geheim-4711"
 COMMANDS = [

@@ -13,7 +13,7 @@ from proxy import Proxy
 from rawpg import Connection, query
 from replicated import ReplicatedCluster
 
-pytestmark = pytest.mark.martlet("PgBouncer sets on new servers what it has noted of old ones")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer sets on new servers what it has noted of old ones")]
 
 
 def login(proxy: Proxy, **parameters: str) -> Connection:

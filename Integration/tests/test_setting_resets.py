@@ -15,7 +15,7 @@ from proxy import Proxy
 from rawpg import FLUSH, SYNC, Connection, Message, bind, cancel, close, execute, parse, query
 from routing import Routed
 
-pytestmark = pytest.mark.martlet("PgBouncer ignores most settings of the startup packet")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer ignores most settings of the startup packet")]
 
 MODES = ["transaction", "session"]
 SETTINGS = {"TimeZone": "Asia/Tokyo", "DateStyle": "German, DMY", "application_name": "mine", "search_path": "tenant",

@@ -14,7 +14,7 @@ from common import Background, wait_until
 from proxy import Proxy
 from rawpg import Connection, query, startup
 
-pytestmark = pytest.mark.martlet("PgBouncer refuses what it does not know, or finds out at the first query")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer refuses what it does not know, or finds out at the first query")]
 
 SETTINGS: list[dict[str, str]] = [
     {"nosuch": "1"}, {"options": "-c nosuch=1"}, {"options": "--nosuch=1"}, {"nosuch.setting": "1"}, {"work_mem": "1MB"},

@@ -21,7 +21,7 @@ from rawpg import SYNC, Connection, Message, bind, close, describe, execute, par
 
 JDBC = Path("/usr/share/java/postgresql.jar")
 
-pytestmark = pytest.mark.martlet("PgBouncer tells statements apart by their text only")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer tells statements apart by their text only")]
 
 
 def errors(answer: list[Message]) -> list[str]:

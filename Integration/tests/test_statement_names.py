@@ -13,7 +13,7 @@ from cluster import Cluster
 from proxy import Proxy
 from rawpg import SYNC, Connection, Message, bind, close, describe, execute, parse, query
 
-pytestmark = pytest.mark.martlet("PgBouncer does not follow DEALLOCATE of one statement")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("PgBouncer does not follow DEALLOCATE of one statement")]
 
 # What is asked, and how many ReadyForQuery come back.
 Script = list[tuple[bytes, int]]

@@ -19,7 +19,7 @@ from proxy import Proxy
 from rawpg import SSL_REQUEST, request
 from test_tls import Papers, papers, parameters, secure, strict_cluster  # noqa: F401  (fixtures)
 
-pytestmark = pytest.mark.martlet("SET of these is its own")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("SET of these is its own")]
 
 HOW = pytest.mark.parametrize("how", ["SET", "RELOAD"])
 

@@ -11,7 +11,7 @@ from proxy import USERLIST, Program, Proxy
 from rawpg import Closed, Connection, Message, md5_secret, message, query, scram_secret, startup
 from test_admission import yardstick
 
-pytestmark = pytest.mark.martlet("it is compared with PgBouncer")
+pytestmark = [pytest.mark.one_loop, pytest.mark.martlet("it is compared with PgBouncer")]
 
 
 @pytest.fixture

@@ -95,12 +95,14 @@ struct ByteQueue: ~Copyable {
 
     /// Free space behind the last byte, at least `minimum` bytes; what is written there is added with `commit`.
     mutating func room(atLeast minimum: Int, _ pool: inout BufferPool) -> UnsafeMutableRawBufferPointer {
+        if self.block.baseAddress == nil {
+            self.block = pool.take(minimum)
+            return self.block
+        }
         if Int(self.end) + minimum > self.block.count {
             let count = self.count
             // Twice what is there, so that a growing buffer is copied a logarithmic number of times.
-            let wanted = self.block.count == 0 || count + minimum <= self.block.count ? minimum : 2 * count + minimum
-            let larger =
-                count + minimum <= self.block.count ? self.block : pool.take(max(wanted, count + minimum))
+            let larger = count + minimum <= self.block.count ? self.block : pool.take(2 * count + minimum)
             if count > 0, let from = self.block.baseAddress, let to = larger.baseAddress {
                 memmove(to, from + Int(self.start), count)
             }
