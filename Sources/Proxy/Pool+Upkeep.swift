@@ -20,13 +20,13 @@ extension Pool {
 
     /// Closes the connection idle for longest. False when none is idle.
     func evictOldestIdle(_ reason: String) -> Bool {
-        guard let oldest = self.idle.min(by: { $0.idleSince < $1.idleSince }) else { return false }
+        guard let oldest = self.idle.first else { return false }
         oldest.end(reason)
         return true
     }
 
     /// Since when the connection idle for longest has been idle.
-    var oldestIdle: MonotonicTime? { self.idle.map(\.idleSince).min() }
+    var oldestIdle: MonotonicTime? { self.idle.first?.idleSince }
 
     func fail(queue error: ServerError) {
         while let client = self.dequeue() { client.fail(error) }

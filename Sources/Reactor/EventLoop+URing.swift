@@ -135,9 +135,15 @@ extension EventLoop {
     /// Takes note of what `wait` has sent.
     func takeSent(_ ring: URing) {
         guard !self.sending.isEmpty else { return }
+        // They end in the order in which they began, as a rule: the next one is looked for behind the last one.
+        var next = 0
         ring.unfinishedSends { token, result in
-            guard let index = self.sending.firstIndex(where: { $0.connection.token == token }) else { return }
+            guard
+                let index = self.sending[next...].firstIndex(where: { $0.connection.token == token })
+                    ?? self.sending[..<next].firstIndex(where: { $0.connection.token == token })
+            else { return }
             self.sending[index].sent = result
+            next = index + 1
         }
         for (connection, sent) in self.sending { connection.outputTaken(sent) }
         // Only now, since it may call for more output.
