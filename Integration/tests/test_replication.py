@@ -29,6 +29,21 @@ def test_identify_system(proxy: Proxy, cluster: Cluster, kind: str) -> None:
     assert through.split("|")[0] == direct.split("|")[0]
 
 
+@pytest.mark.martlet("PgBouncer has words of its own")
+@pytest.mark.parametrize("value", ["bogus", "", "2", "o", "tru", "OFF", "Database", "yes please", "n"])
+def test_what_is_asked_for(proxy: Proxy, cluster: Cluster, value: str) -> None:
+    """A boolean as PostgreSQL reads one, or "database"."""
+    def told(host: str, port: int) -> tuple[str, ...]:
+        with Connection(host, port) as connection:
+            connection.send(startup({"user": "app", "database": "app", "replication": value}))
+            heard = connection.read()
+            while heard.type not in "ZE":
+                heard = connection.read()
+            return ("ready",) if heard.type == "Z" else tuple(heard.fields()[key] for key in "SCM")
+
+    assert told(proxy.host, proxy.port) == told(cluster.host, cluster.port)
+
+
 def test_sql_on_a_replication_connection(proxy: Proxy) -> None:
     """With replication=database ordinary SQL works too, and ordinary clients do not get that connection."""
     dsn = f"host={proxy.host} port={proxy.port} user=app dbname=app replication=database"

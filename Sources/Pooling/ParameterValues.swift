@@ -1,3 +1,5 @@
+import Wire
+
 /// The values of settings as a server reports them, as far as that is known without a server.
 ///
 /// Clients write "utf-8" and "ISO" where a server reports "UTF8" and "ISO, MDY". With the server's form the client's
@@ -16,7 +18,7 @@ enum ParameterValues {
             guard let encoding = self.encoding(text) else { throw .invalidValue(name: key, value: text) }
             return Array(encoding.utf8)
         case "standard_conforming_strings", "default_transaction_read_only":
-            guard let isOn = self.boolean(text) else { throw .invalidValue(name: key, value: text) }
+            guard let isOn = Bool(postgreSQL: text) else { throw .invalidValue(name: key, value: text) }
             return Array((isOn ? "on" : "off").utf8)
         case "intervalstyle":
             return Array(text.lowercased().utf8)
@@ -33,24 +35,13 @@ enum ParameterValues {
         return switch parameter.key {
         case "application_name": true
         case "client_encoding": ["UTF8", "SQL_ASCII", "LATIN1"].contains(text)
-        case "standard_conforming_strings", "default_transaction_read_only": self.boolean(text) != nil
+        case "standard_conforming_strings", "default_transaction_read_only": Bool(postgreSQL: text) != nil
         case "datestyle": self.dateStyle(text, base: "ISO, MDY") != nil
         case "intervalstyle": ["postgres", "postgres_verbose", "sql_standard", "iso_8601"].contains(text)
         case "extra_float_digits": Int(text).map { -15...3 ~= $0 } ?? false
         case "bytea_output": ["hex", "escape"].contains(text)
         default: false
         }
-    }
-
-    /// A boolean: any beginning of true, false, yes, no that tells them apart, on, of(f), 1, 0.
-    static func boolean(_ text: String) -> Bool? {
-        let text = text.lowercased()
-        guard !text.isEmpty else { return nil }
-        if "true".hasPrefix(text) || "yes".hasPrefix(text) || text == "on" || text == "1" { return true }
-        if "false".hasPrefix(text) || "no".hasPrefix(text) || text == "of" || text == "off" || text == "0" {
-            return false
-        }
-        return nil
     }
 
     /// A date style in full, its missing part taken from another one; nil when it is not understood.

@@ -31,11 +31,16 @@ enum ClientAdmission {
 extension StartupMessage {
     /// `replication` for the server's startup packet; nil when no replication is wanted.
     var replicationMode: String? {
-        switch self.replication?.lowercased() {
-        case nil, "", "off", "false", "no", "0", "f", "n": nil
-        case "database": "database"
-        default: "true"
-        }
+        if self.replication == "database" { return "database" }
+        return self.replication.flatMap { Bool(postgreSQL: $0) } ?? false ? "true" : nil
+    }
+
+    /// `replication` is neither a boolean nor "database".
+    var replicationError: ServerError? {
+        guard let value = self.replication, value != "database", Bool(postgreSQL: value) == nil else { return nil }
+        return ServerError(
+            message: "invalid value for parameter \"replication\": \"\(value)\"",
+            sqlState: SQLState.invalidParameterValue)
     }
 
     /// The session's settings: `options` first, as in PostgreSQL parameters of their own come behind.

@@ -95,6 +95,7 @@ final class ClientLogin {
                 return self.client.fail(
                     ServerError(message: "no more connections allowed (max_memory)", sqlState: SQLState.outOfMemory))
             }
+            if let error = message.replicationError { return self.client.fail(error) }
             self.lookUpAccount(of: message)
         case .cancel(let key):
             self.worker.cancel(key)
