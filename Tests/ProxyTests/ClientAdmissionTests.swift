@@ -68,12 +68,19 @@ struct ClientAdmissionTests {
     @Test(
         "the startup packet's replication",
         arguments: [
-            ("database", "database"), ("DATABASE", "database"), ("true", "true"), ("on", "true"), ("1", "true"),
+            ("database", "database"), ("DATABASE", nil), ("true", "true"), ("on", "true"), ("1", "true"),
             ("yes", "true"), ("false", nil), ("off", nil), ("no", nil), ("0", nil), ("", nil),
         ] as [(String, String?)])
     func replication(value: String, mode: String?) throws {
         #expect(try self.startup(["replication": value]).replicationMode == mode)
         #expect(try self.startup().replicationMode == nil)
+    }
+
+    @Test("a replication that PostgreSQL refuses", arguments: ["DATABASE", "", "2", "o", "yes please"])
+    func badReplication(value: String) throws {
+        let error = try self.startup(["replication": value]).replicationError
+        #expect(error?.message == "invalid value for parameter \"replication\": \"\(value)\"")
+        #expect(try self.startup(["replication": "yes"]).replicationError == nil)
     }
 
     @Test("settings: options come first, what is to be ignored is left out in whatever case")
