@@ -133,6 +133,74 @@ def test_settings_at_parse(cluster: Cluster, start_proxy: Callable[..., Proxy], 
         assert play(proxy.host, proxy.port, name) == play(cluster.host, cluster.port, name), name
 
 
+SETTERS = {
+    "SET": "SET timezone = 'Asia/Tokyo'", "SET LOCAL": "SET LOCAL timezone = 'Asia/Tokyo'",
+    "set_config": "SELECT set_config('timezone', 'Asia/Tokyo', false)", "DO": "DO $$BEGIN SET timezone = 'Asia/Tokyo'; END$$",
+    "ROLLBACK TO": "ROLLBACK TO a",
+}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
+@pytest.mark.parametrize("others", ["before", "behind", "none"])
+@pytest.mark.parametrize("how", SETTERS)
+def test_settings_in_the_same_batch(
+        cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, how: str, others: str, named: bool) -> None:
+    """Nothing has been answered of the command when the statement is prepared behind it."""
+    instant = parse("SELECT extract(epoch FROM timestamptz '2026-01-01 00:00')::bigint", "s")
+    name = "setter" if named else ""
+    told = {}
+    for place in (cluster, pooled(start_proxy, 2)):
+        clients = [at(place.host, place.port, database) for _ in range(3)]
+        if others == "before":
+            clients[1].ask(instant, SYNC)
+            run(clients[1], "s")
+        if how == "ROLLBACK TO":
+            # It goes back to the session's own, and what is in between is Tokyo's.
+            clients[0].ask(query("BEGIN"), query("SAVEPOINT a"), query("SET LOCAL timezone = 'Asia/Tokyo'"), ready=3)
+        seen = [outcome(clients[0].ask(
+            parse(SETTERS[how], name) + bind(name) + execute() + instant + bind("s") + execute() + SYNC))]
+        if how == "ROLLBACK TO":
+            clients[0].ask(query("COMMIT"))
+        for client in clients[1:] if others != "none" else []:
+            if client is not clients[1] or others != "before":
+                client.ask(instant, SYNC)
+            seen.append(run(client, "s"))
+        # On another server it is what it was; what SET LOCAL sets without a transaction is over before anybody is told.
+        clients[1].ask(query("BEGIN"))
+        seen.append(run(clients[0], "s") if how != "SET LOCAL" else None)
+        told[place is cluster] = seen
+    assert told[True] == told[False]
+
+
+@pytest.mark.parametrize("definition", [
+    "ALTER TABLE t ADD COLUMN more int", "DROP TABLE t", "CREATE TEMP TABLE t (other text) ON COMMIT DROP",
+    "ALTER TABLE t ALTER COLUMN n TYPE text"])
+def test_definitions_in_the_same_batch(
+        cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, definition: str) -> None:
+    told = {}
+    proxy = pooled(start_proxy, 1)
+    for place in (cluster, proxy):
+        with cluster.connect(database) as connection:
+            connection.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (n int); INSERT INTO t VALUES (1); ALTER TABLE t OWNER TO app")
+        with at(place.host, place.port, database) as other, at(place.host, place.port, database) as client:
+            other.ask(parse("SELECT * FROM t", "other"), SYNC)
+            run(other, "other")
+            seen = [outcome(client.ask(
+                parse(definition) + bind() + execute() + parse("SELECT * FROM t", "s") + bind("s") + describe("P") + execute()
+                + SYNC))]
+            with place.connect(database, prepare_threshold=0) as driver:
+                with driver.pipeline():
+                    driver.execute("DROP TABLE IF EXISTS u")
+                    driver.execute("CREATE TABLE u AS SELECT 1 AS n")
+                    first = driver.execute("SELECT * FROM u")
+                    driver.execute("ALTER TABLE u ADD COLUMN more text")
+                    second = driver.execute("SELECT *, 1 FROM u", prepare=True)
+                    driver.execute("DROP TABLE u")
+                seen += [first.fetchall(), second.fetchall()]
+            told[place is cluster] = seen
+    assert told[True] == told[False]
+
+
 def test_settings_changed_after_parse(cluster: Cluster, start_proxy: Callable[..., Proxy], database: str) -> None:
     """The statement stays what it was, also on a server that gets it later, and in the middle of a batch."""
     proxy = pooled(start_proxy, 3)

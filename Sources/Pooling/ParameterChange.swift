@@ -10,45 +10,63 @@ public enum ParameterChange: Sendable, Equatable {
     /// neither the encoding the connection has at that moment, nor `standard_conforming_strings`, nor an encoding whose
     /// characters contain the bytes of a quote or backslash (SJIS, GBK, …) can change its meaning.
     ///
-    /// - Parameters:
-    ///   - changes: one at least.
-    ///   - client: the client's settings, for its encoding.
-    public static func statement(_ changes: [ParameterChange], client: ParameterSet) -> String {
-        changes.map { $0.statement(encoding: client["client_encoding"]?.text ?? "UTF8") }.joined(separator: ";")
-    }
-
-    /// The text of a statement, one only, that makes the changes until the transaction ends. It is ASCII, as above.
+    /// Where it can be said with SET it is: SET takes no snapshot, so it works in a transaction that has yet to set its
+    /// isolation level, and on a standby whatever the level is.
     ///
     /// - Parameters:
     ///   - changes: one at least.
-    ///   - client: the client's settings, for its encoding.
-    public static func localStatement(_ changes: [ParameterChange], client: ParameterSet) -> String {
-        let encoding = client["client_encoding"]?.text ?? "UTF8"
-        let calls = changes.map { change in
-            switch change {
-            case .set(let parameter):
-                "pg_catalog.set_config(\(self.literal(parameter.name)), "
-                    + "\(self.value(parameter, encoding: encoding)), true)"
-            case .reset(let name):
-                "pg_catalog.set_config(\(self.literal(name)), (SELECT reset_val FROM pg_catalog.pg_settings "
-                    + "WHERE pg_catalog.lower(name) = \(self.literal(name.lowercased()))), true)"
-            }
-        }
-        return "SELECT " + calls.joined(separator: ", ")
-    }
-
-    /// The text of a statement, one only, that sets settings. It is ASCII, as above.
-    ///
-    /// - Parameters:
-    ///   - parameters: one at least.
     ///   - isLocal: until the transaction ends.
-    public static func statement(_ parameters: [Parameter], isLocal: Bool, client: ParameterSet) -> String {
-        let encoding = client["client_encoding"]?.text ?? "UTF8"
-        let calls = parameters.map { parameter in
-            "pg_catalog.set_config(\(self.literal(parameter.name)), \(self.value(parameter, encoding: encoding)), "
-                + "\(isLocal))"
+    ///   - client: the client's settings, for its encoding.
+    public static func statement(_ changes: [ParameterChange], isLocal: Bool = false, client: ParameterSet) -> String {
+        self.statements(changes, isLocal: isLocal, client: client).joined(separator: ";")
+    }
+
+    /// The same, a text for each change.
+    public static func statements(_ changes: [ParameterChange], isLocal: Bool, client: ParameterSet) -> [String] {
+        changes.map { $0.statement(isLocal: isLocal, encoding: client["client_encoding"]?.text ?? "UTF8") }
+    }
+
+    private func statement(isLocal: Bool, encoding: String) -> String {
+        switch self {
+        case .reset(let name):
+            return isLocal ? "SET LOCAL \(Self.quoted(name)) TO DEFAULT" : "RESET \(Self.quoted(name))"
+        case .set(let parameter):
+            if let value = Self.constant(parameter) {
+                return "SET \(isLocal ? "LOCAL " : "")\(Self.quoted(parameter.name)) = \(value)"
+            }
+            return "SELECT pg_catalog.set_config(\(Self.literal(parameter.name)), "
+                + "\(Self.value(parameter, encoding: encoding)), \(isLocal))"
         }
-        return "SELECT " + calls.joined(separator: ", ")
+    }
+
+    /// A setting's name, each of its parts in quotes.
+    private static func quoted(_ name: String) -> String {
+        name.split(separator: ".").map { "\"\($0)\"" }.joined(separator: ".")
+    }
+
+    /// What stands behind `SET … =` for a value; nil if nothing does.
+    private static func constant(_ parameter: Parameter) -> String? {
+        guard parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) else { return nil }
+        guard ParameterNames.lists.contains(parameter.key) else { return self.literal(parameter.text) }
+        // A constant is one name of the list. PostgreSQL writes the list anew: it must come out as it is.
+        let names = parameter.text.split(separator: ",", omittingEmptySubsequences: false).map { part in
+            part.first == " " ? part.dropFirst() : part
+        }
+        guard names.joined(separator: ", ") == parameter.text, names.allSatisfy(self.isPlainName) else { return nil }
+        return names.map { self.literal(String($0 == "\"$user\"" ? "$user" : $0)) }.joined(separator: ", ")
+    }
+
+    /// Whether PostgreSQL writes a name without quotes, or it is the one that it never does.
+    private static func isPlainName(_ name: Substring) -> Bool {
+        if name == "\"$user\"" { return true }
+        guard let first = name.utf8.first,
+            (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(first) || first == UInt8(ascii: "_")
+        else { return false }
+        return name.utf8.count < 64
+            && name.utf8.allSatisfy { byte in
+                (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || byte == UInt8(ascii: "_")
+                    || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+            }
     }
 
     /// A value as an expression.
@@ -56,19 +74,6 @@ public enum ParameterChange: Sendable, Equatable {
         if parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) { return self.literal(parameter.text) }
         return "pg_catalog.convert_from(pg_catalog.decode('\(self.hex(parameter.value))', 'hex'), "
             + "\(self.literal(encoding)))"
-    }
-
-    private func statement(encoding: String) -> String {
-        switch self {
-        case .reset(let name):
-            return "RESET " + name.split(separator: ".").map { "\"\($0)\"" }.joined(separator: ".")
-        case .set(let parameter):
-            let value = ParameterChange.value(parameter, encoding: encoding)
-            if ParameterNames.scalar.contains(parameter.key) && parameter.value.allSatisfy({ $0 < 128 && $0 != 0 }) {
-                return "SET \(parameter.name) = \(value)"
-            }
-            return "SELECT pg_catalog.set_config(\(ParameterChange.literal(parameter.name)), \(value), false)"
-        }
     }
 
     /// A text as a string constant of SQL. There is no limit to its length.

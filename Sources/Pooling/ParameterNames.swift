@@ -8,16 +8,9 @@ public enum ParameterNames {
         "integer_datetimes", "in_hot_standby",
     ]
 
-    /// Keys of common settings whose value is one constant in `SET`.
-    ///
-    /// Not for lists of names: in `SET search_path = '"$user", public'` the constant is one name. `set_config` takes the
-    /// value whole, as a startup packet does, and is right for every setting; `SET` costs less.
-    static let scalar: Set<String> = [
-        "application_name", "bytea_output", "client_encoding", "client_min_messages", "datestyle",
-        "default_transaction_isolation", "default_transaction_read_only", "extra_float_digits",
-        "idle_in_transaction_session_timeout", "intervalstyle", "lock_timeout", "standard_conforming_strings",
-        "statement_timeout", "timezone",
-    ]
+    /// Keys of settings that are lists of names and can be set in a session: in `SET search_path = '"$user", public'` the
+    /// constant is one name.
+    static let lists: Set<String> = ["search_path", "temp_tablespaces", "session_preload_libraries"]
 
     /// The longest name of a setting, in bytes.
     public static let maximumLength = 127

@@ -32,6 +32,8 @@ public final class PreparedStatement: Sendable {
         public static let changesParsing = Effects(rawValue: 1)
         /// It takes names of statements away.
         public static let deallocates = Effects(rawValue: 2)
+        /// What is prepared behind it may mean something else than before it: it sets something, or is DDL.
+        public static let changesMeaning = Effects(rawValue: 4)
     }
 
     init(

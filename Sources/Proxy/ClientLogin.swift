@@ -398,8 +398,9 @@ final class ClientLogin {
                 ? "unix(\(configuration.settings.general.listenPort))"
                 : Socket.peerAddress(self.client.descriptor).description
         }
-        return message.settings(
-            options: self.authentication.options, ignored: configuration.settings.general.ignoreStartupParameters,
-            peer: peer)
+        var ignored = configuration.settings.general.ignoreStartupParameters
+        // It would end connections that are idle because this client has given them back.
+        if self.client.pool.mode != .session { ignored.append("idle_session_timeout") }
+        return message.settings(options: self.authentication.options, ignored: ignored, peer: peer)
     }
 }

@@ -64,13 +64,7 @@ extension ClientSession {
         let text = range.lowerBound + MessageFramer.headerLength
         guard text < range.upperBound else { return false }
         if bytes[text] | 0x20 == UInt8(ascii: "d") { return true }
-        let name = text + 7
-        guard name + 21 < range.upperBound else { return false }
-        switch bytes[name] | 0x20 {
-        case UInt8(ascii: "s"): return bytes[name + 3] == UInt8(ascii: "_")
-        case UInt8(ascii: "p"): return bytes[name + 10] == UInt8(ascii: ".") && bytes[name + 14] == UInt8(ascii: "_")
-        default: return false
-        }
+        return SessionCommands.maySetConfig(bytes, at: text, before: range.upperBound)
     }
 
     /// Whether a Parse of the unnamed statement may be one: white space, comments and the letter are.

@@ -40,6 +40,39 @@ extension ClientSession {
         server.send(MessageWriter.bytes { $0.close(statement: statement.serverName) })
     }
 
+    /// Whether something is prepared behind commands of the same batch that may change what its text means: then it waits
+    /// for their answers.
+    func awaitsMeaning(_ server: ServerSession) -> Bool {
+        if server.requests.isEmpty && server.meaning != .settled {
+            server.meaning = .settled
+            // Which values settings have now the server tells at the end of the batch.
+            if server.requests.isUnsynced { server.isParsingUncertain = true }
+        }
+        let last = server.requests.noted
+        switch server.meaning {
+        case .settled: return false
+        case .awaited(upTo: last): return true
+        case .awaited, .inDoubt:
+            server.meaning = .awaited(upTo: last)
+            server.send(MessageWriter.bytes { $0.flush() })
+            return true
+        }
+    }
+
+    /// The batch is over in which statements were prepared, perhaps with other settings than were known then: on another
+    /// server they are prepared with those.
+    @inline(never)
+    func settleStatements() {
+        let settings = self.parameters?.parsing ?? .none
+        for name in self.unsettledStatements {
+            guard let known = self.statements.find(name.span), known.statement.isOwn,
+                known.statement.settings != settings
+            else { continue }
+            self.statements.replace(name.span, by: self.worker.statements.ownStatement(like: known.statement, settings))
+        }
+        self.unsettledStatements = []
+    }
+
     /// Whether a statement can be used on a server.
     enum Preparation {
         /// The server has it, or will have it when it gets there.
@@ -115,7 +148,7 @@ extension ClientSession {
         _ known: inout ClientStatement, _ name: Span<UInt8>, _ presence: ServerStatements.Presence,
         _ server: ServerSession
     ) -> Preparation {
-        if server.isDescribing { return .awaits }
+        if server.isDescribing || self.awaitsMeaning(server) { return .awaits }
         if case .prepared(let description, _) = presence {
             if known.description.contradicts(description) {
                 server.pool.catalogue.advance()
@@ -125,8 +158,12 @@ extension ClientSession {
             let settings = self.parameters?.parsing ?? .none
             if server.isParsingUncertain && !known.statement.isOwn {
                 // What it would be read with here is not what others with the same text have.
-                known.statement = self.worker.statements.ownStatement(like: known.statement, settings)
-                self.statements.replace(name, by: known.statement)
+                let shared = known.statement
+                known.statement = self.worker.statements.ownStatement(like: shared, settings)
+                // Not where it stands in for the name's own, as a DEALLOCATE with another name does.
+                if self.statements.find(name)?.statement === shared {
+                    self.statements.replace(name, by: known.statement)
+                }
             }
             let statement = known.statement
             let changes = settings.changes(to: statement.settings)

@@ -221,7 +221,7 @@ extension ClientSession {
             return self.skipCancelled(type)
         }
         if self.mayReset(prepared: type, bytes, range, length: length), !(self.server?.requests.isSkipping ?? false),
-            let verdict = self.noteResets(type, bytes, range, length: length)
+            let verdict = self.noteResets(prepared: type, bytes, range, length: length)
         {
             return verdict
         }
@@ -253,6 +253,7 @@ extension ClientSession {
         if server.requests.isEmpty && server.ownQueries.isEmpty || server.requests.head?.disposition == .own {
             self.queryBegins()
         }
+        if server.isResetting && (type == Frontend.sync || Self.isSkipped(type)) { return self.awaitReplies() }
         if server.requests.isSkipping && type != Frontend.sync && Self.isSkipped(type) {
             // The server would not look at it either.
             return .drop
@@ -267,7 +268,7 @@ extension ClientSession {
                 return .end
             }
             if self.mayReset(query: bytes, range, length: length),
-                let verdict = self.resettingQuery(bytes, range, length: length, server, run: &run)
+                let verdict = self.noteResets(query: bytes, range, length: length, server)
             {
                 return verdict
             }
@@ -286,7 +287,7 @@ extension ClientSession {
         case Frontend.describe: server.requests.append(.describe)
         case Frontend.execute:
             if self.preparedResets != nil,
-                let verdict = self.executeReset(bytes, range, length: length, server, run: &run)
+                let verdict = self.noteResets(execute: bytes, range, length: length, server)
             {
                 return verdict
             }

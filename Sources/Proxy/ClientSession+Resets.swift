@@ -4,15 +4,17 @@ import SQL
 import Wire
 
 // RESET goes back to the value that the startup packet has given, as long as the server is the client's own. Here the server
-// had another startup packet. So behind each such command the settings are set again in which the two differ, before anything
-// else runs: in the same Query, whose answers to that nobody sees, or behind the Execute.
+// had another startup packet. So the settings in which the two differ are set again when the request is over, before the
+// client hears that it is: what stands behind a RESET in the same Query or batch runs with the server's own values.
+//
+// That something was reset is told by the command's tag, what it was by its text.
 extension ClientSession {
     /// A longer text is not looked at.
     private static let lookLimit = 64 << 10
-    /// Prepared statements that are a RESET; a client has hardly more than one of them.
-    private static let mostPrepared = 100
+    /// Prepared statements that go back to something; a client has hardly more than one of them.
+    private static let mostPrepared = 1000
 
-    /// The prepared statements that set settings back, and the portals that they are bound to.
+    /// The prepared statements that change settings, one of which goes back, and the portals that they are bound to.
     final class PreparedResets {
         var statements: [[UInt8]: SettingResets.Command] = [:]
         var portals: [[UInt8]: SettingResets.Command] = [:]
@@ -27,32 +29,13 @@ extension ClientSession {
         self.defaults[parameter.key]?.value != parameter.value
     }
 
-    /// The settings that have to be set again behind a command.
-    private func restored(behind command: SettingResets.Command) -> [Parameter] {
-        self.startupSettings.parameters.filter { parameter in
-            guard self.isRestorable(parameter) else { return false }
-            return switch command.target {
-            case .one(let name): parameter.key == name
-            case .all: parameter.key != "role" && parameter.key != "session_authorization"
-            case .discarded: true
-            }
-        }
-    }
-
     private func resets(in text: Span<UInt8>) -> SettingResets? {
         guard text.count <= Self.lookLimit, SettingResets.mayBeIn(text) else { return nil }
-        if case .mixed = self.encoding {
-            // A byte below 128 may be part of another character.
-            for index in 0..<text.count where text[index] >= 128 { return nil }
-        }
-        return SettingResets(text, standardConformingStrings: self.hasStandardStrings)
+        let resets = SettingResets(text, standardConformingStrings: self.hasStandardStrings)
+        return resets.hasResets ? resets : nil
     }
 
-    private func restoringText(_ parameters: [Parameter], isLocal: Bool) -> String {
-        ParameterChange.statement(parameters, isLocal: isLocal, client: self.parameters ?? .empty)
-    }
-
-    // MARK: Query
+    // MARK: Requests
 
     /// Whether a Query has to be looked at: most are ruled out by their first letters.
     @inline(__always)
@@ -63,110 +46,71 @@ extension ClientSession {
             || SettingResets.mayHaveSeveral(bytes, from: text, to: range.upperBound)
     }
 
-    /// Looks at a Query. Nil: it goes on as it is.
+    /// Looks at a Query that is about to be passed on. A verdict if more of it has to be here.
     @inline(never)
-    func resettingQuery(
-        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
-    ) -> Verdict? {
+    func noteResets(query bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession) -> Verdict? {
         guard length <= Self.lookLimit else { return nil }
         guard range.count == length else { return .gather(length) }
         let message = bytes.extracting(range)
-        guard let query = QueryMessage.text(message) else { return nil }
-        let text = message.extracting(query)
-        guard let resets = self.resets(in: text) else { return nil }
-        let restored = resets.commands.map { (command: $0, parameters: self.restored(behind: $0)) }
-            .filter { !$0.parameters.isEmpty }
-        guard let first = restored.first else { return nil }
-        let commands = SessionCommands(text, standardConformingStrings: self.hasStandardStrings, settings: [])
-        guard commands.deallocations.isEmpty else { return nil }
-        if commands.deallocatesAll && self.mayHaveNames(server) {
-            if server.areNamesInDoubt { return self.awaitReplies() }
-            server.deallocations.append(.init(request: server.requests.noted + 1, names: []))
+        guard let query = QueryMessage.text(message), let resets = self.resets(in: message.extracting(query)) else {
+            return nil
         }
-        self.pass(bytes, run..<range.lowerBound)
-        server.isParsingUncertain = true
-        server.requests.append(.query)
-        server.unnamedStatement = 0
-        self.forgetUnnamed()
-        if case .discarded = first.command.target {
-            // It is alone in its Query. When it fails in a transaction, so does what follows.
-            server.send(message)
-            server.restore(first.parameters, for: self)
-            return .replaced(upTo: range.upperBound)
-        }
-        var rewritten: [UInt8] = []
-        var insertion = ServerSession.Insertion(request: server.requests.noted)
-        var position = 0
-        var characters = 0
-        for (command, parameters) in restored {
-            rewritten.append(text, position..<command.end)
-            characters += self.characters(of: text.extracting(position..<command.end))
-            position = command.end
-            let start = rewritten.count
-            // What ends without a semicolon may end in a comment.
-            rewritten += Array((command.hasSemicolon ? " " : "\n;").utf8)
-            rewritten += Array((self.restoringText(parameters, isLocal: command.isLocal) + ";").utf8)
-            insertion.numbers.append(command.number + insertion.numbers.count + 2)
-            insertion.places.append((characters, rewritten.count - start))
-        }
-        rewritten.append(text, position..<text.count)
-        server.insertions.append(insertion)
-        server.send(MessageWriter.bytes { $0.query(rewritten) })
-        return .replaced(upTo: range.upperBound)
+        server.expectResets(resets.commands)
+        return nil
     }
 
-    /// How many characters a text has, as errors count them.
-    private func characters(of text: Span<UInt8>) -> Int {
-        guard case .utf8 = self.encoding else { return text.count }
-        var count = 0
-        for index in 0..<text.count where text[index] & 0xc0 != 0x80 { count += 1 }
-        return count
-    }
-
-    // MARK: Prepared statements
-
-    /// Whether a Parse or Bind has to be looked at.
+    /// Whether a Parse, Bind or Close has to be looked at.
     @inline(__always)
     func mayReset(prepared type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Bool {
         guard self.hasRestorable else { return false }
-        if type == Frontend.bind { return self.preparedResets != nil }
+        if self.preparedResets != nil {
+            return type == Frontend.parse || type == Frontend.bind || type == Frontend.close
+        }
         guard type == Frontend.parse else { return false }
-        if self.preparedResets != nil || range.count < length { return true }
+        if range.count < length { return true }
         var name = range.lowerBound &+ MessageFramer.headerLength
         while name < range.upperBound, bytes[name] != 0 { name &+= 1 }
         // What is prepared is one statement.
         return SettingResets.mayBegin(bytes, at: name &+ 1, before: range.upperBound)
     }
 
-    /// Looks at a Parse or Bind. A verdict if more of it has to be here.
+    /// Looks at a Parse, Bind or Close. A verdict if more of it has to be here.
     @inline(never)
-    func noteResets(_ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Verdict? {
+    func noteResets(prepared type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int) -> Verdict? {
+        guard length <= Self.lookLimit || type == Frontend.bind else { return nil }
+        if type != Frontend.bind && range.count < length { return .gather(length) }
         let message = bytes.extracting(range)
-        if type == Frontend.parse {
-            guard length <= Self.lookLimit else { return nil }
-            guard range.count == length else { return .gather(length) }
+        switch type {
+        case Frontend.parse:
             guard let parse = ParseMessage(message) else { return nil }
-            let resets = self.resets(in: message.extracting(parse.query))
-            if let command = resets?.commands.first, resets?.statements == 1 {
+            let name = message.copy(parse.statement)
+            // A name that is in use stays what it is.
+            if !name.isEmpty && self.preparedResets?.statements[name] != nil { return nil }
+            if let command = self.resets(in: message.extracting(parse.query))?.commands.first {
                 let prepared = self.preparedResets ?? PreparedResets()
                 if prepared.statements.count >= Self.mostPrepared { prepared.statements = [:] }
-                prepared.statements[message.copy(parse.statement)] = command
+                prepared.statements[name] = command
                 self.preparedResets = prepared
-            } else if self.preparedResets != nil {
-                self.preparedResets?.statements[message.copy(parse.statement)] = nil
+            } else {
+                self.preparedResets?.statements[name] = nil
             }
-        } else if self.preparedResets != nil, case .prefix(let prefix) = BindPrefix.parse(message) {
-            let command = self.preparedResets?.statements[message.copy(prefix.statement)]
-            if self.preparedResets?.portals.count ?? 0 >= Self.mostPrepared { self.preparedResets?.portals = [:] }
-            self.preparedResets?.portals[message.copy(prefix.portal)] = command
+        case Frontend.bind:
+            guard let prepared = self.preparedResets, case .prefix(let prefix) = BindPrefix.parse(message) else {
+                return nil
+            }
+            if prepared.portals.count >= Self.mostPrepared { prepared.portals = [:] }
+            prepared.portals[message.copy(prefix.portal)] = prepared.statements[message.copy(prefix.statement)]
+        default:
+            guard let target = MessageTarget(message), target.kind == MessageTarget.statement else { return nil }
+            self.preparedResets?.statements[message.copy(target.name)] = nil
         }
         return nil
     }
 
-    /// Execute of a client that has bound such a statement. Nil: it goes on as it is.
+    /// Looks at an Execute that is about to be passed on. A verdict if more of it has to be here.
     @inline(never)
-    func executeReset(
-        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    func noteResets(
+        execute bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession
     ) -> Verdict? {
         guard let prepared = self.preparedResets, !prepared.portals.isEmpty else { return nil }
         guard range.count == length else { return .gather(length) }
@@ -174,83 +118,131 @@ extension ClientSession {
         guard let execute = ExecuteMessage(message), let command = prepared.portals[message.copy(execute.portal)] else {
             return nil
         }
-        let parameters = self.restored(behind: command)
-        guard !parameters.isEmpty else { return nil }
-        self.pass(bytes, run..<range.upperBound)
-        server.isParsingUncertain = true
-        server.requests.append(.execute)
-        server.runInPassing(self.restoringText(parameters, isLocal: command.isLocal))
-        return .replaced(upTo: range.upperBound)
+        server.expectResets([command])
+        return nil
+    }
+
+    // MARK: What is set again
+
+    /// The startup packet's settings that commands have taken away: for the session, and for the transaction that is open.
+    fileprivate func restored(
+        behind resetting: Resetting, on server: ServerSession
+    ) -> (session: [ParameterChange], local: [ParameterChange]) {
+        let certain = self.taken(resetting.carriedOut)
+        let uncertain = self.taken(resetting.uncertain)
+        let parameters = self.startupSettings.parameters.filter { parameter in
+            guard self.isRestorable(parameter) else { return false }
+            // What the server reports shows whether it was reset.
+            if let now = server.parameters[parameter.key], now.isReported {
+                return (certain[parameter.key] ?? uncertain[parameter.key]) != nil
+                    && now.value == server.defaults[parameter.key]?.value
+            }
+            return certain[parameter.key] != nil
+        }
+        let isLocal = { (parameter: Parameter) in certain[parameter.key] ?? uncertain[parameter.key] ?? false }
+        let local = server.transaction == .inTransaction ? parameters.filter(isLocal) : []
+        return (parameters.filter { !isLocal($0) }.map { .set($0) }, local.map { .set($0) })
+    }
+
+    /// The startup packet's settings that commands take away, and whether only to the end of the transaction.
+    private func taken(_ commands: [SettingResets.Command]) -> [String: Bool] {
+        var isLocal: [String: Bool] = [:]
+        for command in commands {
+            switch command {
+            case .reset(let name, let isOnlyLocal):
+                isLocal[name] = isOnlyLocal
+                if name == "session_authorization" { isLocal["role"] = isOnlyLocal }
+            case .resetAll:
+                for parameter in self.startupSettings.parameters
+                where parameter.key != "role" && parameter.key != "session_authorization" {
+                    isLocal[parameter.key] = false
+                }
+            case .discardAll: for parameter in self.startupSettings.parameters { isLocal[parameter.key] = false }
+            case .set(let name): isLocal[name] = nil
+            case .other: break
+            }
+        }
+        return isLocal
+    }
+}
+
+/// Commands that go back to what a session began with, until the request is over in which they stand.
+struct Resetting {
+    /// What requests under way have in their texts, by their numbers. What comes behind these requests waits.
+    fileprivate(set) var expected: [(request: UInt64, commands: ArraySlice<SettingResets.Command>)] = []
+    /// What was carried out since the last ReadyForQuery.
+    fileprivate(set) var carriedOut: [SettingResets.Command] = []
+    /// What was perhaps carried out, and perhaps rolled back. What the server reports shows what has become of it.
+    fileprivate(set) var uncertain: [SettingResets.Command] = []
+    /// How many of `carriedOut` nothing can roll back any more.
+    private var committed = 0
+
+    fileprivate init(expected: [(request: UInt64, commands: ArraySlice<SettingResets.Command>)] = []) {
+        self.expected = expected
+    }
+
+    /// A COMMIT has been carried out.
+    mutating func commit() { self.committed = self.carriedOut.count }
+
+    /// An error has come: what stands before it in its transaction is rolled back. DISCARD ALL has one of its own.
+    mutating func fail() {
+        let open = Array(self.carriedOut[self.committed...])
+        self.carriedOut.removeSubrange(self.committed...)
+        self.carriedOut += open.filter { $0 == .discardAll }
+        self.uncertain += open.filter { $0 != .discardAll }
     }
 }
 
 extension ServerSession {
-    /// A Query into which statements were put: its number among the requests, and which of its statements are the proxy's.
-    struct Insertion {
-        let request: UInt64
-        var numbers: [Int] = []
-        /// Behind how many characters of the client's text, and how many were put there.
-        var places: [(position: Int, count: Int)] = []
-        /// Statements that are over.
-        var completed = 0
-
-        init(request: UInt64) { self.request = request }
+    /// The request that is about to be sent has such commands.
+    fileprivate func expectResets(_ commands: [SettingResets.Command]) {
+        self.resetting = self.resetting ?? Resetting()
+        self.resetting?.expected.append((self.requests.noted + 1, commands[...]))
     }
 
-    /// An error's message with its position in the text that the client has sent; nil if it is right as it is.
+    /// Whether what comes behind the last request has to wait until settings are what they were.
+    var isResetting: Bool { !(self.resetting?.expected.isEmpty ?? true) && !self.requests.isUnsynced }
+
+    /// A command was carried out that is answered by SET, RESET or DISCARD ALL.
     @inline(never)
-    func movedBack(_ message: Span<UInt8>) -> [UInt8]? {
-        guard let insertion = self.insertions.first, insertion.request == self.requests.finished + 1 else { return nil }
-        var moved: [UInt8] = []
-        var index = MessageFramer.headerLength
-        while index < message.count, message[index] != 0 {
-            let start = index
-            while index < message.count, message[index] != 0 { index += 1 }
-            if message[start] == UInt8(ascii: "P"), let position = Int(message.text((start + 1)..<index)) {
-                var result = position
-                // The first character has number 1.
-                for place in insertion.places where result > place.position + place.count { result -= place.count }
-                if result == position { return nil }
-                moved += [UInt8(ascii: "P")] + Array(String(result).utf8)
-            } else {
-                moved.append(message, start..<index)
-            }
-            moved.append(0)
-            index += 1
+    func settingsCommandCompleted(_ tag: Span<UInt8>) {
+        guard self.client?.hasRestorable ?? false else { return }
+        var resetting = self.resetting ?? Resetting()
+        let current = self.requests.finished + 1
+        if let index = resetting.expected.firstIndex(where: { $0.request <= current && !$0.commands.isEmpty }) {
+            resetting.carriedOut.append(resetting.expected[index].commands.removeFirst())
+        } else if CommandTag.equals(tag, "DISCARD ALL") {
+            resetting.carriedOut.append(.discardAll)
+        } else if CommandTag.equals(tag, "RESET") {
+            // Nobody has seen its text.
+            resetting.uncertain.append(.resetAll)
+        } else if resetting.expected.isEmpty && resetting.carriedOut.isEmpty {
+            return
         }
-        moved.append(0)
-        let length = UInt32(moved.count + 4)
-        return [message[0]] + (0..<4).map { UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * $0)) } + moved
+        self.resetting = resetting
     }
 
-    /// A statement of a Query is over.
+    /// ReadyForQuery has come. Whether the client has to wait for it until its settings are as they were.
     @inline(never)
-    func insertedCommandCompleted() {
-        guard self.insertions.first?.request == self.requests.finished + 1 else { return }
-        self.insertions[0].completed += 1
-        self.isInInsertion = self.insertions[0].numbers.contains(self.insertions[0].completed + 1)
+    func restores(_ client: ClientSession) -> Bool {
+        guard let resetting = self.resetting else { return false }
+        let finished = self.requests.finished
+        let left = resetting.expected.filter { $0.request > finished }
+        self.resetting = left.isEmpty ? nil : Resetting(expected: left)
+        guard self.transaction != .failed, let wanted = client.parameters else { return false }
+        let (session, local) = client.restored(behind: resetting, on: self)
+        guard !session.isEmpty || !local.isEmpty else { return false }
+        // Requests that were sent ahead are answered first.
+        let isHeld = self.requests.isEmpty
+        let texts =
+            ParameterChange.statements(session, isLocal: false, client: wanted)
+            + ParameterChange.statements(local, isLocal: true, client: wanted)
+        self.run(.restore(session + local), texts.joined(separator: ";"))
+        self.holdsReady = isHeld
+        return isHeld
     }
 
-    /// A request has ended, or failed.
-    @inline(never)
-    func insertionsEnded(_ finished: UInt64) {
-        self.isInInsertion = false
-        while let first = self.insertions.first, first.request <= finished { self.insertions.removeFirst() }
-    }
-
-    /// Sets the startup packet's settings again, behind a command that has taken them away.
-    func restore(_ parameters: [Parameter], for client: ClientSession) {
-        guard let wanted = client.parameters else { return }
-        let changes = parameters.map { ParameterChange.set($0) }
-        self.run(.restore(changes), ParameterChange.statement(changes, client: wanted))
-    }
-
-    /// Whether the next thing the server says is about that.
-    var isRestoring: Bool {
-        guard self.requests.head?.disposition == .own, case .restore? = self.ownQueries.first else { return false }
-        return true
-    }
-
+    /// They are, or cannot be.
     func restored(_ changes: [ParameterChange], _ error: ErrorFields?) {
         let isCancelled = self.cancelsWhenSet
         self.cancelsWhenSet = false

@@ -1,5 +1,6 @@
 import Pooling
 import Reactor
+import SQL
 import Wire
 
 // Prepared statements in transaction and statement mode. A client's names are its own; on servers each statement has
@@ -99,6 +100,11 @@ extension ClientSession {
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
         // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
         if !isUnnamed && (server.requests.hasEarlierSync || server.isDeallocating) { return self.awaitReplies() }
+        if !isUnnamed && server.meaning != .settled {
+            self.pass(bytes, run..<range.lowerBound)
+            run = range.lowerBound
+            if self.awaitsMeaning(server) { return self.awaitReplies() }
+        }
         if range.count < length {
             if !isUnnamed {
                 if self.hasRoom(for: length) { return .gather(length) }
@@ -107,6 +113,7 @@ extension ClientSession {
             if length <= Self.unnamedParseLimit { return .gather(length) }
             // Passed on unread; whoever binds it later on another connection is told that it does not exist.
             self.unnamedParse.removeAll()
+            server.meaning = .inDoubt
             self.noteUnnamed(server)
             return .pass
         }
@@ -118,6 +125,9 @@ extension ClientSession {
             if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
             self.noteUnnamed(server)
             if self.mayHaveNames(server) { self.noteCommands(message.extracting(parse.query), server) }
+            if server.meaning == .settled, SessionCommands.mayChangeMeaning(message, parse.query) {
+                server.meaning = .inDoubt
+            }
             return .pass
         }
         self.group.statistics.counters.clientParseCount &+= 1
@@ -142,6 +152,7 @@ extension ClientSession {
         let statement = self.statement(message.extracting(parse.tail), server)
         self.pass(bytes, run..<range.lowerBound)
         let copy = message.copy(parse.statement)
+        if server.isParsingUncertain { self.unsettledStatements.append(copy) }
         let generation = server.pool.catalogue.current
         _ = self.statements.add(name, ClientStatement(statement, generation: generation, at: self.now))
         let presence = server.statements.use(statement, from: generation)
@@ -243,7 +254,10 @@ extension ClientSession {
             return .drop
         }
         self.group.statistics.counters.bindCount &+= 1
-        if known.statement.effects.contains(.changesParsing) { server.isParsingUncertain = true }
+        if !known.statement.effects.isEmpty {
+            if known.statement.effects.contains(.changesParsing) { server.isParsingUncertain = true }
+            if known.statement.effects.contains(.changesMeaning) { server.meaning = .inDoubt }
+        }
         self.noteBound(message.extracting(prefix.portal), name, known)
         server.requests.append(.bind)
         let portal = message.copy(prefix.portal)

@@ -62,6 +62,8 @@ final class ClientSession: Connection {
     var unnamedParse: [UInt8] = []
     var unnamedStatement: UInt64 = 0
     var boundPortals = BoundPortals()
+    /// Statements prepared in a batch that is not over, when the settings were not known for sure.
+    var unsettledStatements: [[UInt8]] = []
     /// When an error last made what it has prepared doubtful.
     var distrustedAt: MonotonicTime = 0
     /// What was bound last is a DEALLOCATE or DISCARD.

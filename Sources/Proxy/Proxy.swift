@@ -48,6 +48,7 @@ public final class Proxy: Sendable {
         let commands = SessionCommands(text, standardConformingStrings: true, settings: ParsingSettings.names)
         var effects: PreparedStatement.Effects = commands.changesSettings ? [.changesParsing] : []
         if commands.deallocatesAll || !commands.deallocations.isEmpty { effects.insert(.deallocates) }
+        if SessionCommands.mayChangeMeaning(text, 0..<text.count) { effects.insert(.changesMeaning) }
         return effects
     }
     let console: any ConsoleService

@@ -20,6 +20,7 @@ extension ServerSession {
         if self.isDedicated { return }
         if self.mustForgetStatements { self.forgetStatements() }
         self.isParsingUncertain = false
+        self.meaning = .settled
         if !client.hasSettings(of: self) || self.areExtrasUncertain { self.adjustSettings(to: client) }
     }
 
@@ -28,6 +29,7 @@ extension ServerSession {
         guard self.client != nil else { return }
         self.client = nil
         self.holdsReady = false
+        if self.resetting != nil { self.resetting = nil }
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
         // It may have been kept from being read for the client's sake.
         if self.isReadingPaused { self.resumeReading() }

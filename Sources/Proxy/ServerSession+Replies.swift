@@ -126,7 +126,7 @@ extension ServerSession {
         guard self.client != nil else { return false }
         guard let head = self.requests.head else { return true }
         switch head.disposition {
-        case .forward, .substitute, .answer: return !self.isInInsertion
+        case .forward, .substitute, .answer: return true
         case .swallow, .own: return false
         }
     }
@@ -191,9 +191,7 @@ extension ServerSession {
             self.transaction = status
             if let since = self.catalogueOfItsOwn, status == .idle { self.catalogueHolds(since: since) }
         }
-        if !self.insertions.isEmpty && type == Backend.readyForQuery { self.insertionsEnded(self.requests.finished) }
         self.settle(reply, bytes, range, &run)
-        if !self.insertions.isEmpty && type == Backend.commandComplete { self.insertedCommandCompleted() }
         if type == Backend.readyForQuery { self.readyForQuery(reply, bytes, range, &run) }
     }
 
@@ -216,7 +214,7 @@ extension ServerSession {
         // The failure of a Parse that was sent ahead is the failure of the client's Bind.
         let isPassed =
             switch self.requests.head?.disposition {
-            case nil, .forward?, .answer?: !self.isInInsertion || type == Backend.errorResponse
+            case nil, .forward?, .answer?: true
             case .swallow?: type == Backend.errorResponse
             case .substitute?: type != Backend.errorResponse
             case .own?: false
@@ -266,7 +264,7 @@ extension ServerSession {
     private func isPassed(_ reply: OutstandingRequests.Reply) -> Bool {
         guard self.client != nil else { return false }
         switch reply.disposition {
-        case .forward, .answer: return !self.isInInsertion
+        case .forward, .answer: return true
         case .swallow, .own, .substitute: return false
         }
     }
@@ -310,15 +308,13 @@ extension ServerSession {
             return
         }
         if let client = self.client {
+            if !client.unsettledStatements.isEmpty { client.settleStatements() }
             var end = range.upperBound
             if let route = client.route {
                 client.routedRequestEnded(self.transaction, self, route)
                 if let rest = route.rest, !client.partEnded(rest, route) { end = range.lowerBound }
             }
-            if self.isRestoring && end == range.upperBound {
-                end = range.lowerBound
-                self.holdsReady = true
-            }
+            if self.resetting != nil && end == range.upperBound && self.restores(client) { end = range.lowerBound }
             self.pass(bytes, run..<end)
             run = range.upperBound
             client.queryEnded(self.transaction)
@@ -332,17 +328,13 @@ extension ServerSession {
     private func errorResponse(_ bytes: Span<UInt8>, _ range: Range<Int>, _ run: inout Int) {
         let head = self.requests.head
         let message = bytes.extracting(range)
-        var moved: [UInt8]?
-        if head?.kind == .query && !self.insertions.isEmpty {
-            moved = self.movedBack(message)
-            self.insertionsEnded(self.requests.finished + 1)
-        }
         let fields = ErrorFields(message)
         if fields.isFatal { self.lastWords = fields }
         if fields.sqlState == SQLState.readOnlyTransaction { self.refusedAsReadOnly() }
         if head?.disposition != .own {
             self.learnRefusal(fields)
             self.client?.route?.rest?.hasFailed = true
+            if self.resetting != nil { self.resetting?.fail() }
         }
         if let kind = head?.kind { self.noteStatementError(kind, fields) }
         if head == nil && self.isFree {
@@ -391,10 +383,6 @@ extension ServerSession {
             } else if reply.disposition != .forward {
                 self.pass(bytes, run..<range.lowerBound)
                 run = range.lowerBound
-            } else if let moved {
-                self.pass(bytes, run..<range.lowerBound)
-                run = range.upperBound
-                self.client?.send(moved)
             }
         }
         if reply.completed != nil { self.requestsFailed(after: finished) }
@@ -447,12 +435,14 @@ extension ServerSession {
         switch (message[5], message[7]) {
         case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
             if let client = self.client, let route = client.route { client.routedCommit(route) }
+            if self.resetting != nil { self.resetting?.commit() }
         case (UInt8(ascii: "S"), UInt8(ascii: "V")) where CommandTag.equals(message, "SAVEPOINT"):
             self.client?.route?.binding = .savepoint
         case (UInt8(ascii: "P"), UInt8(ascii: "E")) where CommandTag.equals(message, "PREPARE TRANSACTION"):
             if let client = self.client, let route = client.route { client.settingsCommitted(route) }
         case (UInt8(ascii: "D"), UInt8(ascii: "S")) where CommandTag.equals(message, "DISCARD ALL"):
             self.discarded(all: true)
+            if self.requests.head?.disposition != .own { self.settingsCommandCompleted(message) }
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE ALL"):
             self.discarded(all: false)
         case (UInt8(ascii: "D"), UInt8(ascii: "A")) where CommandTag.equals(message, "DEALLOCATE"):
@@ -469,6 +459,7 @@ extension ServerSession {
             (UInt8(ascii: "R"), UInt8(ascii: "S")) where CommandTag.equals(message, "RESET"):
             // What the server reports is followed; whether something else was changed cannot be seen.
             if self.requests.head?.disposition != .own {
+                self.settingsCommandCompleted(message)
                 self.areExtrasUncertain = true
                 // The commands of a client that has named statements were looked at.
                 if self.client?.statements.isEmpty ?? true { self.isParsingUncertain = true }

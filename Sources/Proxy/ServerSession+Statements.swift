@@ -152,14 +152,13 @@ extension ServerSession {
 
     // MARK: Settings
 
-    /// Changes settings within the transaction, without a Query, which would end a batch.
+    /// Changes settings within the transaction, without a Query, which would end a batch. Nobody sees the answers.
     func setInPassing(_ changes: [ParameterChange], _ client: ClientSession) {
         guard let parameters = client.parameters else { return }
-        self.runInPassing(ParameterChange.localStatement(changes, client: parameters))
+        for text in ParameterChange.statements(changes, isLocal: true, client: parameters) { self.runInPassing(text) }
     }
 
-    /// Runs a command of the proxy's own among the messages of a batch; nobody sees its answers.
-    func runInPassing(_ text: String) {
+    private func runInPassing(_ text: String) {
         let name = "martlet_in_passing"
         for kind in [RequestKind.close, .parse, .bind, .execute, .close, .close] {
             self.requests.append(kind, .swallow)

@@ -99,6 +99,15 @@ final class ServerSession: Connection {
         }
     }
 
+    /// What is known of the meaning of a text that is prepared now: SET and DDL change it, and tell so by their answers.
+    enum Meaning: Equatable {
+        case settled
+        /// Such a command was perhaps sent in the batch that is open.
+        case inDoubt
+        /// A Flush has asked for the answers to the requests up to this one.
+        case awaited(upTo: UInt64)
+    }
+
     /// What is to be done when all of a read has been looked at.
     enum Due {
         case nothing
@@ -155,6 +164,8 @@ final class ServerSession: Connection {
     var description = StatementDescription()
     /// The proxy has asked what a statement returns, and its client's requests wait for that.
     var isDescribing = false
+    /// Whether the batch that is open may have changed what texts mean.
+    var meaning = Meaning.settled
     /// A setting that says what a text means may have been changed by a command, so that the client's settings do not tell
     /// what a statement is read with; until it is released.
     var isParsingUncertain = false
@@ -162,9 +173,8 @@ final class ServerSession: Connection {
     var hasChangedCatalogue = false
     /// Since when the transaction that is open may see another catalogue than others do.
     var catalogueOfItsOwn: MonotonicTime?
-    /// Queries under way into which statements were put, and whether what the server says now answers one of those.
-    var insertions: [Insertion] = []
-    var isInInsertion = false
+    /// Commands under way that go back to what the session began with; nil as a rule.
+    var resetting: Resetting?
     /// The client's ReadyForQuery waits until its settings are as they were.
     var holdsReady = false
     /// Queries under way that deallocate statements.

@@ -31,6 +31,36 @@ public struct SessionCommands: Sendable, Equatable {
         return false
     }
 
+    /// Whether a text may change what texts mean that are prepared behind it: it is none of the usual statements, or begins
+    /// like a call of `set_config`. What other functions do is not seen.
+    public static func mayChangeMeaning(_ bytes: Span<UInt8>, _ text: Range<Int>) -> Bool {
+        var start = text.lowerBound
+        while start < text.upperBound, bytes[start] <= UInt8(ascii: " ") { start &+= 1 }
+        guard start &+ 5 < text.upperBound else { return start < text.upperBound }
+        switch (bytes[start] | 0x20, bytes[start &+ 1] | 0x20, bytes[start &+ 2] | 0x20) {
+        case (UInt8(ascii: "s"), UInt8(ascii: "e"), UInt8(ascii: "l")):
+            return Self.maySetConfig(bytes, at: start, before: text.upperBound)
+        // INSERT, UPDATE, DELETE, WITH, VALUES, FETCH.
+        case (UInt8(ascii: "i"), UInt8(ascii: "n"), _), (UInt8(ascii: "u"), UInt8(ascii: "p"), _),
+            (UInt8(ascii: "d"), UInt8(ascii: "e"), UInt8(ascii: "l")), (UInt8(ascii: "w"), UInt8(ascii: "i"), _),
+            (UInt8(ascii: "v"), UInt8(ascii: "a"), _), (UInt8(ascii: "f"), UInt8(ascii: "e"), _):
+            return false
+        default: return true
+        }
+    }
+
+    /// Whether `set_config(` or `pg_catalog.set_config(` may stand behind a SELECT and a space.
+    @inline(__always)
+    public static func maySetConfig(_ bytes: Span<UInt8>, at select: Int, before end: Int) -> Bool {
+        let name = select &+ 7
+        guard name &+ 21 < end else { return false }
+        switch bytes[name] | 0x20 {
+        case UInt8(ascii: "s"): return bytes[name &+ 3] == UInt8(ascii: "_")
+        case UInt8(ascii: "p"): return bytes[name &+ 10] == UInt8(ascii: ".") && bytes[name &+ 14] == UInt8(ascii: "_")
+        default: return false
+        }
+    }
+
     /// - Parameters:
     ///   - text: SQL without its NUL.
     ///   - standardConformingStrings: whether a backslash in a plain string stands for itself.

@@ -1,31 +1,32 @@
 import Glibc  // memchr: the texts of statements are long
 
-/// Commands in a text that set settings back to what the session began with: RESET, SET … TO DEFAULT, DISCARD ALL. What
-/// functions do is not seen.
+/// Commands in a text that change settings, to tell which of them go back to what the session began with: RESET, SET … TO
+/// DEFAULT, DISCARD ALL. What functions do is not seen.
 public struct SettingResets: Sendable, Equatable {
-    public enum Target: Sendable, Equatable {
-        /// By its name in lower case.
-        case one(String)
-        /// RESET ALL.
-        case all
-        /// DISCARD ALL.
-        case discarded
+    /// A command that is answered by SET, RESET or DISCARD ALL.
+    public enum Command: Sendable, Equatable {
+        /// RESET, or SET … TO DEFAULT, of a setting by its name in lower case. `isLocal`: to the end of the transaction.
+        case reset(String, isLocal: Bool)
+        case resetAll
+        case discardAll
+        /// SET of a setting to a value.
+        case set(String)
+        /// SET of something else.
+        case other
     }
 
-    public struct Command: Sendable, Equatable {
-        public let target: Target
-        /// SET LOCAL: to the end of the transaction.
-        public let isLocal: Bool
-        /// How many statements stand before it.
-        public let number: Int
-        /// Where it ends, its semicolon included.
-        public let end: Int
-        public let hasSemicolon: Bool
-    }
-
+    /// In the order of the text.
     public private(set) var commands: [Command] = []
-    /// How many statements the text has.
-    public private(set) var statements = 0
+
+    /// Whether any of them goes back.
+    public var hasResets: Bool {
+        self.commands.contains { command in
+            switch command {
+            case .reset, .resetAll, .discardAll: true
+            case .set, .other: false
+            }
+        }
+    }
 
     /// Whether a statement that begins here may be such a command, or something stands before it. A look at two letters.
     public static func mayBegin(_ bytes: Span<UInt8>, at start: Int, before end: Int) -> Bool {
@@ -70,49 +71,33 @@ public struct SettingResets: Sendable, Equatable {
         return false
     }
 
-    /// Nil if it cannot be told where statements end.
-    ///
     /// - Parameters:
     ///   - text: SQL without its NUL.
     ///   - standardConformingStrings: whether a backslash in a plain string stands for itself.
-    public init?(_ text: Span<UInt8>, standardConformingStrings: Bool) {
+    public init(_ text: Span<UInt8>, standardConformingStrings: Bool) {
         var lexer = Lexer(standardConformingStrings: standardConformingStrings)
         var token = lexer.next(text)
         while token.kind != .end {
-            if Self.isByte(";", text, token) {
+            if Self.isEnd(text, token) {
                 token = lexer.next(text)
                 continue
             }
+            // Within the body of a function, or a rule, none of these commands may stand.
             let isCandidate = Self.isCandidate(text, token)
             var words: [String] = []
-            var depth = 0
-            while token.kind != .end {
-                if depth == 0 && Self.isByte(";", text, token) { break }
-                if Self.isByte("(", text, token) { depth += 1 }
-                if Self.isByte(")", text, token) { depth -= 1 }
-                // The body of a function has semicolons, too.
-                if token.kind == .unterminated || Self.word(text, token) == "atomic" { return nil }
+            while !Self.isEnd(text, token) {
                 if isCandidate && words.count < Self.mostWords { words.append(Self.word(text, token)) }
                 token = lexer.next(text)
             }
-            let hasSemicolon = token.kind != .end
-            let end = hasSemicolon ? token.end : text.count
-            if isCandidate, let (target, isLocal) = Self.command(words) {
-                self.commands.append(
-                    Command(
-                        target: target, isLocal: isLocal, number: self.statements, end: end,
-                        hasSemicolon: hasSemicolon))
-            }
-            self.statements += 1
-            if hasSemicolon { token = lexer.next(text) }
+            if isCandidate, let command = Self.command(words) { self.commands.append(command) }
         }
     }
 
-    /// A command of this kind has fewer.
+    /// A command that goes back has fewer.
     private static let mostWords = 16
 
-    private static func isByte(_ byte: Unicode.Scalar, _ text: Span<UInt8>, _ token: Lexer.Token) -> Bool {
-        token.kind == .byte && text[token.start] == UInt8(ascii: byte)
+    private static func isEnd(_ text: Span<UInt8>, _ token: Lexer.Token) -> Bool {
+        token.kind == .end || token.kind == .byte && text[token.start] == UInt8(ascii: ";")
     }
 
     private static func isCandidate(_ text: Span<UInt8>, _ token: Lexer.Token) -> Bool {
@@ -141,29 +126,40 @@ public struct SettingResets: Sendable, Equatable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// What a command sets back, by its words.
-    private static func command(_ words: [String]) -> (Target, isLocal: Bool)? {
-        guard words.count > 1, words.count < self.mostWords else { return nil }
+    /// What a command does, by its words; nil if it has another answer.
+    private static func command(_ words: [String]) -> Command? {
+        guard words.count > 1 else { return nil }
         var rest = words[1...]
         switch words[0] {
-        case "discard": return rest == ["all"] ? (.discarded, false) : nil
+        case "discard": return rest == ["all"] ? .discardAll : nil
         case "reset":
-            if rest == ["all"] { return (.all, false) }
-            if rest == ["time", "zone"] { return (.one("timezone"), false) }
-            if rest.count > 1 && (rest.first == "session" || rest.first == "transaction") { return nil }
-            return (.one(rest.joined()), false)
+            if rest == ["all"] { return .resetAll }
+            if rest == ["time", "zone"] { return .reset("timezone", isLocal: false) }
+            if rest == ["session", "authorization"] { return .reset("session_authorization", isLocal: false) }
+            return .reset(rest.joined(), isLocal: false)
         default: break
         }
         let isLocal = rest.first == "local"
-        if isLocal || rest.first == "session" { rest = rest.dropFirst() }
-        if rest == ["time", "zone", "default"] || rest == ["time", "zone", "local"] {
-            return (.one("timezone"), isLocal)
+        if isLocal || rest.first == "session" && rest.dropFirst().first != "authorization" { rest = rest.dropFirst() }
+        switch rest.first {
+        case "constraints": return nil
+        case "time" where rest.dropFirst().first == "zone":
+            let value = rest.dropFirst(2)
+            return value == ["default"] || value == ["local"] ? .reset("timezone", isLocal: isLocal) : .set("timezone")
+        case "names":
+            let value = rest.dropFirst()
+            return value.isEmpty || value == ["default"]
+                ? .reset("client_encoding", isLocal: isLocal) : .set("client_encoding")
+        case "session" where rest.dropFirst().first == "authorization":
+            return rest.dropFirst(2) == ["default"]
+                ? .reset("session_authorization", isLocal: isLocal) : .set("session_authorization")
+        case "schema": return .set("search_path")
+        case "role": return .set("role")
+        case "transaction", "characteristics", "xml", nil: return .other
+        default: break
         }
-        if rest == ["names"] || rest == ["names", "default"] { return (.one("client_encoding"), isLocal) }
-        guard rest.count > 2, rest.last == "default", let sign = rest.dropLast().last, sign == "=" || sign == "to"
-        else {
-            return nil
-        }
-        return (.one(rest.dropLast(2).joined()), isLocal)
+        guard let sign = rest.firstIndex(where: { $0 == "=" || $0 == "to" }) else { return .other }
+        let name = rest[..<sign].joined()
+        return rest[(sign + 1)...] == ["default"] ? .reset(name, isLocal: isLocal) : .set(name)
     }
 }

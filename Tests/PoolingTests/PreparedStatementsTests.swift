@@ -163,10 +163,11 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
         let changes = here.changes(to: there)
         #expect(changes.count == 3)
         #expect(
-            ParameterChange.localStatement(changes, client: .empty)
-                == "SELECT pg_catalog.set_config('role', 'x', true), pg_catalog.set_config('TimeZone', 'PST8PDT', true), "
-                + "pg_catalog.set_config('search_path', (SELECT reset_val FROM pg_catalog.pg_settings "
-                + "WHERE pg_catalog.lower(name) = 'search_path'), true)")
+            ParameterChange.statements(changes, isLocal: true, client: .empty)
+                == [
+                    "SET LOCAL \"role\" = 'x'", "SET LOCAL \"TimeZone\" = 'PST8PDT'",
+                    "SET LOCAL \"search_path\" TO DEFAULT",
+                ])
         #expect(here.changes(to: here).isEmpty)
     }
 

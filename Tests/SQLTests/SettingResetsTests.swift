@@ -3,9 +3,9 @@ import Testing
 @testable import SQL
 
 @Suite struct SettingResetsTests {
-    private func resets(_ text: String) -> SettingResets? {
+    private func commands(_ text: String) -> [SettingResets.Command] {
         let bytes = Array(text.utf8)
-        return SettingResets(bytes.span, standardConformingStrings: true)
+        return SettingResets(bytes.span, standardConformingStrings: true).commands
     }
 
     private func mayBe(_ text: String) -> Bool {
@@ -17,37 +17,46 @@ import Testing
 
     @Test(arguments: [
         ("RESET timezone", "timezone"), ("reset \"TimeZone\";", "timezone"), ("RESET my.Own", "my.own"),
-        ("RESET TIME ZONE", "timezone"), ("SET TIME ZONE LOCAL", "timezone"), ("SET LOCAL a TO DEFAULT", "a"),
+        ("RESET TIME ZONE", "timezone"), ("SET TIME ZONE LOCAL", "timezone"),
         ("SET SESSION a = default", "a"), ("SET a.b TO DEFAULT", "a.b"), ("SET NAMES DEFAULT", "client_encoding"),
         ("SET NAMES", "client_encoding"), ("/* x */ RESET/**/a -- y", "a"), ("RESET role", "role"),
-        (";; RESET a", "a"),
+        (";; RESET a", "a"), ("RESET SESSION AUTHORIZATION", "session_authorization"),
+        ("SET SESSION AUTHORIZATION DEFAULT", "session_authorization"),
     ])
     func one(_ text: String, _ name: String) {
         #expect(self.mayBe(text))
-        #expect(self.resets(text)?.commands.map(\.target) == [.one(name)])
+        #expect(self.commands(text) == [.reset(name, isLocal: false)])
     }
 
     @Test(arguments: [
-        "SELECT 1", "SET a = 'default'", "SET a = default_value", "RESET SESSION AUTHORIZATION", "RESET",
-        "SELECT 'RESET a;'; SELECT $$; RESET ALL$$", "DISCARD PLANS", "SET a = 1, default", "SELECT reset; SELECT 1",
-        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "INSERT INTO a VALUES (DEFAULT)", "",
+        ("SET a = 'default'", "a"), ("SET LOCAL a = default_value", "a"), ("SET a = 1, default", "a"),
+        ("SET TIME ZONE 'UTC'", "timezone"), ("SET NAMES 'x'", "client_encoding"), ("SET SCHEMA 'x'", "search_path"),
+        ("SET SESSION AUTHORIZATION x", "session_authorization"), ("set \"a\" to b", "a"), ("SET ROLE x", "role"),
     ])
-    func none(_ text: String) { #expect(self.resets(text)?.commands.isEmpty ?? true) }
+    func set(_ text: String, _ name: String) { #expect(self.commands(text) == [.set(name)]) }
+
+    @Test(arguments: [
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET TRANSACTION READ WRITE", "SET XML OPTION DOCUMENT",
+    ])
+    func other(_ text: String) { #expect(self.commands(text) == [.other]) }
+
+    @Test(arguments: [
+        "SELECT 1", "RESET", "SELECT 'RESET a;'; SELECT $$; RESET ALL$$", "DISCARD PLANS", "SELECT reset; SELECT 1",
+        "INSERT INTO a VALUES (DEFAULT)", "", "SET CONSTRAINTS ALL DEFERRED",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",
+    ])
+    func none(_ text: String) { #expect(self.commands(text).isEmpty) }
 
     @Test(arguments: ["SELECT 1", "SELECT 1;", " \n", "INSERT INTO a VALUES (DEFAULT)", "BEGIN", "SET a = 1", "COMMIT"])
     func notEvenLookedAt(_ text: String) { #expect(!self.mayBe(text)) }
 
     @Test func severalStatements() {
-        let text = "SELECT 1; RESET a;; CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); DISCARD ALL; RESET ALL"
-        let found = self.resets(text)
-        #expect(found?.statements == 5)
-        #expect(found?.commands.map(\.target) == [.one("a"), .discarded, .all])
-        #expect(found?.commands.map(\.number) == [1, 3, 4])
-        #expect(found?.commands.map(\.hasSemicolon) == [true, true, false])
-        #expect(found?.commands.first?.end == 18)
-        #expect(found?.commands.last?.end == text.utf8.count)
+        let text =
+            "SELECT 1 AS atomic; RESET a;; CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); DISCARD ALL; "
+            + "SET LOCAL b TO DEFAULT; SET c = 1; RESET ALL; SELECT 'x"
+        #expect(
+            self.commands(text) == [
+                .reset("a", isLocal: false), .discardAll, .reset("b", isLocal: true), .set("c"), .resetAll,
+            ])
     }
-
-    @Test(arguments: ["CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END; RESET ALL", "RESET ALL; SELECT 'x"])
-    func whereStatementsEndIsNotKnown(_ text: String) { #expect(self.resets(text) == nil) }
 }
