@@ -277,6 +277,8 @@ def test_snapshots_are_the_clients_own(start_proxy: Callable[..., Proxy], tenant
     [parse("RESET ALL") + bind() + execute() + parse("SELECT 1") + bind() + execute() + SYNC, query(SHOWN)],
     [parse("DISCARD ALL") + bind() + execute() + SYNC, query(SHOWN)],
     [query("BEGIN READ ONLY"), query(SHOWN), query("RESET timezone"), query(SHOWN), query("COMMIT"), query(SHOWN)],
+    [query("BEGIN READ ONLY"), query("SELECT 1"), query("COMMIT; RESET timezone; SELECT 2"), query(SHOWN), query("RESET ALL")],
+    [query("BEGIN READ ONLY"), query("SELECT 1"), query("RESET ALL; COMMIT; RESET datestyle"), query(SHOWN)],
 ])
 def test_routed(routed: Callable[..., Routed], requests: list[bytes]) -> None:
     """On every server, whichever has run the command."""

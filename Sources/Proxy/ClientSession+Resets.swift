@@ -201,7 +201,10 @@ extension ServerSession {
     }
 
     /// Whether what comes behind the last request has to wait until settings are what they were.
-    var isResetting: Bool { !(self.resetting?.expected.isEmpty ?? true) && !self.requests.isUnsynced }
+    var isResetting: Bool {
+        guard let resetting = self.resetting, !resetting.expected.isEmpty else { return false }
+        return !self.requests.isEmpty && !self.requests.isUnsynced && !self.requests.isCopyingIn
+    }
 
     /// A command was carried out that is answered by SET, RESET or DISCARD ALL.
     @inline(never)
