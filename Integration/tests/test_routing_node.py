@@ -90,6 +90,31 @@ def test_the_node_is_the_primary(routed: Callable[..., Routed]) -> None:
     assert int(route.routes()["replica_reads"]) < len(NODE)
 
 
+@pytest.mark.parametrize("behind", [[], ["SELECT 1"]], ids=["first", "behind a read"])
+def test_the_node_is_the_primary_in_a_transaction(routed: Callable[..., Routed], behind: list[str]) -> None:
+    """In a READ ONLY one, too, be it on a replica already."""
+    route = routed(schema=SCHEMA)
+    wait_until(lambda: route.explain("SELECT 1::checked")["class"] == "primary", "the catalogue is known")
+    wrong = {}
+    with route.connect() as connection, route.direct() as direct:
+        direct.execute("SET SESSION AUTHORIZATION app")
+        for statement in map(str.strip, NODE):
+            found = []
+            for each in (connection, direct):
+                for text in ("BEGIN READ ONLY", *behind):
+                    each.execute(text)
+                found.append(each.execute(statement).fetchall())
+                each.execute("COMMIT")
+            if found[0] != found[1]:
+                wrong[statement] = found
+        route.wait_replica(connection)
+        connection.execute("BEGIN READ ONLY")
+        for statement in map(str.strip, SESSION):
+            connection.execute(statement).fetchall()
+        assert route.is_replica(connection), "what is about the session has not sent it away"
+    assert wrong == {}
+
+
 def test_the_session_is_anywhere(routed: Callable[..., Routed]) -> None:
     route = routed(schema=SCHEMA)
     with route.connect() as connection:

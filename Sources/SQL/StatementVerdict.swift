@@ -43,6 +43,7 @@ struct StatementVerdict {
             self.dependsOnCatalogue = query?.dependsOnCatalogue ?? false
         case "VariableShowStmt":
             self = Self.show(statement)
+            self.needsPrimary = self.kind == .primary
             self.takesSnapshot = false
 
         // Bound to the server or the session.
