@@ -174,3 +174,70 @@ def test_a_cancel_behind_the_reload(routed: Callable[..., Routed]) -> None:
         assert errors(answer) == ["57014", "25P02"] and answer[-1].body == b"I"
         holder.simple("COMMIT")
     assert logged(route) == []
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("how", ["plain", "off", "primary", "plain, split"])
+def test_a_transaction_that_may_leave_its_replica(routed: Callable[..., Routed], how: str, extended: bool) -> None:
+    """It goes on on the primary, as it would have without the reload; and as directly."""
+    route = routed(schema=SCHEMA, transaction_routing="promote")
+    endings = [
+        ["INSERT INTO log VALUES (1)", "SELECT n FROM log", "COMMIT", "SELECT count(*) FROM log"],
+        ["SAVEPOINT a", "INSERT INTO log VALUES (2)", "ROLLBACK TO a", "COMMIT"], ["COMMIT", "INSERT INTO log VALUES (3)"],
+        ["ROLLBACK", "BEGIN", "INSERT INTO log VALUES (4)", "ROLLBACK"], ["SELECT 1/0", "INSERT INTO log VALUES (5)", "COMMIT"],
+        ["SELECT 1", "SELECT nothing", "ROLLBACK AND CHAIN", "INSERT INTO log VALUES (6)", "COMMIT"]]
+    clients = []
+    for ending in endings:
+        with route.connect() as reader:
+            route.wait_replica(reader)
+        clients.append((login(route), direct(route), ending))
+        assert clients[-1][0].ask(query("BEGIN"))[-1].body == b"T"
+        assert clients[-1][0].simple(WHERE) != [[str(route.cluster.primary.port).encode()]]
+        clients[-1][1].simple("BEGIN")
+        clients[-1][1].simple(WHERE)
+    for step in how.split(", "):
+        change(route, step)
+    for client, expected, ending in clients:
+        with route.direct() as primary:
+            primary.execute("TRUNCATE log")
+        answers = [told(client.ask(requests(text, extended))) for text in ending]
+        client.socket.close()
+        with route.direct() as primary:
+            primary.execute("TRUNCATE log")
+        assert answers == [told(expected.ask(requests(text, extended))) for text in ending], ending
+        expected.socket.close()
+
+
+@pytest.mark.parametrize("how", ["plain", "primary"])
+def test_read_only_transactions_of_a_router_that_goes(routed: Callable[..., Routed], how: str) -> None:
+    """One leaves for what only the primary can show; one that has seen its snapshot stays, with what it is."""
+    route = routed(schema=SCHEMA + "CREATE UNLOGGED TABLE fleeting AS SELECT 17 AS n;")
+    with login(route) as leaving, login(route) as bound:
+        leaving.simple("BEGIN READ ONLY")
+        bound.simple("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        replicas = [[[str(route.cluster.nodes[name].port).encode()]] for name in route.cluster.replicas]
+        assert leaving.simple(WHERE) in replicas
+        seen_at = bound.simple(WHERE)
+        assert seen_at in replicas
+        change(route, how)
+        assert leaving.simple("SELECT n FROM fleeting") == [[b"17"]]
+        assert errors(leaving.ask(query("INSERT INTO log VALUES (1)"))) == ["25006"]
+        leaving.simple("ROLLBACK")
+        assert bound.simple(WHERE) == seen_at
+        bound.simple("COMMIT")
+        for client in (leaving, bound):
+            client.simple("INSERT INTO log VALUES (2)")
+    assert logged(route) == [2, 2]
+
+
+def test_a_request_under_way_when_its_router_goes(routed: Callable[..., Routed]) -> None:
+    route = routed(schema=SCHEMA, transaction_routing="promote")
+    with login(route) as client:
+        client.simple("BEGIN")
+        client.send(query("SELECT 1, pg_sleep(1)"))
+        wait_until(lambda: any("pg_sleep" in text for name in route.cluster.replicas for _, state, text
+                               in route.cluster.nodes[name].backends(route.database) if state == "active"), "it runs")
+        change(route, "plain")
+        client.send(query("INSERT INTO log VALUES (1)"), query("COMMIT"))
+        assert errors(client.read_until("Z", 3)) == []
+    assert logged(route) == [1]

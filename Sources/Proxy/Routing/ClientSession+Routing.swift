@@ -293,7 +293,8 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ server: ServerSession,
         _ run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
-        guard route.isOnReplica, route.router.settings.routing == .split else {
+        // A transaction that has begun on a replica goes on as it would have, though the configuration is another now.
+        guard route.isOnReplica, route.router.settings.routing == .split || route.isInReplicaTransaction else {
             if server.transaction != .idle && summary.kind == .read && summary.transaction == nil {
                 route.router.counters.kept[ReadDecision.Reason.transaction.rawValue] &+= 1
             }

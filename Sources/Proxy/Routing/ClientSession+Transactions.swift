@@ -146,9 +146,8 @@ extension ClientSession {
         case .begin?, .set?, nil: break
         }
         let override = summary.override ?? route.override
-        // What has been seen so far, another server shows as well, or nothing has been seen.
         let takesNewSnapshots = Self.takesNewSnapshots(modes, isDefault: route.isReadCommitted)
-        let canLeave = route.binding == .none && (!route.hasSnapshot || takesNewSnapshots)
+        let canLeave = Self.canLeave(modes, route)
         if override == .primary {
             return canLeave ? .leaves : .cannotLeave(self.bound("route=primary is asked for"))
         }
@@ -174,6 +173,13 @@ extension ClientSession {
         if canLeave { return .leaves }
         // What the replica refuses by itself, it may refuse. But a lock taken there would lock nothing.
         return summary.takesLock ? .cannotLeave(self.bound("a lock counts on the primary only")) : .stays
+    }
+
+    /// Whether a transaction may leave its replica: what has been seen so far, another server shows as well, or nothing has
+    /// been seen.
+    static func canLeave(_ modes: TransactionModes, _ route: ClientRoute) -> Bool {
+        route.binding == .none
+            && (!route.hasSnapshot || Self.takesNewSnapshots(modes, isDefault: route.isReadCommitted))
     }
 
     /// The error that says why a transaction cannot go on.

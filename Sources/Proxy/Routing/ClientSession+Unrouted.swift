@@ -12,6 +12,8 @@ final class UnroutedClient {
         case none
         /// BEGIN was answered, and no server knows of it. What comes next is run behind it.
         case held(TransactionModes, hasSnapshot: Bool)
+        /// It was begun on a replica, and leaves it with what comes next.
+        case leaving(TransactionModes, hasSnapshot: Bool)
         /// Nothing of it has happened, and it has failed: the client is to end it.
         case failed
     }
@@ -30,8 +32,13 @@ final class UnroutedClient {
         switch route.transaction {
         case .held(let modes): self.transaction = .held(modes, hasSnapshot: route.hasSnapshot)
         case .failed: self.transaction = .failed
+        case .replica(let modes, _):
+            // What its client was told it may do, it may do.
+            if ClientSession.canLeave(modes, route) {
+                self.transaction = .leaving(modes, hasSnapshot: route.hasSnapshot)
+            }
         // What runs on a server, the server knows.
-        case .none, .replica: break
+        case .none: break
         }
         self.settings = route.settings
         // Nobody follows how its transaction ends.
@@ -43,7 +50,7 @@ final class UnroutedClient {
     /// What ReadyForQuery says of a client without a server connection.
     var status: TransactionStatus {
         switch self.transaction {
-        case .none: .idle
+        case .none, .leaving: .idle
         case .held: .inTransaction
         case .failed: .failed
         }
@@ -87,7 +94,7 @@ extension ClientSession {
             route.hasPreparedCommand = !self.statements.isEmpty
             if let server = self.server {
                 route.ddl = .possible
-                route.isOnReplica = server.pool.load?.node.role == .replica
+                route.isOnReplica = route.isInReplicaTransaction || server.pool.load?.node.role == .replica
             }
         }
         self.route = route
@@ -107,6 +114,14 @@ extension ClientSession {
         case .held(let modes, let hasSnapshot):
             route.transaction = .held(modes)
             route.hasSnapshot = hasSnapshot
+            self.unrouted = nil
+        case .leaving(let modes, let hasSnapshot):
+            if let server = self.server, server.transaction == .inTransaction {
+                route.transaction = .replica(modes, isPromotable: self.isPromotable(modes, route))
+                route.hasSnapshot = hasSnapshot
+                // Else it could not leave.
+                route.isReadCommitted = hasSnapshot || self.isReadCommittedByDefault(route)
+            }
             self.unrouted = nil
         case .none: self.unrouted = nil
         // It is ended as it was begun.
@@ -188,6 +203,19 @@ extension ClientSession {
             guard server.isQuiet else { return self.awaitReplies() }
             server.releaseIfFree()
         }
+        if let unrouted = self.unrouted, case .leaving(let modes, let hasSnapshot) = unrouted.transaction {
+            if let server = self.server {
+                // In the middle of a batch.
+                if server.requests.isUnsynced { return nil }
+                guard server.isQuiet else { return self.awaitReplies() }
+                if server.transaction == .failed { return nil }
+                if server.transaction == .inTransaction {
+                    unrouted.transaction = .held(modes, hasSnapshot: hasSnapshot)
+                    server.leaveClient()
+                }
+            }
+            if case .leaving = unrouted.transaction { unrouted.transaction = .none }
+        }
         guard self.server == nil else { return nil }
         guard self.pool.acquire(self) else { return self.isWaiting ? .wait : .end }
         if self.isAwaitingSettings {
@@ -200,7 +228,7 @@ extension ClientSession {
     /// The server is about to hear of a transaction that was begun here.
     func carryOver(_ unrouted: UnroutedClient, _ server: ServerSession) {
         switch unrouted.transaction {
-        case .none: return
+        case .none, .leaving: return
         case .held(let modes, let hasSnapshot): server.begin(modes, hasSnapshot: hasSnapshot)
         case .failed:
             server.begin(TransactionModes(), hasSnapshot: false)
