@@ -386,6 +386,34 @@ def test_what_comes_behind_the_end(shared: Routed, begin: str) -> None:
                 assert client.ask(query("ROLLBACK"))[-1].body == b"I"
 
 
+@pytest.mark.parametrize("rest", [
+    "LOCK TABLE log", "SAVEPOINT a", "DECLARE c CURSOR FOR SELECT 1", "SET LOCAL work_mem = '1MB'", "VACUUM log",
+    "CREATE DATABASE behind", "INSERT INTO log VALUES (1);", "INSERT INTO log VALUES (1); SELECT 1/0", "SELECT 1/0",
+    "SELECT n FROM log", "SELECT 1; LOCK TABLE log", "COMMIT", "BEGIN; INSERT INTO log VALUES (1)",
+    "SET TRANSACTION READ ONLY", "ROLLBACK TO a", "PREPARE TRANSACTION 'behind'", "LISTEN log", "SELECT nextval('numbers')",
+    "BEGIN; LOCK TABLE log; COMMIT", "LOCK TABLE log; SAVEPOINT b"])
+def test_what_is_behind_the_end_in_one_query(shared: Routed, rest: str) -> None:
+    """PostgreSQL runs it in the implicit transaction of the query: what needs a transaction has one, what may not has one, too."""
+    primary = shared.cluster.primary
+    for end in ("COMMIT", "ROLLBACK", "/* a; */ end ;"):
+        answers = []
+        for is_direct in (False, True):
+            with shared.direct() as superuser:
+                superuser.execute("TRUNCATE log; SELECT setval('numbers', 1)")
+            with Connection(primary.host, primary.port).login(database=shared.database) if is_direct else login(
+                shared) as client:
+                if is_direct:
+                    client.simple(ON_REPLICA)
+                else:
+                    begin_on_replica(shared, client)
+                answer = client.ask(query(f"{end}; {rest}"))
+                # Positions are those in the client's text.
+                answers.append([
+                    (each.type, {key: each.fields().get(key) for key in "CMP"} if each.type in "EN" else each.body)
+                    for each in answer if each.type != "S"] + [client.ask(query("ROLLBACK"))[-1].body, logged(shared)])
+        assert answers[0] == answers[1], end
+
+
 @pytest.fixture
 def shared(routed: Callable[..., Routed]) -> Routed:
     return routed(schema=LIAR)

@@ -39,4 +39,18 @@ public enum StatementText {
             isEmpty = false
         }
     }
+
+    /// Whether a text is one statement, or cannot be divided.
+    ///
+    /// - Parameters: as of `end(of:in:standardConformingStrings:)`.
+    public static func isOne(_ text: Span<UInt8>, standardConformingStrings: Bool) -> Bool {
+        let end = Self.end(of: 1, in: text, standardConformingStrings: standardConformingStrings) ?? text.count
+        var lexer = Lexer(standardConformingStrings: standardConformingStrings)
+        let rest = text.extracting(end..<text.count)
+        while true {
+            let token = lexer.next(rest)
+            if token.kind == .end { return true }
+            guard token.kind == .byte, rest[token.start] == UInt8(ascii: ";") else { return false }
+        }
+    }
 }

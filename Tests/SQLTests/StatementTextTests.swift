@@ -22,6 +22,14 @@ import Testing
         #expect(end.map { String(decoding: all[..<$0], as: UTF8.self) } == expected)
     }
 
+    @Test(
+        arguments: [
+            ("SELECT 1", true), (";; SELECT ';' ;; -- a\n;", true), ("SELECT 1; SELECT 2", false), (" LOCK t;x", false),
+        ])
+    func oneStatementIsOne(text: String, expected: Bool) {
+        #expect(StatementText.isOne(Array(text.utf8).span, standardConformingStrings: true) == expected)
+    }
+
     @Test func backslashesAreReadAsTheSessionHasThem() {
         let text = Array(#"SELECT 'a\'; COMMIT; SELECT 2 --'; COMMIT"#.utf8)
         #expect(StatementText.end(of: 1, in: text.span, standardConformingStrings: true) == 12)

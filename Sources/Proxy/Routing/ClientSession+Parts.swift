@@ -6,6 +6,9 @@ import Wire
 //
 //     SELECT, COMMIT, BEGIN, UPDATE  ──►  SELECT, COMMIT (on the replica)  ──its end──►  BEGIN, UPDATE
 //
+// A single statement behind COMMIT or ROLLBACK in one Query would be alone then, while PostgreSQL runs it in the implicit
+// transaction of that Query. If it is for the primary, the transaction ends there.
+//
 // PostgreSQL begins a new transaction at the same place. The client gets the ReadyForQuery of the last part that runs.
 extension ClientSession {
     /// Divides a request; nil if it is to be taken as a whole.
@@ -29,6 +32,14 @@ extension ClientSession {
                     of: rest, in: request.extracting(text), standardConformingStrings: self.hasStandardStrings)
             else { return nil }
             let query = request.extracting(text)
+            if rest == 1, let server, server.transaction == .inTransaction, server.requests.isQuiet,
+                route.binding == .none, case .replica(let modes, _) = route.transaction,
+                self.belongTogether(query.extracting(0..<end), query.extracting(end..<query.count), route)
+            {
+                route.transaction = .held(modes)
+                server.leaveClient()
+                return nil
+            }
             self.replay = MessageWriter.bytes { $0.query(query.copy(0..<end)) }
             // Positions in errors are those in the client's text.
             var later: [UInt8] = []
@@ -41,6 +52,19 @@ extension ClientSession {
                 bytes: request.copy(rest..<request.count), isWhole: !summary.isInterrupted)
         }
         return .consumed(upTo: whole.upperBound)
+    }
+
+    /// Whether what comes behind the end of a transaction is one statement for the primary, which is not to be alone.
+    private func belongTogether(_ end: Span<UInt8>, _ rest: Span<UInt8>, _ route: ClientRoute) -> Bool {
+        let standard = self.hasStandardStrings
+        guard StatementText.transactionEnd(end, standardConformingStrings: standard) == .end(isChained: false),
+            StatementText.isOne(rest, standardConformingStrings: standard)
+        else { return false }
+        let statement = ClientBook(client: self, router: route.router).statement(rest)
+        switch statement.statementClass.transaction {
+        case .set?, nil: return statement.statementClass.kind != .read && statement.command == nil
+        case .begin?, .commit?, .rollback?: return false
+        }
     }
 
     /// ReadyForQuery of a request that has been divided. Returns whether the client is to get it.
