@@ -506,3 +506,30 @@ def test_cancel_reaches_the_replica(route: Routed) -> None:
         with pytest.raises(psycopg.errors.QueryCanceled):
             crowd.join(10)
         assert route.is_replica(connection)
+
+
+def test_names_of_statements_that_are_answered_here(route: Routed) -> None:
+    """A name that is taken, and one whose Parse was skipped behind an error."""
+    primary = route.cluster.primary
+    answers = []
+    for host, port, database in (
+        (route.proxy.host, route.proxy.port, "app"), (primary.host, primary.port, route.database),
+    ):
+        with Connection(host, port).login(database=database) as client:
+            client.ask(parse("SELECT 1", "taken"), SYNC)
+            asked = [
+                client.ask(parse("BEGIN", "taken"), bind("taken"), execute(), SYNC),
+                client.ask(bind("taken"), execute(), SYNC),
+                client.ask(parse("BEGIN", "begin"), bind("begin"), execute(), SYNC),
+                client.ask(parse("COMMIT", "begin"), bind("begin"), execute(), SYNC),
+                client.ask(rawpg.query("COMMIT")),
+                client.ask(rawpg.close("S", "begin"), parse("BEGIN", "begin"), bind("begin"), execute(), SYNC),
+                client.ask(parse("ROLLBACK"), bind(), execute(), SYNC),
+                client.ask(describe("S", "nothing"), parse("SET application_name = 'x'", "skipped"), SYNC),
+                client.ask(bind("skipped"), SYNC),
+                client.ask(describe("S", "nothing"), parse("RESET martlet.session_key", "ours"), SYNC),
+                client.ask(bind("ours"), SYNC),
+            ]
+            answers.append([[(each.type, each.sqlstate if each.type == "E" else each.body) for each in answer
+                             if each.type not in "SN"] for answer in asked])
+    assert answers[0] == answers[1]

@@ -114,6 +114,11 @@ SHAPES: dict[str, Callable[..., None]] = {
     # One batch up to its Sync.
     "batch": lambda pair, *texts: pair.ask(
         lambda fill: [*(part for text in texts for part in unit(fill(text))), SYNC]),
+    # Behind a Flush the rest of a batch comes as if by itself.
+    "behind a flush": lambda pair, *texts: pair.ask(
+        lambda fill: [*unit("SELECT 1"), FLUSH, *(part for text in texts for part in unit(fill(text))), SYNC]),
+    "behind flushes": lambda pair, *texts: pair.ask(
+        lambda fill: [*(part for text in texts for part in (*unit(fill(text)), FLUSH)), SYNC]),
     # Requests that do not wait for each other.
     "pipelined": lambda pair, *texts: pair.ask(
         lambda fill: [part for text in texts for part in (*unit(fill(text)), SYNC)]),
@@ -142,7 +147,7 @@ def test_as_a_setting_of_the_server(routed: Callable[..., Routed], routing: str)
         pair = Pair(route)
         for _ in range(30):
             shape = chance.choice(["simple"] * 4 + [*SHAPES])
-            if shape in ("batch", "pipelined", "pipelined simple", "one query"):
+            if shape in ("batch", "behind a flush", "behind flushes", "pipelined", "pipelined simple", "one query"):
                 texts = chance.choices(COMMANDS * 2 + OTHERS[:3], k=chance.randint(1, 4))
                 if shape == "one query":
                     # What is said to Martlet stands in front.
@@ -165,7 +170,7 @@ def test_where_statements_are_not_looked_at(routed: Callable[..., Routed], routi
         pair = Pair(route, "whole")
         for _ in range(30):
             shape = chance.choice(["simple"] * 4 + [*SHAPES])
-            if shape in ("batch", "pipelined", "pipelined simple"):
+            if shape in ("batch", "behind a flush", "behind flushes", "pipelined", "pipelined simple"):
                 texts = chance.choices(COMMANDS * 2 + OTHERS[:3], k=chance.randint(1, 4))
             else:
                 texts = [chance.choice(chance.choice([COMMANDS, COMMANDS, TRANSACTIONS, OTHERS[:3]]))]
@@ -305,3 +310,20 @@ def test_a_mistaken_comment_is_told(routed: Callable[..., Routed], text: str) ->
         for quiet in (f"/* martlet: route=primary */ {WHERE}", f"/* a martlet: x */ {WHERE}", f"SELECT '/* martlet: x */'"):
             connection.execute(quiet)  # type: ignore[arg-type]
         assert told == ["WARNING"] * 3
+
+
+def test_what_only_a_server_could_do_behind_a_flush(routed: Callable[..., Routed]) -> None:
+    """An error, and no setting of the server's that nobody reads."""
+    route = routed(schema=SCHEMA)
+    with Connection(route.proxy.host, route.proxy.port).login(options="-c martlet.session_key=ours") as client:
+        for text, state in [
+            ("SET martlet.session_key = 'x', 'y'", "0A000"), ("SHOW martlet.lsn", "0A000"),
+            ("SELECT length(set_config('martlet.session_key', 'x', false))", "0A000"),
+            ("SET martlet.route = 'nonsense'", "22023"), ("SET martlet.nothing = 1", "42704"),
+        ]:
+            client.send(*unit("SELECT 1"), FLUSH)
+            client.read_until("C")
+            answer = client.ask(*unit(text), *unit("SELECT 2"), SYNC)
+            assert [each.sqlstate for each in answer if each.type == "E"] == [state], text
+            assert not any(each.type == "D" for each in answer)
+            assert client.simple("SHOW martlet.session_key") == [[b"ours"]]

@@ -47,8 +47,9 @@ final class ClientRoute {
         case none
         /// Those at its beginning; what comes behind them is looked at by itself.
         case leading
-        /// Those among others. The batch begins a transaction, or not.
-        case among(inTransaction: Bool)
+        /// Those among others. The batch begins a transaction, or not; `isUnseen`, if what comes behind a Flush may have
+        /// more.
+        case among(inTransaction: Bool, isUnseen: Bool)
     }
 
     /// What a portal does.
@@ -200,6 +201,25 @@ final class ClientRoute {
         self.isInBatch = false
         self.commands = .none
         if self.bound != nil { self.bound = nil }
+    }
+
+    /// Nobody has looked at what comes in its batch, which has run something before a Flush.
+    var isBehindFlush: Bool {
+        if case .among(_, isUnseen: true) = self.commands { return true }
+        return false
+    }
+
+    /// Whether a request that runs on a replica can be carried out elsewhere after it has been sent.
+    func keeps(_ summary: RequestSummary) -> Bool {
+        let settings = self.router.settings
+        return settings.routing == .split && !summary.isOpen && (settings.rerunsRefused || settings.retriesReads)
+            && summary.end > 0
+    }
+
+    /// The request that waits for its connection to a replica to be ready must not be sent before.
+    var mustAwaitReplica: Bool {
+        guard self.isChosen, self.isOnReplica, let chosen = self.chosen else { return false }
+        return !self.keeps(chosen)
     }
 
     var isInHeldTransaction: Bool {

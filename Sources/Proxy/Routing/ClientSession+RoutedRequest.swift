@@ -40,8 +40,10 @@ extension ClientSession {
         }
         let inTransaction = begins != nil || summary.ending != .none || server.transaction != .idle
         if summary.isHintMistaken { self.warnOfHint(server, route) }
-        let mayHaveCommands = summary.hasCommands || route.isInBatch && route.router.settings.routing != .split
-        route.commands = mayHaveCommands ? .among(inTransaction: inTransaction) : .none
+        let mayHaveCommands =
+            summary.mayHaveCommands || route.isInBatch && route.router.settings.routing != .split
+        route.commands =
+            mayHaveCommands ? .among(inTransaction: inTransaction, isUnseen: summary.isInterrupted) : .none
         self.applySettingsEffects(summary, inTransaction: inTransaction, route)
         guard route.isOnReplica else {
             if summary.readsData && !route.isKept { route.isNewestRead = true }

@@ -170,7 +170,12 @@ extension ClientSession {
                 self.send(reply.bytes)
                 return .drop
             }
-            server.effects.append(.reply(reply.bytes))
+            if case .parse(let parse, _) = found, !parse.statement.isEmpty {
+                // It is undone when the server skips what comes before.
+                server.effects.append(.named(bytes.extracting(range).copy(parse.statement)))
+            } else {
+                server.effects.append(.reply(reply.bytes))
+            }
             server.requests.append(reply.kind, .answer, hasEffect: true)
             return .drop
         } catch {
@@ -237,11 +242,15 @@ extension ClientSession {
         let book = ClientBook(client: self, router: route.router)
         switch type {
         case Frontend.parse:
-            guard let parse = ParseMessage(message),
-                let command = book.statement(message.extracting(parse.query)).preparedCommand,
-                route.router.settings.routing != .split || command.positionColumn == nil
-            else { return nil }
-            return .parse(parse, command)
+            guard let parse = ParseMessage(message) else { return nil }
+            if let command = book.statement(message.extracting(parse.query)).preparedCommand,
+                command.positionColumn == nil || route.router.settings.routing != .split || route.isBehindFlush
+            {
+                return .parse(parse, command)
+            }
+            // Where names are not followed, the last one that was noted is not the last one any more.
+            if parse.statement.isEmpty && !self.pool.tracksStatements { self.forgetUnnamed() }
+            return nil
         case Frontend.bind:
             guard case .prefix(let prefix) = BindPrefix.parse(message) else { return nil }
             let statement = book.prepared(message.extracting(prefix.statement))
@@ -264,7 +273,7 @@ extension ClientSession {
             case .command(let command)?: return .execute(command)
             case .other(let statementClass)?:
                 // Between commands of the batch, each in its turn.
-                if case .among(let inTransaction) = route.commands {
+                if case .among(let inTransaction, _) = route.commands {
                     self.applySettingsEffects(
                         statementClass.settingsEffects, rollsBack: statementClass.transaction?.isRollback ?? false,
                         inTransaction: inTransaction, route)
@@ -306,7 +315,7 @@ extension ClientSession {
             return (.describe, writer.bytes)
         case .execute(let command):
             var place: RouterSettings.Place = self.isInTransaction(route) ? .transaction : .request
-            if case .among(inTransaction: true) = route.commands { place = .transaction }
+            if case .among(inTransaction: true, _) = route.commands { place = .transaction }
             let answer = try self.run(try Self.statement(command), place, warns: true, route)
             if let notice = answer.notice { writer.append(notice) }
             if let row = answer.row { writer.dataRow(row.map(\.value)) }
@@ -350,9 +359,7 @@ extension ClientSession {
             message.extracting(parse.tail), self.parameters?.parsing ?? .none)
         let prepared = ClientStatement(statement, generation: self.pool.catalogue.current, at: self.now)
         guard self.statements.add(name, prepared) else {
-            throw ServerError(
-                message: "prepared statement \"\(message.text(parse.statement))\" already exists",
-                sqlState: SQLState.duplicatePreparedStatement)
+            throw Self.duplicate(message.text(parse.statement))
         }
     }
 

@@ -209,7 +209,7 @@ extension ClientSession {
     /// A request is passed on that does something to settings: RESET ALL, and what ends or divides a transaction.
     func applySettingsEffects(_ summary: RequestSummary, inTransaction: Bool, _ route: ClientRoute) {
         // With commands in the same batch each has its turn.
-        if summary.hasCommands { return }
+        if summary.mayHaveCommands { return }
         self.applySettingsEffects(
             summary.settingsEffects, rollsBack: summary.rollsBack, inTransaction: inTransaction, route)
     }

@@ -149,7 +149,9 @@ extension ClientSession {
             let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
             return self.askForPosition(type, bytes, whole, run: &run, route)
         }
-        route.commands = summary.hasCommands ? .among(inTransaction: summary.begin != nil) : .none
+        route.commands =
+            summary.mayHaveCommands
+            ? .among(inTransaction: summary.begin != nil, isUnseen: summary.isInterrupted) : .none
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
             let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
@@ -334,6 +336,9 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
     ) -> Verdict {
         if let verdict = self.divided(summary, type, bytes, whole, nil, route) { return verdict }
+        if summary.transaction != nil, let error = self.duplicateName(type, bytes, whole) {
+            return self.refuse(error, type)
+        }
         if let tag = self.transactionTag(summary, route) {
             self.answer(type, bytes, whole, tag: tag, route: route)
             return .consumed(upTo: whole.upperBound)

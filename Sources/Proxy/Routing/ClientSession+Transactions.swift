@@ -116,6 +116,36 @@ extension ClientSession {
         }
     }
 
+    /// The error of a batch, to be answered here, that prepares a statement under a name that is taken.
+    func duplicateName(_ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>) -> ServerError? {
+        guard type != Frontend.query, !self.statements.isEmpty, self.pool.tracksStatements,
+            whole.upperBound <= bytes.count
+        else { return nil }
+        var closed: [[UInt8]] = []
+        var cursor = whole.lowerBound
+        while let header = MessageFramer.header(bytes, at: cursor), cursor + header.length < whole.upperBound {
+            let message = bytes.extracting(cursor..<(cursor + header.length + 1))
+            if header.type == Frontend.close, let target = MessageTarget(message),
+                target.kind == MessageTarget.statement
+            {
+                closed.append(message.copy(target.name))
+            }
+            if header.type == Frontend.parse, let parse = ParseMessage(message), !parse.statement.isEmpty {
+                let name = message.extracting(parse.statement)
+                if self.statements.find(name) != nil, !closed.contains(where: { $0.span.equals(name) }) {
+                    return Self.duplicate(message.text(parse.statement))
+                }
+            }
+            cursor += header.length + 1
+        }
+        return nil
+    }
+
+    static func duplicate(_ name: String) -> ServerError {
+        ServerError(
+            message: "prepared statement \"\(name)\" already exists", sqlState: SQLState.duplicatePreparedStatement)
+    }
+
     // MARK: On a replica
 
     enum Stay {

@@ -163,6 +163,9 @@ struct RequestSummary {
         return self.begin
     }
 
+    /// Some of its messages may be for the router, be they behind a Flush.
+    var mayHaveCommands: Bool { self.hasCommands || self.isInterrupted }
+
     /// What follows in its transaction needs the same server.
     var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
 
