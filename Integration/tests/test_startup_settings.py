@@ -140,3 +140,17 @@ def test_routed(routed: Callable[..., object], routing: str) -> None:
     assert outcome(proxy.host, proxy.port, {"work_mem": "7MB"}) == ("in", "works")
     with psycopg.connect(host=proxy.host, port=proxy.port, user="app", dbname="app", options="-c work_mem=8MB") as connection:
         assert connection.execute("SHOW work_mem").fetchone() == ("8MB",)
+
+
+def test_settings_that_fail_leave_the_books_right(start_proxy: Callable[..., Proxy]) -> None:
+    """Somebody's setting that no server reports is still set back, though it was to be with others that failed."""
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    with Connection(proxy.host, proxy.port).login(options="-c work_mem=7MB") as client:
+        client.simple("BEGIN")
+        client.simple("SET LOCAL enable_seqscan = off")
+        client.simple("COMMIT")
+        assert client.simple("SHOW work_mem") == [[b"7MB"]]
+        client.simple("SET enable_seqscan = off")
+    assert outcome(proxy.host, proxy.port, {"default_text_search_config": "nosuch"})[0] == "22023"
+    with proxy.connect() as client:
+        assert client.execute("SHOW work_mem").fetchone() == ("4MB",)

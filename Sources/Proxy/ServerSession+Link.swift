@@ -43,12 +43,14 @@ extension ServerSession {
         guard let wanted = client.parameters else { return }
         if self.areExtrasUncertain {
             // Only what the server reports is known; the rest is set back, or set again.
-            let extras = self.parameters.parameters.filter { !$0.isReported }
-            self.parameters = self.worker.parameters.withoutExtras(self.parameters)
-            self.areExtrasUncertain = false
-            let changes = self.changes(for: client, wanted)
+            let noted = self.parameters
+            let extras = noted.parameters.filter { !$0.isReported }
+            self.parameters = self.worker.parameters.withoutExtras(noted)
             let resets = extras.filter { wanted[$0.key] == nil }.map { ParameterChange.reset($0.name) }
-            return self.set(changes + resets, for: client)
+            let changes = self.changes(for: client, wanted) + resets
+            // Until the server has answered nothing is certain.
+            if changes.isEmpty { self.areExtrasUncertain = false } else { self.parameters = noted }
+            return self.set(changes, for: client)
         }
         self.set(self.changes(for: client, wanted), for: client)
     }
@@ -237,6 +239,7 @@ extension ServerSession {
             self.cancelsWhenSet = false
             // It has left meanwhile. All changes hold, or none.
             if error == nil {
+                self.areExtrasUncertain = false
                 self.parameters = table.applied(changes, client: self.parameters, server: self.parameters).server
                 self.noteResets(changes)
             }
@@ -248,6 +251,7 @@ extension ServerSession {
         }
         let (ours, theirs) = table.applied(
             changes, client: client.parameters ?? self.parameters, server: self.parameters)
+        self.areExtrasUncertain = false
         self.parameters = theirs
         self.noteResets(changes)
         client.settingsApplied(ours)
