@@ -42,8 +42,11 @@ extension ClientSession {
         }
     }
 
-    /// The proxy has sent this client's settings ahead; until they have been accepted once, requests wait.
-    func settingsPending() { self.isAwaitingSettings = !self.areSettingsProven }
+    /// The proxy has sent this client's settings ahead; until they have been accepted once, requests wait. So does one that
+    /// could not go elsewhere any more if a replica does not take them.
+    func settingsPending() {
+        self.isAwaitingSettings = !self.areSettingsProven || (self.route?.mustAwaitReplica ?? false)
+    }
 
     func settingsApplied(_ parameters: ParameterSet) {
         let before = self.parameters

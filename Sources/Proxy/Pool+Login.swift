@@ -20,7 +20,7 @@ extension Pool {
         let clients = self.queued + (self.welcome == nil ? min(self.welcomeQueue.count, 1) : 0)
         guard clients > 0 else { return }
         // The connection that they were waiting for may be gone since the server has refused another.
-        if let error = self.refusal { return self.fail(queue: error) }
+        if let error = self.refusal { return self.refuse(queue: error) }
         while self.loggingIn - self.slowLogins < min(clients, self.mostLogins), self.hasRoom {
             guard self.loggingIn - self.slowLogins < clients - self.coming, self.mayConnect(), self.connect() else {
                 return

@@ -51,7 +51,7 @@ extension Pool {
         self.loginError = error
         self.loginError?.isRefusal = isRefusal
         if let load = self.load, !isRefusal { return self.nodeFailed(load, error) }
-        if self.hasNoneToWaitFor && (isRefusal || self.hasLastedTooLong) { self.fail(queue: error) }
+        if self.hasNoneToWaitFor && (isRefusal || self.hasLastedTooLong) { self.refuse(queue: error) }
         self.pump()
     }
 
@@ -75,10 +75,16 @@ extension Pool {
     var refusal: ServerError? {
         if self.isRemoved { return .databaseRemoved }
         if self.worker.shared.isClosingServers.load(ordering: .relaxed) { return .serverShuttingDown }
-        guard let error = self.loginError, error.isRefusal, self.hasNoneToWaitFor, self.backoff.isFailing,
+        guard let error = self.loginFailure, error.isRefusal else { return nil }
+        return error.whileRetrying
+    }
+
+    /// Why there is no connection, nor a try to make one, until the pause behind the last failure is over.
+    private var loginFailure: ServerError? {
+        guard let error = self.loginError, self.hasNoneToWaitFor, self.backoff.isFailing,
             self.worker.now < self.backoff.nextTry
         else { return nil }
-        return error.whileRetrying
+        return error
     }
 
     /// A try may take as long as `server_connect_timeout`: those who have waited for long enough do not wait for its end.
@@ -107,10 +113,55 @@ extension Pool {
     /// Something has changed: what failed may work now.
     func tryAgain() {
         self.outageEnded()
+        self.refusedSettings = [:]
         self.pump()
     }
 
     // MARK: Nodes of a routed database
+
+    /// Why a replica is no place for a client's reads now, though it may be one for others': it does not let its user in,
+    /// or does not take its settings. Roles, databases and the like come to it with the log, its rules are its own, and its
+    /// connections may be used up.
+    func refusal(of client: ClientSession) -> ServerError? {
+        if let error = self.loginFailure { return error }
+        guard !self.refusedSettings.isEmpty, let wanted = client.parameters,
+            let refused = self.refusedSettings[ObjectIdentifier(wanted)], self.worker.now < refused.until
+        else { return nil }
+        return refused.error
+    }
+
+    /// Settings that a replica has not taken.
+    struct RefusedSettings {
+        /// Kept, so that no other set gets its identity.
+        let wanted: ParameterSet
+        let error: ServerError
+        /// When they may be tried again.
+        let until: MonotonicTime
+    }
+
+    /// Sets remembered; beyond it all are forgotten.
+    private static let mostRefused = 256
+    private static let refusedFor: Microseconds = 1_000_000
+
+    func settingsRefused(_ wanted: ParameterSet, _ error: ServerError) {
+        let now = self.worker.now
+        if !self.refusedSettings.contains(where: { $1.until > now }) {
+            let node = self.load?.node.description ?? ""
+            self.worker.log(
+                .warning, self.prefix, "\(node) refuses a client's settings, who goes elsewhere: \(error.message)")
+        }
+        if self.refusedSettings.count >= Self.mostRefused { self.refusedSettings = [:] }
+        self.refusedSettings[ObjectIdentifier(wanted)] = RefusedSettings(
+            wanted: wanted, error: error, until: now + Self.refusedFor)
+    }
+
+    /// Logins are refused, and nobody's connection is left to wait for. What a replica refuses, another node may do.
+    func refuse(queue error: ServerError) {
+        guard let load = self.load, load.node.role == .replica else { return self.fail(queue: error) }
+        for client in self.replicationQueue.takeAll() { client.fail(error) }
+        self.announceReplication()
+        self.sendAway()
+    }
 
     /// Connections to a node of a routed database fail: clients that wait for one find another node, or wait for it
     /// together with all others.

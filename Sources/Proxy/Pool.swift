@@ -86,6 +86,8 @@ final class Pool {
     var replicationQueue = LoginQueue()
     /// Settings that clients have begun with and that a server has taken.
     var provenSettings: [ObjectIdentifier: ProvenSettings] = [:]
+    /// Settings that a replica has not taken lately.
+    var refusedSettings: [ObjectIdentifier: RefusedSettings] = [:]
     /// Statements that a server of this pool has accepted since the catalogue has changed last.
     var knownGood = KnownGood()
     /// Which host is next, and which of its addresses.

@@ -215,7 +215,10 @@ extension ServerSession {
             return true
         }
         if case .begin = own {
-            if let error { self.client?.fail(ServerError(message: error.message, sqlState: error.sqlState)) }
+            if let error {
+                if self.sendAway(error, isSettings: false) { return true }
+                self.client?.fail(ServerError(message: error.message, sqlState: error.sqlState))
+            }
             self.cancelDelayed()
             return self.client != nil
         }
@@ -225,6 +228,7 @@ extension ServerSession {
             if self.state == .preparing && self.client == nil { self.due = .loggedIn }
             return false
         }
+        if let error, own.comesAhead, self.sendAway(error, isSettings: false) { return true }
         if let error, let reason = own.failure {
             self.worker.log(.warning, self.prefix, "\(reason): \(error.message)")
             self.end(reason)
@@ -247,7 +251,8 @@ extension ServerSession {
         }
         if let error {
             self.cancelsWhenSet = false
-            return client.settingsFailed(error)
+            if !self.sendAway(error, isSettings: true) { client.settingsFailed(error) }
+            return
         }
         let (ours, theirs) = table.applied(
             changes, client: client.parameters ?? self.parameters, server: self.parameters)

@@ -363,7 +363,7 @@ extension ServerSession {
             // A FATAL here is the session's end, and the client's business as well, unless its request goes elsewhere.
             if fields.isFatal && self.isReplicasFault(fields) {
                 self.trialFailed(fields)
-            } else if fields.isFatal, let client = self.client {
+            } else if fields.isFatal, let client = self.client, !self.sendAwayAhead(fields) {
                 client.send(message)
             }
             self.ownError = fields

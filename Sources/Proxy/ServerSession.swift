@@ -45,6 +45,14 @@ final class ServerSession: Connection {
             }
         }
 
+        /// It makes the connection ready for a client whose request comes behind it.
+        var comesAhead: Bool {
+            switch self {
+            case .deallocate, .settings, .begin: true
+            case .connectQuery, .check, .rollback, .reset, .abort, .restore: false
+            }
+        }
+
         /// The reason for closing when it fails; nil if failing does not matter.
         var failure: String? {
             switch self {
@@ -455,6 +463,8 @@ final class ServerSession: Connection {
         // A replica that is lost before its answer has begun: the client takes its request elsewhere.
         if self.isOnTrial, clientError != nil, let route = self.client?.route, self.mayRetry(route) {
             self.trialFailed(nil)
+        } else if clientError != nil {
+            self.sendAway()
         }
         let client = self.client
         let isInMessage = self.pieces.isPassed

@@ -30,12 +30,12 @@ extension Balancer {
     ///
     /// - Parameters:
     ///   - insists: the client asked for a replica: one that has not caught up to its writes is better than the primary.
-    ///   - avoided: a node that has just failed this read.
+    ///   - avoided: nodes that have just failed this read, or would.
     /// - Returns: the decision, and whether there is a better node that has not caught up to what the client has read
     ///   (looked at now and then).
     public mutating func decide(
         _ causality: borrowing Causality, mode: ReadAfterWrite, settings: RoutingSettings, insists: Bool,
-        avoided: Node?,
+        avoided: [Node],
         now: Int64
     ) -> (ReadDecision, isConfined: Bool) {
         var obstacle: Causality.Obstacle?
@@ -44,7 +44,7 @@ extension Balancer {
         self.confinements &+= 1
         guard self.confinements % 16 == 0 else { return (decision, false) }
         let free = self.choose(now: now) {
-            $0 !== avoided && $0.role == .replica && $0.takesReads.load(ordering: .relaxed)
+            !avoided.contains($0) && $0.role == .replica && $0.takesReads.load(ordering: .relaxed)
                 && causality.obstacle($0, mode: mode) != .write
         }
         return (decision, free !== chosen)
@@ -52,7 +52,7 @@ extension Balancer {
 
     private mutating func decide(
         _ causality: borrowing Causality, _ mode: ReadAfterWrite, _ settings: RoutingSettings, _ insists: Bool,
-        _ avoided: Node?, _ now: Int64, _ obstacle: inout Causality.Obstacle?
+        _ avoided: [Node], _ now: Int64, _ obstacle: inout Causality.Obstacle?
     ) -> ReadDecision {
         if !insists && causality.isWithinWindow(settings.window(mode), now: now) {
             return .primary(.ownWrite)
@@ -62,7 +62,7 @@ extension Balancer {
         var hasReplica = false
         var found: Causality.Obstacle?
         let chosen = self.choose(now: now) { node in
-            guard node !== avoided else { return false }
+            guard !avoided.contains(node) else { return false }
             switch node.role {
             case .replica: break
             case .primary: return alwaysPrimary && node.isUp.load(ordering: .relaxed)
@@ -83,7 +83,7 @@ extension Balancer {
         }
         if insists && hasReplica {
             let any = self.choose(now: now) {
-                $0 !== avoided && $0.role == .replica && $0.takesReads.load(ordering: .relaxed)
+                !avoided.contains($0) && $0.role == .replica && $0.takesReads.load(ordering: .relaxed)
             }
             if let any { return .node(any) }
         }
@@ -92,5 +92,14 @@ extension Balancer {
         case .read: return .primary(.earlierRead)
         case nil: return .primary(isBehind ? .lag : .noReplica)
         }
+    }
+}
+
+extension [Node] {
+    @inline(__always)
+    fileprivate func contains(_ node: borrowing Node) -> Bool {
+        if self.isEmpty { return false }
+        let node = copy node
+        return self.contains { $0 === node }
     }
 }

@@ -7,7 +7,7 @@ import Testing
     /// What is decided, in a word: a node's name or the reason for the primary.
     private static func decide(
         _ nodes: [Node], _ causality: Causality = Causality(), _ settings: RoutingSettings = settings(),
-        mode: ReadAfterWrite? = nil, insists: Bool = false, avoided: Node? = nil, now: Int64 = 0
+        mode: ReadAfterWrite? = nil, insists: Bool = false, avoided: [Node] = [], now: Int64 = 0
     ) -> String {
         var balancer = balancer(nodes, settings.loadBalance)
         let (decision, _) = balancer.decide(
@@ -111,9 +111,10 @@ import Testing
 
     @Test func aNodeThatHasJustFailedIsAvoided() {
         let (a, b) = (node("a"), node("b"))
-        #expect(Self.decide([a, b], avoided: a) == "b")
-        #expect(Self.decide([a], avoided: a) == "noReplica")
-        #expect(Self.decide([a], insists: true, avoided: a) == "noReplica")
+        #expect(Self.decide([a, b], avoided: [a]) == "b")
+        #expect(Self.decide([a], avoided: [a]) == "noReplica")
+        #expect(Self.decide([a, b], avoided: [a, b]) == "noReplica")
+        #expect(Self.decide([a], insists: true, avoided: [a]) == "noReplica")
     }
 
     @Test func thePrimaryTakesItsTurnsIfToldSo() {
@@ -126,7 +127,7 @@ import Testing
         var found: [String] = []
         for _ in 0..<4 {
             switch balancer.decide(
-                Causality(), mode: .lsn, settings: settings, insists: false, avoided: nil, now: 0
+                Causality(), mode: .lsn, settings: settings, insists: false, avoided: [], now: 0
             ).0 {
             case .node(let load): found.append(load.node.host)
             case .primary(let reason): found.append("\(reason)")
@@ -148,7 +149,7 @@ import Testing
         for _ in 0..<64 {
             noticed +=
                 balancer.decide(
-                    causality, mode: .lsn, settings: settings(), insists: false, avoided: nil, now: 0
+                    causality, mode: .lsn, settings: settings(), insists: false, avoided: [], now: 0
                 ).isConfined ? 1 : 0
         }
         #expect(noticed == 4)

@@ -123,8 +123,8 @@ final class ClientRoute {
     var rest: Rest?
     /// Times that this request has been tried elsewhere.
     var retries = 0
-    /// The node that has just failed.
-    var avoided: Node?
+    /// Nodes that have just failed with its request, or could not be made ready for it.
+    var avoided: [Node] = []
     /// `transaction` as it was before the request that is on trial.
     var transactionBeforeTrial = Transaction.none
     /// Since when the request has been waiting for a node; nil when it is not.

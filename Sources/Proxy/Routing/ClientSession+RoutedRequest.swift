@@ -71,10 +71,7 @@ extension ClientSession {
         if summary.bindsTransaction && route.binding == .none { route.binding = .state }
         if summary.takesSnapshot && summary.statements > 0 { route.hasSnapshot = true }
         self.noteChain(summary, server, route)
-        let settings = route.router.settings
-        guard settings.routing == .split, !summary.isOpen, settings.rerunsRefused || settings.retriesReads,
-            summary.end > 0, whole.upperBound <= bytes.count
-        else { return server.forgetRequest() }
+        guard route.keeps(summary), whole.upperBound <= bytes.count else { return server.forgetRequest() }
         server.keep(bytes.extracting(whole))
         self.keptStart = whole.lowerBound
         // Run again it begins in the transaction in which it has begun now, or not at all.
@@ -107,7 +104,7 @@ extension ClientSession {
             if route.isOnReplica || route.isNewestRead { route.causality.read(from: load.node, generation: generation) }
         }
         route.retries = 0
-        route.avoided = nil
+        if !route.avoided.isEmpty { route.avoided = [] }
         route.isPrimaryForced = false
         self.settingsRequestEnded(transaction, route)
         guard transaction == .idle else {
@@ -165,7 +162,7 @@ extension ClientSession {
             route.heldSince = nil
             route.waitingSince = nil
             route.retries = 0
-            route.avoided = nil
+            if !route.avoided.isEmpty { route.avoided = [] }
             route.isPrimaryForced = false
             if route.isInHeldTransaction { route.transaction = .failed }
             route.endBatch()

@@ -378,6 +378,8 @@ extension ClientSession {
         }
     }
 
+    private static let refusalPause: MonotonicTime = 500_000
+
     private enum Choice {
         case node(NodeLoad, isReplica: Bool)
         case hold(until: MonotonicTime)
@@ -391,10 +393,10 @@ extension ClientSession {
         route.isNewestRead = false
         route.isKept = false
         var reason = ReadDecision.Reason.statement
+        var refusal: ServerError?
         if self.wantsReplica(summary, override, route, &reason) {
             let insists = override == .replica || settings.routing == .replica
-            let decision = router.decide(route, insists: insists, now: self.now)
-            switch decision {
+            switch self.decide(route, insists: insists, &refusal) {
             case .node(let load): return .node(load, isReplica: true)
             case .primary(let why):
                 reason = why
@@ -403,7 +405,7 @@ extension ClientSession {
                     return .refuse(
                         ServerError(
                             message: "no replica of database \"\(router.database)\" can take reads now "
-                                + "(primary_reads=never); see SHOW NODES",
+                                + "(primary_reads=never); " + (refusal?.message ?? "see SHOW NODES"),
                             sqlState: SQLState.cannotConnectNow))
                 }
             }
@@ -411,7 +413,8 @@ extension ClientSession {
         let now = self.now
         guard let primary = router.primary(now: now) else {
             let until = (route.heldSince ?? now) + settings.failoverWait
-            if now < until { return .hold(until: until) }
+            // A replica that does not take it now may do so later.
+            if now < until { return .hold(until: refusal == nil ? until : min(until, now + Self.refusalPause)) }
             return .refuse(
                 ServerError(
                     message: "no primary server for database \"\(router.database)\" (waited failover_wait); "
@@ -425,6 +428,26 @@ extension ClientSession {
         router.counters.kept[reason.rawValue] &+= 1
         if summary.mayWrite { router.counters.writes &+= 1 }
         return .node(primary, isReplica: false)
+    }
+
+    /// Finds a node for a read, among those that take its client. What the others said, `refusal` tells.
+    private func decide(_ route: ClientRoute, insists: Bool, _ refusal: inout ServerError?) -> ReadDecision {
+        let router = route.router
+        let now = self.now
+        var decision = router.decide(route, insists: insists, avoided: route.avoided, now: now)
+        guard case .node(var load) = decision, var error = self.group.pool(of: load).refusal(of: self) else {
+            return decision
+        }
+        var avoided = route.avoided
+        while true {
+            refusal = error
+            avoided.append(load.node)
+            decision = router.decide(route, insists: insists, avoided: avoided, now: now)
+            guard case .node(let next) = decision, let its = self.group.pool(of: next).refusal(of: self) else {
+                return decision
+            }
+            (load, error) = (next, its)
+        }
     }
 
     /// Whether a request may go to a replica; else `reason` says why not.

@@ -209,10 +209,11 @@ final class Router {
     }
 
     /// Finds a node for a read.
-    func decide(_ route: ClientRoute, insists: Bool, now: MonotonicTime) -> ReadDecision {
+    func decide(
+        _ route: ClientRoute, insists: Bool, avoided: [Node] = [], now: MonotonicTime
+    ) -> ReadDecision {
         let (decision, isConfined) = self.balancer.decide(
-            route.causality, mode: route.mode, settings: self.settings, insists: insists, avoided: route.avoided,
-            now: now)
+            route.causality, mode: route.mode, settings: self.settings, insists: insists, avoided: avoided, now: now)
         // With fresh samples it can go where there is less to do.
         if isConfined { self.needSamples() }
         return decision

@@ -3,6 +3,7 @@ import Pooling
 import Reactor
 import Routing
 import SQL
+import Settings
 import Wire
 
 // The safety net. A request that goes to a replica is on trial until its answer begins: if the replica refuses it, or is
@@ -142,10 +143,14 @@ extension ServerSession {
     }
 
     /// The request on trial has failed here; its client takes it elsewhere. What the server still says goes nowhere.
-    func trialFailed(_ error: ErrorFields?) {
+    ///
+    /// - Parameter isUnready: it was what comes ahead of the request that has failed.
+    func trialFailed(_ error: ErrorFields?, isUnready: Bool = false) {
         guard self.isOnTrial, let client = self.client else { return }
         var reason = ClientSession.Repetition.replica(self.pool.load, error)
-        if let olderStatement, let error, self.isOlderStatementsFault(error) {
+        if isUnready {
+            reason = .unready(self.pool.load?.node)
+        } else if let olderStatement, let error, self.isOlderStatementsFault(error) {
             self.statements.distrust(olderStatement)
             // Not of a value that does not fit: most of them are just wrong.
             if !error.sqlState.hasPrefix("22") && !error.sqlState.hasPrefix("42") {
@@ -187,6 +192,52 @@ extension ServerSession {
         guard let route = self.client?.route, self.mayRetry(route) else { return }
         self.trialFailed(nil)
         self.end(reason)
+    }
+
+    // MARK: What comes ahead of a request
+
+    /// A replica has failed with what comes ahead of its client's request: the request, of which nothing has run, goes
+    /// elsewhere. The connection is reset, for its own state may have been in the way. False if the request has to stay.
+    func sendAway(_ error: ErrorFields, isSettings: Bool) -> Bool {
+        guard self.canSendAway, let client = self.client else { return false }
+        if isSettings, let wanted = client.parameters {
+            self.pool.settingsRefused(wanted, ServerError(message: error.message, sqlState: error.sqlState))
+        }
+        if self.isOnTrial {
+            self.trialFailed(error, isUnready: true)
+            if !self.requests.isEmpty { self.cancelRunning() }
+        } else {
+            self.sendAway()
+            self.state = .preparing
+            self.armPreparing()
+        }
+        if self.parameters === self.defaults && !self.areExtrasUncertain { return true }
+        if self.pool.settings.serverResetQuery.isEmpty {
+            self.end("could not be made ready for a client")
+        } else {
+            self.mustReset = true
+        }
+        return true
+    }
+
+    /// The same when the connection ends with that.
+    func sendAwayAhead(_ error: ErrorFields) -> Bool {
+        guard self.ownQueries.first?.comesAhead ?? false, self.sendAway(error, isSettings: false) else { return false }
+        self.end("server closed the connection: \(error.message)")
+        return true
+    }
+
+    /// The connection is lost, or closes: a request that waits for it to be ready goes elsewhere.
+    func sendAway() {
+        guard !self.isOnTrial, self.canSendAway, let client = self.client else { return }
+        self.detachClient()
+        client.chooseAgain(but: self.pool.load?.node)
+    }
+
+    private var canSendAway: Bool {
+        guard let client = self.client, client.login == nil, client.route?.isOnReplica ?? false, self.pool.load != nil
+        else { return false }
+        return self.isOnTrial || client.isAwaitingSettings
     }
 
     /// The client goes on elsewhere; what it has begun here is rolled back.
@@ -275,8 +326,22 @@ extension ClientSession {
     enum Repetition {
         /// A replica has failed with it, with an error or without a word.
         case replica(NodeLoad?, ErrorFields?)
+        /// A replica's connection could not be made ready for it.
+        case unready(Node?)
         /// Its statement was prepared before something was changed.
         case outdated(ErrorFields)
+    }
+
+    /// The connection that was chosen is none for the request, which has not been sent.
+    func chooseAgain(but node: Node?) {
+        self.server = nil
+        self.isAwaitingSettings = false
+        if let route = self.route {
+            route.isChosen = false
+            if let node { route.avoided.append(node) }
+        }
+        // Not from within the callback of the server that has failed.
+        self.worker.loop.later { [self] in if !self.isClosed { self.proceed() } }
     }
 
     /// A request whose answer has not begun, and that a server could not carry out.
@@ -309,6 +374,7 @@ extension ClientSession {
         route.isChosen = false
         route.scan = nil
         route.transaction = route.transactionBeforeTrial
+        if case .unready(let node?) = reason { route.avoided.append(node) }
         guard case .replica(let load, let error) = reason else { return }
         route.retries += 1
         switch error.flatMap({ Refusal($0.sqlState) }) {
@@ -318,7 +384,7 @@ extension ClientSession {
             // The answer had not begun: it was the first statement, but for a BEGIN.
             if let error { self.learn(error, from: request.span, unanswered: .max, route) }
         case .passing, .conflict, nil:
-            route.avoided = load?.node
+            if let load { route.avoided.append(load.node) }
             route.router.counters.retries &+= 1
             if route.retries > 1 { route.isPrimaryForced = true }
         }
