@@ -121,18 +121,18 @@ extension ClientSession {
         guard type != Frontend.query, !self.statements.isEmpty, self.pool.tracksStatements,
             whole.upperBound <= bytes.count
         else { return nil }
-        var closed: [[UInt8]] = []
+        var closed: Set<[UInt8]> = []
         var cursor = whole.lowerBound
         while let header = MessageFramer.header(bytes, at: cursor), cursor + header.length < whole.upperBound {
             let message = bytes.extracting(cursor..<(cursor + header.length + 1))
             if header.type == Frontend.close, let target = MessageTarget(message),
                 target.kind == MessageTarget.statement
             {
-                closed.append(message.copy(target.name))
+                closed.insert(message.copy(target.name))
             }
             if header.type == Frontend.parse, let parse = ParseMessage(message), !parse.statement.isEmpty {
                 let name = message.extracting(parse.statement)
-                if self.statements.find(name) != nil, !closed.contains(where: { $0.span.equals(name) }) {
+                if self.statements.find(name) != nil, !closed.contains(message.copy(parse.statement)) {
                     return Self.duplicate(message.text(parse.statement))
                 }
             }
