@@ -43,6 +43,11 @@ extension ClientSession {
     /// Whether something is prepared behind commands of the same batch that may change what its text means: then it waits
     /// for their answers.
     func awaitsMeaning(_ server: ServerSession) -> Bool {
+        if case .replica = server.trial, server.meaning != .settled {
+            // What has come of the answer is perhaps held back. There is no DDL.
+            server.meaning = .settled
+            server.isParsingUncertain = true
+        }
         if server.requests.isEmpty && server.meaning != .settled {
             server.meaning = .settled
             // Which values settings have now the server tells at the end of the batch.

@@ -40,10 +40,12 @@ public struct SessionCommands: Sendable, Equatable {
         switch (bytes[start] | 0x20, bytes[start &+ 1] | 0x20, bytes[start &+ 2] | 0x20) {
         case (UInt8(ascii: "s"), UInt8(ascii: "e"), UInt8(ascii: "l")):
             return Self.maySetConfig(bytes, at: start, before: text.upperBound)
-        // INSERT, UPDATE, DELETE, WITH, VALUES, FETCH.
+        // INSERT, UPDATE, DELETE, WITH, VALUES, FETCH, BEGIN, START, SAVEPOINT, RELEASE.
         case (UInt8(ascii: "i"), UInt8(ascii: "n"), _), (UInt8(ascii: "u"), UInt8(ascii: "p"), _),
             (UInt8(ascii: "d"), UInt8(ascii: "e"), UInt8(ascii: "l")), (UInt8(ascii: "w"), UInt8(ascii: "i"), _),
-            (UInt8(ascii: "v"), UInt8(ascii: "a"), _), (UInt8(ascii: "f"), UInt8(ascii: "e"), _):
+            (UInt8(ascii: "v"), UInt8(ascii: "a"), _), (UInt8(ascii: "f"), UInt8(ascii: "e"), _),
+            (UInt8(ascii: "b"), UInt8(ascii: "e"), _), (UInt8(ascii: "s"), UInt8(ascii: "t"), _),
+            (UInt8(ascii: "s"), UInt8(ascii: "a"), _), (UInt8(ascii: "r"), UInt8(ascii: "e"), UInt8(ascii: "l")):
             return false
         default: return true
         }

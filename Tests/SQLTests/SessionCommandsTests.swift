@@ -59,6 +59,28 @@ import Testing
     ])
     func changesNone(_ text: String) { #expect(!self.commands(text).changesSettings) }
 
+    @Test(arguments: [
+        "SET a = 1", " \n set local a = 1", "RESET a", "ALTER TABLE t ADD b int", "CREATE TABLE t ()", "DROP TABLE t",
+        "DO $$$$",
+        "CALL p()", "COMMIT", "ROLLBACK TO a", "DISCARD ALL", "SELECT set_config('a', 'b', false)", "DEALLOCATE a",
+        "select pg_catalog.set_config('a', 'b', true)", "/* x */ SELECT 1", "-- x\nSELECT 1", "SECURITY LABEL x",
+    ])
+    func mayChangeMeaning(_ text: String) {
+        let bytes = Array(text.utf8)
+        #expect(SessionCommands.mayChangeMeaning(bytes.span, 0..<bytes.count))
+    }
+
+    @Test(arguments: [
+        "SELECT 1", "  SELECT a FROM b WHERE c = $1", "INSERT INTO t VALUES (1)", "update t set a = 1", "DELETE FROM t",
+        "WITH a AS (SELECT 1) SELECT 1", "VALUES (1)", "FETCH 1 FROM c", "BEGIN READ ONLY", "START TRANSACTION",
+        "SAVEPOINT a",
+        "RELEASE SAVEPOINT a", "",
+    ])
+    func keepsMeaning(_ text: String) {
+        let bytes = Array(text.utf8)
+        #expect(!SessionCommands.mayChangeMeaning(bytes.span, 0..<bytes.count))
+    }
+
     @Test func backslashInAString() {
         #expect(self.commands("SELECT '\\'; DEALLOCATE a; --'").deallocations.count == 1)
         #expect(self.commands("SELECT '\\'; DEALLOCATE a; --'", standardConformingStrings: false).deallocations.isEmpty)
