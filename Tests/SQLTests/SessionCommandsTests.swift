@@ -10,6 +10,11 @@ import Testing
             settings: ["search_path", "timezone", "role", "session_authorization"])
     }
 
+    private func changesMeaning(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        return SessionCommands.mayChangeMeaning(bytes.span, 0..<bytes.count)
+    }
+
     @Test(arguments: [
         ("DEALLOCATE a", ["a"]), ("deallocate Prepare A;", ["a"]), ("DEALLOCATE prepare", ["prepare"]),
         ("DEALLOCATE \"Prepare\"", ["Prepare"]), ("DEALLOCATE PREPARE PREPARE", ["prepare"]),
@@ -66,8 +71,7 @@ import Testing
         "select pg_catalog.set_config('a', 'b', true)", "/* x */ SELECT 1", "-- x\nSELECT 1", "SECURITY LABEL x",
     ])
     func mayChangeMeaning(_ text: String) {
-        let bytes = Array(text.utf8)
-        #expect(SessionCommands.mayChangeMeaning(bytes.span, 0..<bytes.count))
+        #expect(self.changesMeaning(text))
     }
 
     @Test(arguments: [
@@ -77,8 +81,7 @@ import Testing
         "RELEASE SAVEPOINT a", "",
     ])
     func keepsMeaning(_ text: String) {
-        let bytes = Array(text.utf8)
-        #expect(!SessionCommands.mayChangeMeaning(bytes.span, 0..<bytes.count))
+        #expect(!self.changesMeaning(text))
     }
 
     @Test func backslashInAString() {
