@@ -295,7 +295,7 @@ private let reported15 = [
         let client = self.server(("TimeZone", "UTC"))
         #expect(
             self.statement(client, self.server(("application_name", "other")))
-                == "SET application_name = '';SET TimeZone = 'UTC'")
+                == "SET \"application_name\" = '';SET \"TimeZone\" = 'UTC'")
         #expect(client.changes(from: client).isEmpty)
     }
 
@@ -312,13 +312,14 @@ private let reported15 = [
             [startup("search_path", "\"$user\", it's"), startup("my.App", "1")], defaults: base)
         #expect(
             self.statement(first, base)
-                == "SELECT pg_catalog.set_config('my.App', '1', false)"
+                == "SET \"my\".\"App\" = '1'"
                 + ";SELECT pg_catalog.set_config('search_path', '\"$user\", it''s', false)")
         let second = try self.table.initial([startup("extra_float_digits", "3")], defaults: base)
         let used = self.table.applied(first.changes(from: base), client: first, server: base).server
         #expect(used["search_path"]?.isReported == false)
         #expect(
-            self.statement(second, used) == "SET extra_float_digits = '3';RESET \"my\".\"App\";RESET \"search_path\"")
+            self.statement(second, used)
+                == "SET \"extra_float_digits\" = '3';RESET \"my\".\"App\";RESET \"search_path\"")
         let after = self.table.applied(second.changes(from: used), client: second, server: used)
         #expect(after.server === second && after.client === second)
         #expect(self.table.withoutExtras(after.server) === base)
@@ -329,7 +330,7 @@ private let reported15 = [
         let base = self.server()
         let client = try self.table.initial([startup("TimeZone", "utc")], defaults: base)
         let changes = client.changes(from: base)
-        #expect(self.statement(client, base) == "SET TimeZone = 'utc'")
+        #expect(self.statement(client, base) == "SET \"TimeZone\" = 'utc'")
         let after = self.table.applied(changes, client: client, server: self.server(("TimeZone", "UTC")))
         #expect(after.client === after.server)
         #expect(after.client["TimeZone"]?.text == "UTC")
@@ -384,7 +385,21 @@ private let reported15 = [
             self.statement(client, self.server())
                 == "SELECT pg_catalog.set_config('application_name', "
                 + "pg_catalog.convert_from(pg_catalog.decode('955c', 'hex'), 'SJIS'), false)"
-                + ";SET client_encoding = 'SJIS'")
+                + ";SET \"client_encoding\" = 'SJIS'")
+    }
+
+    /// What PostgreSQL makes of a list of names must be what the client has written.
+    @Test(
+        arguments: [
+            ("a", "SET \"search_path\" = 'a'"), ("\"$user\", public", "SET \"search_path\" = '$user', 'public'"),
+            ("a, b_2", "SET \"search_path\" = 'a', 'b_2'"), ("", nil), ("a,b", nil), ("A", nil), ("a, ", nil), (" a", nil),
+            ("\"a\"", nil), ("$user", nil), ("1a", nil), ("a;b", nil), ("it's", nil),
+        ] as [(String, String?)])
+    func listsOfNames(text: String, expected: String?) throws {
+        let client = try self.table.initial([startup("search_path", text)], defaults: self.server())
+        let statement = self.statement(client, self.server())
+        #expect(statement == expected ?? statement)
+        #expect(statement.hasPrefix("SELECT pg_catalog.set_config('search_path', ") == (expected == nil))
     }
 
     @Test func encodingIsUTF8WhenItIsNotKnown() throws {
