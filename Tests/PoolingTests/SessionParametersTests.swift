@@ -392,7 +392,8 @@ private let reported15 = [
     @Test(
         arguments: [
             ("a", "SET \"search_path\" = 'a'"), ("\"$user\", public", "SET \"search_path\" = '$user', 'public'"),
-            ("a, b_2", "SET \"search_path\" = 'a', 'b_2'"), ("", nil), ("a,b", nil), ("A", nil), ("a, ", nil), (" a", nil),
+            ("a, b_2", "SET \"search_path\" = 'a', 'b_2'"), ("", nil), ("a,b", nil), ("A", nil), ("a, ", nil),
+            (" a", nil),
             ("\"a\"", nil), ("$user", nil), ("1a", nil), ("a;b", nil), ("it's", nil),
         ] as [(String, String?)])
     func listsOfNames(text: String, expected: String?) throws {
