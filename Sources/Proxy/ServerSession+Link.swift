@@ -29,6 +29,7 @@ extension ServerSession {
         guard self.client != nil else { return }
         self.client = nil
         self.holdsReady = false
+        self.insistence = nil
         if self.resetting != nil { self.resetting = nil }
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
         // It may have been kept from being read for the client's sake.
@@ -279,7 +280,27 @@ extension ServerSession {
     private func cancelDelayed() {
         guard self.cancelsWhenSet else { return }
         self.cancelsWhenSet = false
-        if self.client != nil { self.cancelRequested() }
+        guard self.client != nil else { return }
+        self.cancelRequested()
+        if !self.requests.isEmpty { self.insistOnCancel(of: self.requests.finished + 1, tries: Self.mostCancels) }
+    }
+
+    /// A server that is between two requests takes no notice of a cancel, and which of them it is at nobody knows: it is asked
+    /// again as long as the request has not ended.
+    private func insistOnCancel(of request: UInt64, tries: Int) {
+        self.insistence = tries > 0 ? (request, tries) : nil
+        self.setDeadline(tries > 0 ? self.now + Self.cancelPause : .max)
+    }
+
+    private static let mostCancels = 20
+    private static let cancelPause: MonotonicTime = 50_000
+
+    /// The time to ask again has come.
+    func insistOnCancel() {
+        guard let (request, tries) = self.insistence else { return }
+        guard !self.requests.isEmpty, self.requests.finished + 1 == request else { return self.insistence = nil }
+        self.cancelRunning()
+        self.insistOnCancel(of: request, tries: tries - 1)
     }
 
     /// Asks the server to cancel what runs for the linked client.

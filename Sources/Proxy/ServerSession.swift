@@ -196,6 +196,8 @@ final class ServerSession: Connection {
     /// A cancel request has come while the client's settings were being set, or its transaction begun: it is about what
     /// follows.
     var cancelsWhenSet = false
+    /// The request that such a cancel is about, until it has ended, and how often it is tried again.
+    var insistence: (request: UInt64, tries: Int)?
     /// The pool's generation when this was begun; an older one is obsolete.
     var generation: UInt64 = 0
     /// Cancel requests on their way to this backend.
@@ -502,7 +504,8 @@ final class ServerSession: Connection {
         case .preparing:
             self.cancelRunning()
             self.end(self.cancels > 0 ? "cancel_wait_timeout" : "query timeout")
-        case .linked, .leaving, .closed: return
+        case .linked: self.insistOnCancel()
+        case .leaving, .closed: return
         }
     }
 
