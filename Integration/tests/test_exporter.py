@@ -39,6 +39,7 @@ for collector in collectors:
 EXPORTER = Path("/usr/bin/prometheus-pgbouncer-exporter")
 pytestmark = [
     pytest.mark.one_loop,
+    # Integration/setup installs it, so CI always runs these.
     pytest.mark.skipif(not EXPORTER.exists(), reason="prometheus-pgbouncer-exporter is not installed")]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from common import wait_until
@@ -75,12 +77,19 @@ SESSION = """
 """.strip().splitlines()
 
 
-def test_the_node_is_the_primary(routed: Callable[..., Routed]) -> None:
+@contextmanager
+def both(routed: Callable[..., Routed]) -> Iterator[tuple[Routed, psycopg.Connection, psycopg.Connection]]:
+    """A client of the router, and one of the primary."""
     route = routed(schema=SCHEMA)
     wait_until(lambda: route.explain("SELECT 1::checked")["class"] == "primary", "the catalogue is known")
-    wrong = {}
     with route.connect() as connection, route.direct() as direct:
         direct.execute("SET SESSION AUTHORIZATION app")
+        yield route, connection, direct
+
+
+def test_the_node_is_the_primary(routed: Callable[..., Routed]) -> None:
+    wrong = {}
+    with both(routed) as (route, connection, direct):
         for statement in map(str.strip, NODE):
             answer = connection.execute(statement).fetchall()
             if answer != (expected := direct.execute(statement).fetchall()):
@@ -93,11 +102,8 @@ def test_the_node_is_the_primary(routed: Callable[..., Routed]) -> None:
 @pytest.mark.parametrize("behind", [[], ["SELECT 1"]], ids=["first", "behind a read"])
 def test_the_node_is_the_primary_in_a_transaction(routed: Callable[..., Routed], behind: list[str]) -> None:
     """In a READ ONLY one, too, be it on a replica already."""
-    route = routed(schema=SCHEMA)
-    wait_until(lambda: route.explain("SELECT 1::checked")["class"] == "primary", "the catalogue is known")
     wrong = {}
-    with route.connect() as connection, route.direct() as direct:
-        direct.execute("SET SESSION AUTHORIZATION app")
+    with both(routed) as (route, connection, direct):
         for statement in map(str.strip, NODE):
             found = []
             for each in (connection, direct):

@@ -176,6 +176,18 @@ def test_answers_in_small_pieces(start_proxy: Callable[..., Proxy], tenant: str)
         assert {each.type for each in client.read_until("Z")} <= {"S", "Z"}
 
 
+@pytest.mark.parametrize("text", ["RESET ALL;" * 6_000, "RESET ALL;RESET a.b;" * 3_000, "RESET ALL;" * 20_000])
+def test_any_number_of_them(start_proxy: Callable[..., Proxy], database: str, text: str) -> None:
+    """In one query, by a client with as many settings as there may be; what is not looked at is seen by its tags."""
+    proxy = start_proxy(settings={"default_pool_size": 1}, threads=1)
+    many = {f"a.b{number}": "x" for number in range(200)} | {"a.b": "y", "TimeZone": "Asia/Tokyo"}
+    with Connection(proxy.host, proxy.port).login(database=database, **many) as client:
+        for _ in range(2):
+            assert sum(each.type == "C" for each in client.ask(query(text))) == text.count(";")
+            assert client.simple("SHOW timezone") == [[b"Asia/Tokyo"]]
+        assert client.simple("SELECT current_setting('a.b'), current_setting('a.b199')") == [[b"y", b"x"]]
+
+
 def test_values_that_are_odd(start_proxy: Callable[..., Proxy], database: str) -> None:
     proxy = start_proxy(settings={"default_pool_size": 1})
     odd = {"application_name": "it's \\ $$ \"odd\"; --", "search_path": "\"A b\", \"it's\"", "my.own": "\u2603 ' \\"}

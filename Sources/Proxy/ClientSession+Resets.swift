@@ -128,41 +128,61 @@ extension ClientSession {
     fileprivate func restored(
         behind resetting: Resetting, on server: ServerSession
     ) -> (session: [ParameterChange], local: [ParameterChange]) {
-        let certain = self.taken(resetting.carriedOut)
-        let uncertain = self.taken(resetting.uncertain)
+        let certain = TakenSettings(resetting.carriedOut)
+        let uncertain = TakenSettings(resetting.uncertain)
         let parameters = self.startupSettings.parameters.filter { parameter in
             guard self.isRestorable(parameter) else { return false }
             // What the server reports shows whether it was reset.
             if let now = server.parameters[parameter.key], now.isReported {
-                return (certain[parameter.key] ?? uncertain[parameter.key]) != nil
+                return (certain.isLocal(parameter.key) ?? uncertain.isLocal(parameter.key)) != nil
                     && now.value == server.defaults[parameter.key]?.value
             }
-            return certain[parameter.key] != nil
+            return certain.isLocal(parameter.key) != nil
         }
-        let isLocal = { (parameter: Parameter) in certain[parameter.key] ?? uncertain[parameter.key] ?? false }
+        let isLocal = { (parameter: Parameter) in
+            certain.isLocal(parameter.key) ?? uncertain.isLocal(parameter.key) ?? false
+        }
         let local = server.transaction == .inTransaction ? parameters.filter(isLocal) : []
         return (parameters.filter { !isLocal($0) }.map { .set($0) }, local.map { .set($0) })
     }
+}
 
-    /// The startup packet's settings that commands take away, and whether only to the end of the transaction.
-    private func taken(_ commands: [SettingResets.Command]) -> [String: Bool] {
-        var isLocal: [String: Bool] = [:]
+/// Which settings commands have taken away, one after the other. The work is that of the commands, however many settings
+/// there are.
+private struct TakenSettings {
+    /// What is known of single ones since `all`: whether only to the end of the transaction; nil if it was set behind that.
+    private var names: [String: Bool?] = [:]
+    private var all = false
+    private var identity = false
+
+    /// RESET ALL leaves them.
+    private static let identities = ["role", "session_authorization"]
+
+    init(_ commands: [SettingResets.Command]) {
         for command in commands {
             switch command {
-            case .reset(let name, let isOnlyLocal):
-                isLocal[name] = isOnlyLocal
-                if name == "session_authorization" { isLocal["role"] = isOnlyLocal }
+            case .reset(let name, let isLocal):
+                self.names[name] = .some(isLocal)
+                if name == "session_authorization" { self.names["role"] = .some(isLocal) }
             case .resetAll:
-                for parameter in self.startupSettings.parameters
-                where parameter.key != "role" && parameter.key != "session_authorization" {
-                    isLocal[parameter.key] = false
-                }
-            case .discardAll: for parameter in self.startupSettings.parameters { isLocal[parameter.key] = false }
-            case .set(let name): isLocal[name] = nil
+                self.all = true
+                let kept = Self.identities.map { ($0, self.names[$0]) }
+                self.names = [:]
+                for case (let name, let known?) in kept { self.names[name] = .some(known) }
+            case .discardAll:
+                self.all = true
+                self.identity = true
+                self.names = [:]
+            case .set(let name): self.names[name] = .some(nil)
             case .other: break
             }
         }
-        return isLocal
+    }
+
+    /// Whether a setting was taken away only to the end of the transaction; nil if it was not taken away.
+    func isLocal(_ key: String) -> Bool? {
+        if let known = self.names[key] { return known }
+        return (Self.identities.contains(key) ? self.identity : self.all) ? false : nil
     }
 }
 
@@ -210,16 +230,17 @@ extension ServerSession {
     @inline(never)
     func settingsCommandCompleted(_ tag: Span<UInt8>) {
         guard self.client?.hasRestorable ?? false else { return }
-        var resetting = self.resetting ?? Resetting()
+        // Taken out, so that nothing of it is copied for each command.
+        var resetting = self.resetting.take() ?? Resetting()
         let current = self.requests.finished + 1
         if let index = resetting.expected.firstIndex(where: { $0.request <= current && !$0.commands.isEmpty }) {
             resetting.carriedOut.append(resetting.expected[index].commands.removeFirst())
         } else if CommandTag.equals(tag, "DISCARD ALL") {
-            resetting.carriedOut.append(.discardAll)
+            if resetting.carriedOut.last != .discardAll { resetting.carriedOut.append(.discardAll) }
         } else if CommandTag.equals(tag, "RESET") {
-            // Nobody has seen its text.
-            resetting.uncertain.append(.resetAll)
-        } else if resetting.expected.isEmpty && resetting.carriedOut.isEmpty {
+            // Nobody has seen its text, which may have any number of them.
+            if resetting.uncertain.last != .resetAll { resetting.uncertain.append(.resetAll) }
+        } else if resetting.expected.isEmpty && resetting.carriedOut.isEmpty && resetting.uncertain.isEmpty {
             return
         }
         self.resetting = resetting
