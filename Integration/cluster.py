@@ -277,6 +277,12 @@ class Cluster:
 
     # Use
 
+    def last_checkpoint(self) -> str:
+        """Where the last checkpoint's record begins; in a server that was shut down it is the last record of all."""
+        command = self.installation.command("pg_controldata", str(self.data))
+        text = subprocess.run(command, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, check=True).stdout
+        return re.search(r"^Latest checkpoint location: +(\S+)$", text, re.MULTILINE)[1]
+
     def connect(self, dbname: str = "app", user: str = "postgres", **more: object) -> psycopg.Connection:
         """A connection straight to the server, by default as superuser, in autocommit mode."""
         more.setdefault("autocommit", True)

@@ -179,6 +179,20 @@ class ReplicatedCluster:
         if follow:
             self.follow()
 
+    def switch_over(self, name: str) -> None:
+        """The primary is shut down, and this replica, which has all that it has written, takes its place."""
+        old = self.primary_name
+        node = self._running_replica(name)
+        # A server hands all it has to those that stream from it before it ends; a replica that has lost it for a moment
+        # would be promoted without what was written since.
+        self._wait_streaming(name)
+        self.stop_node(old)
+        end = self.nodes[old].last_checkpoint()
+        wait_until(lambda: node.value("SELECT pg_last_wal_replay_lsn() > %s::pg_lsn", end),
+                   f"{name} has all of {old}, the end of whose log is at {end}")
+        self.promote(name)
+        self.rejoin(old)
+
     def follow(self) -> None:
         """All servers that are replicas and run follow the present primary."""
         followers = [name for name in self.replicas if self._is_running_replica(name)]

@@ -56,6 +56,20 @@ def test_promotion_and_rejoining(own_replicas: Callable[..., ReplicatedCluster])
     assert count(cluster, "primary") == 1
 
 
+def test_switching_over_to_a_replica_that_has_lost_the_primary(own_replicas: Callable[..., ReplicatedCluster]) -> None:
+    """Nothing that was acknowledged is lost."""
+    cluster = own_replicas()
+    cluster.nodes["replica1"].alter("wal_retrieve_retry_interval", "2s")
+    cluster.kill("primary")
+    cluster.start_node("primary")
+    with cluster.primary.connect("app") as connection:
+        connection.execute("CREATE TABLE t AS SELECT 17 AS n")
+    cluster.switch_over("replica1")
+    assert cluster.primary_name == "replica1"
+    cluster.wait_caught_up()
+    assert [count(cluster, name) for name in ("replica1", "primary", "replica2")] == [1, 1, 1]
+
+
 def test_a_frozen_server_does_not_answer(own_replicas: Callable[..., ReplicatedCluster]) -> None:
     cluster = own_replicas(1)
     cluster.freeze("replica1")

@@ -230,11 +230,7 @@ class Events:
         self.cluster.start_node(name)
 
     def switch_over(self, name: str, _: threading.Event) -> None:
-        """The primary is shut down, which hands all it has to the replicas; one of them takes its place."""
-        old = self.cluster.primary_name
-        self.cluster.stop_node(old)
-        self.cluster.promote(name)
-        self.cluster.rejoin(old)
+        self.cluster.switch_over(name)
 
 
 def storm(route: Routed, seconds: float, seed: int) -> None:

@@ -34,7 +34,10 @@ extension ClientLogin {
     }
 
     private func acquire() {
-        if self.client.pool.acquire(self.client) { self.proceed() }
+        while !self.client.pool.acquire(self.client) {
+            if self.client.isWaiting || self.client.isClosed { return }
+        }
+        self.proceed()
     }
 
     /// A server connection has been linked, or the one that was waited for will not come.

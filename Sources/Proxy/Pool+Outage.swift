@@ -183,7 +183,7 @@ extension Pool {
         while let client = self.dequeue() { clients.append(client) }
         for client in clients {
             client.route?.isChosen = false
-            client.proceed()
+            if client !== self.acquiring { client.proceed() }
         }
     }
 }

@@ -55,6 +55,8 @@ final class Pool {
     /// Clients in the order of their arrival. The place of one that left the queue early is still in here, and given up.
     var queue = Deque<Place>()
     var queued = 0
+    /// The client that asks for a connection just now: whoever it is that asks goes on with it.
+    private(set) var acquiring: ClientSession?
 
     /// A client's place in the queue.
     struct Place {
@@ -180,18 +182,25 @@ final class Pool {
 
     // MARK: Clients
 
-    /// Links a connection to a client, or puts the client into the queue. True if linked.
+    /// Links a connection to a client, or puts the client into the queue. True if linked. A client that is neither linked
+    /// nor waiting has failed, or is closed, or is still open: then this node is no place for it any more, and it looks
+    /// for another. It is for the caller to go on with it, who is in the middle of its request.
     func acquire(_ client: ClientSession) -> Bool {
         if self.queued == 0 && !self.isPaused, let server = self.takeIdle(for: 1) {
             server.link(client)
             return true
         }
         if let error = self.refusal {
-            client.fail(error)
+            // Another reactor's login may have failed since this node was chosen.
+            let goesElsewhere =
+                self.load?.node.role == .replica && client.login == nil && self.refusal(of: client) != nil
+            if !goesElsewhere { client.fail(error) }
             return false
         }
         self.enqueue(client)
+        self.acquiring = client
         self.pump()
+        self.acquiring = nil
         return client.server != nil
     }
 
@@ -387,7 +396,7 @@ final class Pool {
                 break
             }
             server.link(client)
-            client.proceed()
+            if client !== self.acquiring { client.proceed() }
         }
         self.connectIfNeeded()
         if self.queued > 0 && !self.isPaused { self.askOthers() }

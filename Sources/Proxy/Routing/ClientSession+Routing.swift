@@ -349,6 +349,13 @@ extension ClientSession {
                     message: "current transaction is aborted, commands ignored until end of transaction block",
                     sqlState: SQLState.inFailedTransaction), type)
         }
+        return self.routeChosen(summary, type, bytes, whole, route)
+    }
+
+    /// Chooses a node, and a connection to it.
+    private func routeChosen(
+        _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
+    ) -> Verdict {
         switch self.choose(summary, route) {
         case .node(let load, let isReplica):
             let pool = self.group.pool(of: load)
@@ -358,7 +365,9 @@ extension ClientSession {
             route.heldSince = nil
             guard pool.acquire(self) else {
                 route.isChosen = self.isWaiting
-                return self.isWaiting ? .wait : .end
+                if self.isWaiting { return .wait }
+                if self.isClosed { return .end }
+                return self.routeChosen(summary, type, bytes, whole, route)
             }
             guard let server = self.server else { return .end }
             if self.isAwaitingSettings {
