@@ -148,6 +148,8 @@ class Proxy:
         self.settings |= settings or {}
         self.expect_end = False
         self.start_files = 0
+        # Seconds that it has to start and to stop.
+        self.patience = 10.0
 
     @property
     def is_martlet(self) -> bool:
@@ -199,7 +201,7 @@ class Proxy:
 
         logs = [self.log, Path(str(self.settings.get("logfile") or self.log))]
 
-        wait_until(accepts, "the proxy accepts connections", 10)
+        wait_until(accepts, "the proxy accepts connections", self.patience)
         time.sleep(0.05)  # The probe's own socket is to be gone before files are counted.
         self.start_files = self.figures.open_files()
 
@@ -242,9 +244,9 @@ class Proxy:
                 failure = self._check_files()
                 self.process.send_signal(signal.SIGQUIT)
                 try:
-                    self.process.wait(10)
+                    self.process.wait(self.patience)
                 except subprocess.TimeoutExpired:
-                    failure = failure or "the proxy did not end within 10 s of SIGQUIT"
+                    failure = failure or f"the proxy did not end within {self.patience:.0f} s of SIGQUIT"
                     self.process.kill()
                     self.process.wait()
                 if not failure and self.process.returncode < 0 and self.is_martlet:
