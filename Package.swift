@@ -76,6 +76,11 @@ let package = Package(
         .target(name: "SQL", dependencies: ["CPGQuery"], swiftSettings: pure),
         .target(name: "Routing", dependencies: ["Settings"], swiftSettings: pure),
 
+        // Sessions decided without a socket: logins, and what requests ask for.
+        .target(
+            name: "Sessions",
+            dependencies: ["Authentication", "Pooling", "Routing", "SQL", "Settings", "Wire"], swiftSettings: pure),
+
         // The control plane of routed databases: watches servers from threads of its own.
         .target(
             name: "Topology",
@@ -88,7 +93,7 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Authentication", "Pooling", "Reactor", "Routing", "SQL", "Settings", "Topology", "Wire",
+                "Authentication", "Pooling", "Reactor", "Routing", "SQL", "Sessions", "Settings", "Topology", "Wire",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -97,7 +102,9 @@ let package = Package(
         // The console (database "pgbouncer").
         .target(
             name: "Admin",
-            dependencies: ["Proxy", "Pooling", "Settings", "Wire", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "Pooling", "Proxy", "Sessions", "Settings", "Wire", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: common),
 
         .executableTarget(
@@ -114,21 +121,29 @@ let package = Package(
         .executableTarget(
             name: "standin", dependencies: ["Reactor", "Wire"], path: "Integration/standin", swiftSettings: common),
 
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
+        .target(
+            name: "TestSupport", dependencies: ["Authentication", "Wire"], path: "Tests/TestSupport",
+            swiftSettings: common),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: common),
         .testTarget(
             name: "AuthenticationTests", dependencies: ["Authentication", "TestSupport"], swiftSettings: common),
         .testTarget(name: "WireTests", dependencies: ["Wire", "TestSupport"], swiftSettings: common),
         .testTarget(name: "PoolingTests", dependencies: ["Pooling", "TestSupport"], swiftSettings: common),
-        .testTarget(name: "SQLTests", dependencies: ["SQL"], swiftSettings: common),
+        .testTarget(name: "SQLTests", dependencies: ["SQL", "TestSupport"], swiftSettings: common),
         .testTarget(name: "RoutingTests", dependencies: ["Routing", "Settings"], swiftSettings: common),
         .testTarget(
             name: "TopologyTests",
             dependencies: ["Routing", "SQL", "Settings", "Topology", .product(name: "Logging", package: "swift-log")],
             swiftSettings: common),
         .testTarget(name: "ReactorTests", dependencies: ["COpenSSL", "Reactor"], swiftSettings: common),
+        .testTarget(
+            name: "SessionsTests",
+            dependencies: [
+                "Authentication", "COpenSSL", "Routing", "SQL", "Sessions", "Settings", "TestSupport", "Wire",
+            ],
+            swiftSettings: common),
         .testTarget(name: "ProxyTests", dependencies: ["Proxy", "TestSupport"], swiftSettings: common),
-        .testTarget(name: "AdminTests", dependencies: ["Admin", "Settings"], swiftSettings: common),
+        .testTarget(name: "AdminTests", dependencies: ["Admin", "Sessions", "Settings"], swiftSettings: common),
         .testTarget(name: "MartletTests", dependencies: ["martlet"], swiftSettings: common),
         fuzz,
     ],

@@ -1,6 +1,7 @@
 import Glibc
 public import Logging
 public import Proxy
+public import Sessions
 public import Settings
 import Wire
 

@@ -1,5 +1,6 @@
 import Authentication
 import Reactor
+import Sessions
 import Settings
 
 /// The questions of all reactors to servers about users; lives on the first reactor. Answers are kept for

@@ -1,5 +1,6 @@
 import Authentication
 import Reactor
+import Sessions
 import Settings
 import Wire
 

@@ -1,6 +1,7 @@
 import DequeModule
 import Logging
 import Reactor
+import Sessions
 import Settings
 import Wire
 

@@ -2,6 +2,7 @@ import Authentication
 import Dispatch
 import Logging
 import Reactor
+import Sessions
 import Settings
 import Synchronization
 import Wire
@@ -15,15 +16,15 @@ import Wire
 extension ClientLogin {
     func lookUpAccount(of message: StartupMessage) {
         let configuration = self.worker.configuration
+        let general = configuration.settings.general
         var account = ClientAuthentication.Account(
-            authType: configuration.settings.general.authType,
-            hasForcedUser: configuration.forcesUser(inDatabase: message.database),
-            prefersSCRAM: configuration.prefersSCRAM,
-            isTrustedPeer: self.isTrustedPeer(message.user),
-            isShuttingDown: self.worker.shared.isTooLate(self.client.id),
-            allowsMD5: configuration.settings.general.authAllowMd5,
-            scramIterations: configuration.settings.general.scramIterations,
-            processSecret: self.worker.proxy.processSecret)
+            authType: general.authType, processSecret: self.worker.proxy.processSecret)
+        account.hasForcedUser = configuration.forcesUser(inDatabase: message.database)
+        account.prefersSCRAM = configuration.prefersSCRAM
+        account.isTrustedPeer = self.isTrustedPeer(message.user)
+        account.isShuttingDown = self.worker.shared.isTooLate(self.client.id)
+        account.allowsMD5 = general.authAllowMd5
+        account.scramIterations = general.scramIterations
         account.ldap = configuration.ldap
         let isConsole = message.database == Settings.consoleDatabase
         guard account.authType == .hba, !(isConsole && account.isTrustedPeer) else {

@@ -1,5 +1,6 @@
 import Logging
 import Reactor
+import Sessions
 import Settings
 import Wire
 

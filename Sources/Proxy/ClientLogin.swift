@@ -3,6 +3,7 @@ import Logging
 import Pooling
 import Reactor
 import Routing
+import Sessions
 import Settings
 import Synchronization
 import Wire
@@ -129,9 +130,14 @@ final class ClientLogin {
     /// The TLS handshake is over.
     func secured() {
         guard let details = self.client.tlsDetails else { return }
+        let certificate: ClientAuthentication.TLSPeer.Certificate =
+            switch details.peerCertificate {
+            case .none: .none
+            case .nameless(let reason): .nameless(reason)
+            case .verified(let name): .verified(name: name)
+            }
         self.authentication.secured(
-            ClientAuthentication.TLSPeer(
-                certificate: details.peerCertificate, serverEndPoint: details.serverEndPoint))
+            ClientAuthentication.TLSPeer(certificate: certificate, serverEndPoint: details.serverEndPoint))
     }
 
     /// All is known of the user that there is to know.
@@ -203,7 +209,11 @@ final class ClientLogin {
     private func admit(keys: SCRAMKeys?) {
         guard let message = self.authentication.message, self.isCurrent else { return }
         let isTrustedPeer = self.isTrustedPeer(message.user)
-        switch ClientAdmission(message, self.configuration, isTrustedPeer: isTrustedPeer) {
+        let configuration = self.configuration
+        let admission = ClientAdmission(message, configuration.settings.general, isTrustedPeer: isTrustedPeer) {
+            configuration.hasDatabase(named: $0)
+        }
+        switch admission {
         case .console(let role): self.openConsole(message.user, role)
         case .refused(let error): self.client.fail(error)
         case .database: self.enter(message, keys)

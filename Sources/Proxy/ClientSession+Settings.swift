@@ -1,5 +1,6 @@
 import Pooling
 import Reactor
+import Sessions
 import Wire
 
 // The settings of a client's session. Its own are those of its startup packet and what it has changed since; they go with it

@@ -1,6 +1,7 @@
 import Pooling
 import Reactor
 import SQL
+import Sessions
 import Wire
 
 // Prepared statements in transaction and statement mode. A client's names are its own; on servers each statement has

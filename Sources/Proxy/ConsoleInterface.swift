@@ -1,16 +1,9 @@
+public import Sessions
 public import Settings
 
 // What the console (target Admin) and the proxy know of each other. The proxy is below the console, so both
 // directions are protocols and plain values: `ConsoleHost` is the running proxy as the control plane sees it,
 // `ConsoleService` is the console as a client session sees it. Nothing here is on the path of a query.
-
-/// What a console client may do.
-public enum ConsoleRole: Sendable, Equatable {
-    /// Named in `admin_users`, or user `pgbouncer` of the same operating system user on a Unix socket: everything.
-    case admin
-    /// Named in `stats_users`: SHOW only.
-    case stats
-}
 
 /// The console as a client session uses it once somebody has logged in to the database `pgbouncer`.
 public protocol ConsoleService: Sendable {

@@ -1,4 +1,5 @@
 import Reactor
+import Sessions
 import Settings
 import Wire
 

@@ -1,6 +1,7 @@
 import Authentication
 import Reactor
 import Routing
+import Sessions
 import Settings
 import Wire
 

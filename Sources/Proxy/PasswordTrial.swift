@@ -2,6 +2,7 @@ import Authentication
 import DequeModule
 import Logging
 import Reactor
+import Sessions
 import Settings
 import Wire
 

@@ -2,6 +2,7 @@ import Logging
 import Pooling
 import Reactor
 import Routing
+import Sessions
 import Settings
 import Synchronization
 import Wire

@@ -1,5 +1,6 @@
 import Pooling
 import Reactor
+import Sessions
 import Synchronization
 
 // Replication clients: each has a server connection of its own, made for it. They wait for room in the pool like others, but

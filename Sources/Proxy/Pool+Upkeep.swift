@@ -1,6 +1,7 @@
 import Pooling
 import Reactor
 import Routing
+import Sessions
 import Settings
 import Synchronization
 

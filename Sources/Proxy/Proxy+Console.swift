@@ -2,6 +2,7 @@ import Authentication
 import Logging
 import Pooling
 import Reactor
+import Sessions
 public import Settings
 import Synchronization
 import Wire

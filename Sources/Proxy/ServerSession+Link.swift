@@ -3,6 +3,7 @@ import Logging
 import Pooling
 import Reactor
 import Routing
+import Sessions
 import Settings
 import Wire
 

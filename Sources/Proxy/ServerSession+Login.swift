@@ -1,6 +1,7 @@
 import Authentication
 import Pooling
 import Reactor
+import Sessions
 import Settings
 import Synchronization
 import Wire

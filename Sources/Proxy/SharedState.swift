@@ -1,5 +1,6 @@
 import Authentication
 import Pooling
+import Sessions
 import Synchronization
 
 // What all reactors share: counts that limits are checked against, and marks that tell who waits and who has something

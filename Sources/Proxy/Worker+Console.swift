@@ -1,5 +1,6 @@
 import Pooling
 import Reactor
+import Sessions
 import Settings
 import Synchronization
 import Wire

@@ -1,6 +1,7 @@
 import Admin
 import Logging
 import Proxy
+import Sessions
 
 /// An answer of the console, taken apart as a client would.
 struct Answer: Equatable {

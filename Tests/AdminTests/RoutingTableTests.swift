@@ -1,5 +1,6 @@
 import Admin
 import Proxy
+import Sessions
 import Settings
 import Testing
 

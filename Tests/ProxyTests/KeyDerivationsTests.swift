@@ -1,5 +1,6 @@
 import Authentication
 import Settings
+import TestSupport
 import Testing
 
 @testable import Proxy
@@ -65,5 +66,17 @@ struct KeyDerivationsTests {
         ] as [([String: Secret], Bool)] {
             #expect(Configuration(settings: Settings(), secrets: secrets).prefersSCRAM == prefersSCRAM)
         }
+    }
+
+    @Test func verifiersOfPlainPasswordsAreMadeAhead() async throws {
+        let derivations = KeyDerivations()
+        let password = SecretBytes(bytes("secret"))
+        derivations.prepare(
+            ["app": .plain(password), "md5": try md5Secret("md5", "x"), "none": .plain(SecretBytes([]))], iterations: 2)
+        let wanted = SCRAMDerivation(password: password, salt: [], iterations: 2)
+        let deadline = ContinuousClock.now + .seconds(20)
+        while derivations.verifier(of: "app", wanted) == nil, ContinuousClock.now < deadline { await Task.yield() }
+        #expect(derivations.verifier(of: "app", wanted) != nil)
+        #expect(derivations.verifier(of: "other", wanted) == nil)
     }
 }

@@ -1,5 +1,6 @@
 import Reactor
 import Settings
+import TestSupport
 import Testing
 
 @testable import Proxy

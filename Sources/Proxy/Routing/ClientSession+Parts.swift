@@ -1,5 +1,6 @@
 import Pooling
 import SQL
+import Sessions
 import Wire
 
 // A request that ends the transaction on a replica and goes on behind that is taken in two parts, each where it belongs:

@@ -2,6 +2,7 @@ import Pooling
 import Reactor
 import Routing
 import SQL
+import Sessions
 import Settings
 import Wire
 

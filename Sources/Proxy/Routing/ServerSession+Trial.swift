@@ -3,6 +3,7 @@ import Pooling
 import Reactor
 import Routing
 import SQL
+import Sessions
 import Settings
 import Wire
 

@@ -1,8 +1,9 @@
 import Authentication
 import Settings
+import TestSupport
 import Testing
 
-@testable import Proxy
+@testable import Sessions
 
 /// What those meet who have not shown who they are.
 struct StrangersTests {
@@ -222,17 +223,5 @@ struct StrangersTests {
         #expect(known.derivations == (prefersSCRAM ? 1 : 0))
         #expect(unknown.derivations == known.derivations)
         #expect(unknown.said == known.said)
-    }
-
-    @Test func verifiersOfPlainPasswordsAreMadeAhead() async throws {
-        let derivations = KeyDerivations()
-        let password = SecretBytes(bytes("secret"))
-        derivations.prepare(
-            ["app": .plain(password), "md5": try md5Secret("md5", "x"), "none": .plain(SecretBytes([]))], iterations: 2)
-        let wanted = SCRAMDerivation(password: password, salt: [], iterations: 2)
-        let deadline = ContinuousClock.now + .seconds(20)
-        while derivations.verifier(of: "app", wanted) == nil, ContinuousClock.now < deadline { await Task.yield() }
-        #expect(derivations.verifier(of: "app", wanted) != nil)
-        #expect(derivations.verifier(of: "other", wanted) == nil)
     }
 }

@@ -1,10 +1,10 @@
 import Authentication
-import Reactor
 import Settings
+import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// What TLS changes about a client's login.
 @Suite("Client TLS")

@@ -1,6 +1,6 @@
-import Authentication
-import Settings
-import Wire
+package import Authentication
+package import Settings
+package import Wire
 
 /// Logs in to a server: startup packet, whatever authentication the server asks for, the session's parameters and
 /// cancel key, until it is ready. Takes bytes and keys, says what to do; `ServerSession+Login` does it.
@@ -13,9 +13,9 @@ import Wire
 ///
 /// Any error ends in `done` too. A server that asks for SCRAM must prove that it knows the secret before its
 /// AuthenticationOk is believed; one that has been answered cannot ask again, in another way.
-struct ServerLogin: ~Copyable {
+package struct ServerLogin: ~Copyable {
     /// What the session does next.
-    enum Action: Equatable {
+    package enum Action: Equatable {
         /// Nothing; the next message may be there already.
         case none
         /// Nothing before so many bytes are there.
@@ -31,17 +31,17 @@ struct ServerLogin: ~Copyable {
     }
 
     /// What the server has told about the session.
-    struct Outcome: Equatable {
+    package struct Outcome: Equatable {
         /// In the order they came.
-        var parameters: [ParameterStatus] = []
+        package var parameters: [ParameterStatus] = []
         /// What a CancelRequest has to show; empty if the server gave nothing.
-        var backendKey: [UInt8] = []
+        package var backendKey: [UInt8] = []
     }
 
     /// What was made of the bytes at the front: how many are used up, and what to do.
-    struct Step: Equatable {
-        let used: Int
-        let action: Action
+    package struct Step: Equatable {
+        package let used: Int
+        package let action: Action
     }
 
     private enum State {
@@ -57,8 +57,8 @@ struct ServerLogin: ~Copyable {
 
     /// The longest message a server may send before it is ready, and the most bytes in all: who sends notices without
     /// end costs neither time nor memory without end.
-    static let messageLimit = 64 * 1024
-    static let totalLimit = 1 << 20
+    package static let messageLimit = 64 * 1024
+    package static let totalLimit = 1 << 20
 
     private let user: String
     private let secret: Secret?
@@ -81,7 +81,7 @@ struct ServerLogin: ~Copyable {
     ///   - allowsMD5: `auth_allow_md5`.
     ///   - channelBinding: whether SCRAM is bound to the certificate.
     ///   - onlySCRAM: the server must ask for SCRAM: anything else shows nothing, or too much.
-    init(
+    package init(
         user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil, allowsMD5: Bool = true,
         channelBinding: ChannelBinding = .prefer, onlySCRAM: Bool = false
     ) {
@@ -97,7 +97,7 @@ struct ServerLogin: ~Copyable {
     /// The connection stands.
     ///
     /// - Parameter settings: the startup packet's parameters besides the user and the database.
-    mutating func begin(database: String, settings: [StartupParameter]) -> Action {
+    package mutating func begin(database: String, settings: [StartupParameter]) -> Action {
         self.state = .authenticating
         let names = [
             StartupParameter(name: "user", value: self.user), StartupParameter(name: "database", value: database),
@@ -106,7 +106,7 @@ struct ServerLogin: ~Copyable {
     }
 
     /// Bytes have arrived; `bytes` begins at a message.
-    mutating func received(_ bytes: Span<UInt8>) -> Step {
+    package mutating func received(_ bytes: Span<UInt8>) -> Step {
         switch self.state {
         case .deriving: return Step(used: 0, action: .hold)
         case .start, .done: return Step(used: bytes.count, action: self.failed("bad packet from server during login"))
@@ -128,7 +128,7 @@ struct ServerLogin: ~Copyable {
     }
 
     /// The derivation asked for has been run; nil if libcrypto refused.
-    mutating func derived(_ keys: SCRAMKeys?) -> Action {
+    package mutating func derived(_ keys: SCRAMKeys?) -> Action {
         switch self.state {
         case .deriving:
             guard let keys else { return self.failed("key derivation failed") }

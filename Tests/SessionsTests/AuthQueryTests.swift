@@ -1,8 +1,9 @@
 import Authentication
+import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 @testable import Settings
 
 @Suite("auth_query") struct AuthQueryTests {

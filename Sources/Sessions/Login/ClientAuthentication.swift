@@ -1,7 +1,6 @@
-import Authentication
-import Reactor
+package import Authentication
 import Settings
-import Wire
+package import Wire
 
 /// Finds out who a client is: startup packet, then the exchange that `auth_type` and the user's secret call for. Takes
 /// bytes and keys, says what to do; `ClientLogin` does it.
@@ -17,9 +16,9 @@ import Wire
 ///
 /// Everything else ends in `refused`. Whether the user exists is not told: an unknown one goes through the same exchange
 /// as a known one, and fails at its end with the same words.
-struct ClientAuthentication: ~Copyable {
+package struct ClientAuthentication: ~Copyable {
     /// What TLS there is between the client and us.
-    enum Encryption: Equatable {
+    package enum Encryption: Equatable {
         /// None, and none to be had: it is switched off, or this is a Unix socket.
         case unavailable
         /// None yet; the client may ask for it, or must.
@@ -28,14 +27,28 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// What TLS tells of the client.
-    struct TLSPeer: Equatable {
-        var certificate = TLSDetails.PeerCertificate.none
+    package struct TLSPeer: Equatable {
+        /// The client's certificate.
+        package enum Certificate: Equatable {
+            case none
+            /// It is valid, and has no name that one could log in by, for this reason.
+            case nameless(String)
+            /// It is valid, and says this name.
+            case verified(name: String)
+        }
+
+        package var certificate = Certificate.none
         /// The digest of our own certificate, for SCRAM's channel binding.
-        var serverEndPoint: [UInt8]?
+        package var serverEndPoint: [UInt8]?
+
+        package init(certificate: Certificate = .none, serverEndPoint: [UInt8]? = nil) {
+            self.certificate = certificate
+            self.serverEndPoint = serverEndPoint
+        }
     }
 
     /// What the session does next.
-    enum Action: Equatable {
+    package enum Action: Equatable {
         /// Nothing before so many bytes are there.
         case wait(needed: Int)
         /// Nothing before another event; bytes sent ahead stay where they are.
@@ -65,13 +78,13 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// What was made of the bytes at the front: how many are used up, and what to do.
-    struct Step: Equatable {
-        let used: Int
-        let action: Action
+    package struct Step: Equatable {
+        package let used: Int
+        package let action: Action
     }
 
     /// Who else may know whether a password is right.
-    enum Judge: Equatable {
+    package enum Judge: Equatable {
         case server
         case pam
         indirect case directory(LDAPOptions)
@@ -94,7 +107,7 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// The longest message before login is over: a SCRAM message, or a password of 65,535 bytes.
-    static let messageLimit = 66_000
+    package static let messageLimit = 66_000
 
     private var state = State.startup
     private var encryption: Encryption
@@ -102,18 +115,18 @@ struct ClientAuthentication: ~Copyable {
     private var exchange: SCRAMServer?
     private var encryptionRequests = 0
     /// The startup packet, once it is there.
-    private(set) var message: StartupMessage?
+    package private(set) var message: StartupMessage?
     /// The settings in the startup packet's `options`.
-    private(set) var options: [StartupParameter] = []
+    package private(set) var options: [StartupParameter] = []
     /// The version that is spoken.
-    private(set) var version = ProtocolVersion.v30
+    package private(set) var version = ProtocolVersion.v30
 
     private var user: String { self.message?.user ?? "" }
 
-    init(encryption: Encryption = .unavailable) { self.encryption = encryption }
+    package init(encryption: Encryption = .unavailable) { self.encryption = encryption }
 
     /// Bytes have arrived; `bytes` begins at a packet or message and is not empty.
-    mutating func received(_ bytes: Span<UInt8>) -> Step {
+    package mutating func received(_ bytes: Span<UInt8>) -> Step {
         switch self.state {
         case .startup: return self.startup(bytes)
         case .password, .md5, .sasl, .scram, .passing: return self.answer(bytes)
@@ -164,7 +177,7 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// The TLS handshake is over.
-    mutating func secured(_ peer: TLSPeer) { self.encryption = .established(peer) }
+    package mutating func secured(_ peer: TLSPeer) { self.encryption = .established(peer) }
 
     private mutating func begin(_ message: StartupMessage) -> Action {
         if case .offered(isRequired: true) = self.encryption {
@@ -179,7 +192,7 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// The account has been looked up.
-    mutating func identified(_ account: Account) -> Action {
+    package mutating func identified(_ account: Account) -> Action {
         guard case .identifying = self.state, let message = self.message else { return self.badPacket() }
         do {
             if let options = message.options { self.options = try StartupOptions.parse(options.span) }
@@ -370,21 +383,21 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// The derivation asked for has been run; nil if libcrypto refused.
-    mutating func derived(_ keys: SCRAMKeys?) -> Action {
+    package mutating func derived(_ keys: SCRAMKeys?) -> Action {
         guard case .checking(let verifier) = self.state else { return self.badPacket() }
         guard let keys, (try? verifier.matches(keys)) == true else { return self.wrongPassword() }
         return self.admit(keys: keys)
     }
 
     /// The password has been tried at the server; nil if it is wrong there.
-    mutating func tried(_ keys: SCRAMKeys?) -> Action {
+    package mutating func tried(_ keys: SCRAMKeys?) -> Action {
         guard case .trying(.server) = self.state else { return self.badPacket() }
         guard let keys else { return self.wrongPassword() }
         return self.admit(keys: keys)
     }
 
     /// PAM or the directory has been asked.
-    mutating func judged(_ isRight: Bool) -> Action {
+    package mutating func judged(_ isRight: Bool) -> Action {
         guard case .trying(let judge) = self.state, judge != .server else { return self.badPacket() }
         return isRight ? self.admit() : self.wrongPassword(judge)
     }
@@ -419,7 +432,7 @@ struct ClientAuthentication: ~Copyable {
     }
 
     /// The verifier asked for has been made; nil if libcrypto refused.
-    mutating func prepared(_ verifier: SCRAMVerifier?) -> Action {
+    package mutating func prepared(_ verifier: SCRAMVerifier?) -> Action {
         guard case .preparing(let initial) = self.state else { return self.badPacket() }
         guard let verifier else { return self.wrongPassword() }
         return self.begin(verifier, initial)

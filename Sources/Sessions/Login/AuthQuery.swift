@@ -1,18 +1,18 @@
-import Authentication
-import Settings
+package import Authentication
+package import Settings
 import Wire
 
 /// What is asked by `auth_query`: the secret of a user that the `auth_file` lacks.
-struct AuthQuestion: Hashable, Sendable {
+package struct AuthQuestion: Hashable, Sendable {
     /// The entry of `[databases]` whose server is asked.
-    var database: String
+    package var database: String
     /// `auth_user`, as whom it is asked.
-    var asker: String
-    var query: String
+    package var asker: String
+    package var query: String
     /// Whose secret it is.
-    var user: String
+    package var user: String
 
-    init(database: String, asker: String, query: String, user: String) {
+    package init(database: String, asker: String, query: String, user: String) {
         self.database = database
         self.asker = asker
         self.query = query
@@ -24,7 +24,7 @@ struct AuthQuestion: Hashable, Sendable {
     /// - Parameter database: the one that the client wants. For one that does not exist another is asked, so that the
     ///   time it takes does not tell; not so for the console, whose users are no affair of any server's but the one that
     ///   `auth_dbname` names.
-    init?(user: String, database name: String, settings: Settings) {
+    package init?(user: String, database name: String, settings: Settings) {
         let general = settings.general
         let isConsole = name == Settings.consoleDatabase
         let database = isConsole ? nil : settings.database(named: name)
@@ -44,27 +44,27 @@ struct AuthQuestion: Hashable, Sendable {
 }
 
 /// What a server has answered.
-struct AuthAnswer: Sendable, Equatable {
+package struct AuthAnswer: Sendable, Equatable {
     /// The server knows the user.
-    var isKnown: Bool
+    package var isKnown: Bool
     /// Nil for a user without a password, or whose password has expired: no login can succeed.
-    var secret: Secret?
+    package var secret: Secret?
     /// What a user without a secret is asked for: the same as the others.
-    var prefersSCRAM = true
+    package var prefersSCRAM = true
     /// Iterations of the others' secrets.
-    var iterations: Int?
+    package var iterations: Int?
 }
 
 /// Reads the replies to one `auth_query`, from its ParseComplete to its ReadyForQuery.
-struct AuthQueryReply {
+package struct AuthQueryReply {
     private let user: String
     private var answer = AuthAnswer(isKnown: false)
     private var failure: String?
 
-    init(user: String) { self.user = user }
+    package init(user: String) { self.user = user }
 
     /// The messages that ask.
-    static func request(_ question: AuthQuestion) -> [UInt8] {
+    package static func request(_ question: AuthQuestion) -> [UInt8] {
         let user = Array(question.user.utf8)
         return MessageWriter.bytes { writer in
             // No parameter types: the server finds out.
@@ -82,7 +82,7 @@ struct AuthQueryReply {
     }
 
     /// A message has come; gives the end of the reply, an answer or why there is none.
-    mutating func received(_ type: UInt8, _ message: Span<UInt8>) -> Result<AuthAnswer, AuthQueryFailure>? {
+    package mutating func received(_ type: UInt8, _ message: Span<UInt8>) -> Result<AuthAnswer, AuthQueryFailure>? {
         switch type {
         case Backend.dataRow: self.row(DataRow.values(message))
         case Backend.errorResponse:
@@ -118,14 +118,19 @@ struct AuthQueryReply {
 }
 
 /// Why an `auth_query` has no answer.
-struct AuthQueryFailure: Error, Equatable {
+package struct AuthQueryFailure: Error, Equatable {
     /// For the log; clients are not told.
-    var reason: String
+    package var reason: String
     /// The server was not reached, which may pass by itself.
-    var isConnectionFailure = false
+    package var isConnectionFailure = false
+
+    package init(reason: String, isConnectionFailure: Bool = false) {
+        self.reason = reason
+        self.isConnectionFailure = isConnectionFailure
+    }
 
     /// What the client is told, whoever it is.
-    var forClients: ServerError {
+    package var forClients: ServerError {
         self.isConnectionFailure
             ? ServerError(message: "authentication is not possible now", sqlState: SQLState.cannotConnectNow)
             : ServerError(message: "bouncer config error", sqlState: SQLState.invalidAuthorization)

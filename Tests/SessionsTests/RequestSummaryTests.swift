@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// Statements prepared earlier, and a classifier that knows no functions but the built-in ones.
 private final class Book: StatementBook {

@@ -1,8 +1,9 @@
 import Authentication
+import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 @Suite("Server login")
 struct ServerLoginTests {

@@ -1,9 +1,10 @@
 import Authentication
 import Settings
+import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// Who gets in: every method, form of secret and kind of password.
 @Suite("Client authentication")

@@ -1,7 +1,8 @@
 import Authentication
+import TestSupport
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// A server login and what it has said so far.
 final class ServerLoginScene {

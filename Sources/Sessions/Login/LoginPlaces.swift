@@ -1,10 +1,10 @@
-import Authentication
+package import Authentication
 import Synchronization
 
 /// How many clients of each address are logging in, over all reactors. Asked once for each connection, so a lock will do.
-final class LoginPlaces: Sendable {
+package final class LoginPlaces: Sendable {
     /// One client that is logging in, as long as this object lives.
-    final class Place: Sendable {
+    package final class Place: Sendable {
         private let places: LoginPlaces
         private let network: ArraySlice<UInt8>
 
@@ -18,8 +18,10 @@ final class LoginPlaces: Sendable {
 
     private let counts = Mutex<[ArraySlice<UInt8>: Int]>([:])
 
+    package init() {}
+
     /// Nil when the limit is reached; 0 is none.
-    func take(_ address: NetworkAddress, limit: Int) -> Place? {
+    package func take(_ address: NetworkAddress, limit: Int) -> Place? {
         // Who has an IPv6 address mostly has all those of its network.
         let network = address.bytes.prefix(8)
         let isFree = self.counts.withLock { counts in
@@ -39,5 +41,5 @@ final class LoginPlaces: Sendable {
     }
 
     /// Addresses that have a client logging in.
-    var addresses: Int { self.counts.withLock { $0.count } }
+    package var addresses: Int { self.counts.withLock { $0.count } }
 }

@@ -1,5 +1,4 @@
-import Reactor
-import Settings
+package import Settings
 
 /// How a connection to a server becomes TLS, or does not, before anything else is said on it.
 ///
@@ -7,8 +6,8 @@ import Settings
 ///       │ └───► handshake (direct)
 ///       └─SSLRequest──► asked ──'S'──► handshake
 ///                         └────'N'──► plain, if the mode allows it
-struct ServerEncryption: Equatable {
-    enum Step: Equatable {
+package struct ServerEncryption: Equatable {
+    package enum Step: Equatable {
         /// Go on in clear text.
         case plain
         /// Send SSLRequest; `answered` follows.
@@ -18,10 +17,10 @@ struct ServerEncryption: Equatable {
         case failed(String)
     }
 
-    let mode: SSLMode
-    let isDirect: Bool
+    package let mode: SSLMode
+    package let isDirect: Bool
 
-    init(mode: SSLMode, negotiation: SSLNegotiation = .postgres) {
+    package init(mode: SSLMode, negotiation: SSLNegotiation = .postgres) {
         self.mode = mode
         self.isDirect = negotiation == .direct
     }
@@ -29,14 +28,14 @@ struct ServerEncryption: Equatable {
     /// The connection stands.
     ///
     /// - Parameter isUnix: it is a Unix socket, where there never is TLS.
-    func begin(isUnix: Bool) -> Step {
+    package func begin(isUnix: Bool) -> Step {
         if isUnix || self.mode == .disable { return .plain }
         return self.isDirect ? .handshake : .request
     }
 
     /// The server has answered SSLRequest. Bytes behind the answer were put there by somebody who hopes that we take
     /// them for a part of what is encrypted (CVE-2021-23222).
-    func answered(_ bytes: Span<UInt8>) -> Step {
+    package func answered(_ bytes: Span<UInt8>) -> Step {
         guard bytes.count == 1 else {
             return .failed(
                 bytes.count > 0 && bytes[0] == UInt8(ascii: "E")
@@ -49,16 +48,5 @@ struct ServerEncryption: Equatable {
         case UInt8(ascii: "E"): return .failed("server answered SSL request with an error")
         default: return .failed("bad answer to SSL request")
         }
-    }
-
-    /// What the server's certificate has to show.
-    func serverName(_ host: HostAddress) -> TLSServerName {
-        let verification: TLSServerName.Verification =
-            switch self.mode {
-            case .disable, .allow, .prefer, .require: .none
-            case .verifyCA: .authority
-            case .verifyFull: .host
-            }
-        return TLSServerName(host: host.host, port: host.port, verification: verification, isDirect: self.isDirect)
     }
 }

@@ -1,18 +1,23 @@
-import Pooling
-import Settings
-import Wire
+package import Settings
+package import Wire
 
 /// Where a client goes that has shown who it is.
-enum ClientAdmission {
+package enum ClientAdmission {
     case console(ConsoleRole)
     case database
     case refused(ServerError)
 
     /// Decides by the settings alone; the limits on the number of clients come after.
-    init(_ message: StartupMessage, _ configuration: Configuration, isTrustedPeer: Bool) {
+    ///
+    /// - Parameters:
+    ///   - isKnown: whether there is a database of this name.
+    ///   - isTrustedPeer: user `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
+    package init(
+        _ message: StartupMessage, _ general: GeneralSettings, isTrustedPeer: Bool, isKnown: (String) -> Bool
+    ) {
         if message.database == Settings.consoleDatabase {
-            self = Self.console(message.user, configuration.settings.general, isTrustedPeer: isTrustedPeer)
-        } else if configuration.hasDatabase(named: message.database) {
+            self = Self.console(message.user, general, isTrustedPeer: isTrustedPeer)
+        } else if isKnown(message.database) {
             self = .database
         } else {
             self = .refused(
@@ -30,13 +35,13 @@ enum ClientAdmission {
 
 extension StartupMessage {
     /// `replication` for the server's startup packet; nil when no replication is wanted.
-    var replicationMode: String? {
+    package var replicationMode: String? {
         if self.replication == "database" { return "database" }
         return self.replication.flatMap { Bool(postgreSQL: $0) } ?? false ? "true" : nil
     }
 
     /// `replication` is neither a boolean nor "database".
-    var replicationError: ServerError? {
+    package var replicationError: ServerError? {
         guard let value = self.replication, value != "database", Bool(postgreSQL: value) == nil else { return nil }
         return ServerError(
             message: "invalid value for parameter \"replication\": \"\(value)\"",
@@ -49,7 +54,7 @@ extension StartupMessage {
     ///   - options: the settings in `options`.
     ///   - ignored: `ignore_startup_parameters`.
     ///   - peer: the client's address, if it is to be told to servers (`application_name_add_host`).
-    func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
+    package func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
         let ignored = ignored.isEmpty ? [] : Set(ignored.map { $0.lowercased() })
         func isLeftOut(_ setting: StartupParameter) -> Bool {
             let name = setting.name.lowercased()

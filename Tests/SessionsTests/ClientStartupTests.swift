@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// The first packet, and messages out of order or out of shape.
 @Suite("Client startup")

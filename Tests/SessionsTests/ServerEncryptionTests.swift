@@ -1,8 +1,8 @@
-import Reactor
 import Settings
+import TestSupport
 import Testing
 
-@testable import Proxy
+@testable import Sessions
 
 /// What is made of a server's answer to SSLRequest.
 @Suite("Server encryption")
@@ -39,14 +39,5 @@ struct ServerEncryptionTests {
         for mode in SSLMode.allCases {
             #expect(ServerEncryption(mode: mode).answered(bytes(answer).span) == .failed(reason))
         }
-    }
-
-    @Test(arguments: [
-        (SSLMode.prefer, TLSServerName.Verification.none), (.require, .none), (.verifyCA, .authority),
-        (.verifyFull, .host),
-    ])
-    func verification(mode: SSLMode, verification: TLSServerName.Verification) {
-        let name = ServerEncryption(mode: mode).serverName(HostAddress(host: "pg1", port: 5433))
-        #expect(name == TLSServerName(host: "pg1", port: 5433, verification: verification))
     }
 }

@@ -1,9 +1,8 @@
-import Pooling
-import SQL
-import Wire
+package import SQL
+package import Wire
 
 /// What is known of the statements that a request speaks of.
-protocol StatementBook {
+package protocol StatementBook {
     /// What a text is.
     func classify(_ text: Span<UInt8>) -> Classifier.Result
 
@@ -17,69 +16,69 @@ protocol StatementBook {
 /// What one request asks for as a whole: a Query, or a batch of the extended protocol up to its Sync (`BatchReader`).
 ///
 /// Plain values, and two references that are nil as a rule: it is handed on by each step of routing.
-struct RequestSummary {
+package struct RequestSummary {
     /// The strictest class among its statements, transaction commands left out.
-    private(set) var kind = StatementClass.Kind.read
+    package private(set) var kind = StatementClass.Kind.read
     /// The transaction command that it is, and nothing else.
-    var transaction: TransactionCommand?
-    var override: RouteOverride?
+    package var transaction: TransactionCommand?
+    package var override: RouteOverride?
     /// A comment for the router has words that mean nothing to it.
-    var isHintMistaken = false
+    package var isHintMistaken = false
     /// A Query that says something to the router.
-    var command: RouterCommand?
+    package var command: RouterCommand?
     /// A batch with messages that do. They are answered here, each in its turn, and count for nothing else.
-    var hasCommands = false
+    package var hasCommands = false
     /// Its first message does.
-    var beginsWithCommand = false
+    package var beginsWithCommand = false
     /// It has others, too.
-    var needsServer = false
+    package var needsServer = false
     /// It prepares or runs `SHOW martlet.lsn`, which becomes a query.
-    var asksForPosition = false
+    package var asksForPosition = false
     /// What its statements do to the settings of the router beside commands, in their order.
-    var settingsEffects: [SettingsEffect] = []
+    package var settingsEffects: [SettingsEffect] = []
     /// A ROLLBACK is among its statements.
-    var rollsBack = false
+    package var rollsBack = false
     /// The first statement is a BEGIN with others behind it.
-    var begin: TransactionModes?
+    package var begin: TransactionModes?
     /// How it ends the transaction that is open.
-    var ending = TransactionEnding.none
+    package var ending = TransactionEnding.none
     /// SET TRANSACTION, or a BEGIN within the transaction, whose modes count for it as well.
-    var changesModes = false
+    package var changesModes = false
     /// One of its statements ties what follows in the transaction to the server that runs it.
-    private(set) var hasBindingStatement = false
+    package private(set) var hasBindingStatement = false
     /// A portal is left that the transaction may go on with, if the Sync does not end it.
-    var keepsPortal = false
-    private(set) var ddl = StatementClass.DDL.none
+    package var keepsPortal = false
+    package private(set) var ddl = StatementClass.DDL.none
     /// One of its statements shows what is in tables.
-    private(set) var readsData = false
-    private(set) var takesLock = false
+    package private(set) var readsData = false
+    package private(set) var takesLock = false
     /// Even a READ ONLY transaction needs the primary for it: what writes, locks out others, or fails on replicas.
-    private(set) var mustLeaveReplica = false
-    private(set) var takesSnapshot = false
+    package private(set) var mustLeaveReplica = false
+    package private(set) var takesSnapshot = false
     /// One of its statements may write although it goes to a replica.
-    private(set) var mayHideWrite = false
-    private(set) var settings = StatementClass.SettingsUse.none
+    package private(set) var mayHideWrite = false
+    package private(set) var settings = StatementClass.SettingsUse.none
     /// Runs what was bound in a batch before this one.
-    var runsEarlierPortal = false
+    package var runsEarlierPortal = false
     /// It ends with a Flush in the place of Sync, and has run nothing.
-    var isOpen = false
+    package var isOpen = false
     /// It ends with a Flush or Query in the place of Sync, and the rest of the batch is unknown.
-    var isInterrupted = false
+    package var isInterrupted = false
     /// Its reader, which goes on behind that Flush.
-    var openBatch: BatchReader?
+    package var openBatch: BatchReader?
     /// Statements that run.
-    var statements = 0
+    package var statements = 0
     /// Where it ends in the bytes.
-    var end = 0
+    package var end = 0
 
     /// What is known of a prepared statement's text.
-    struct Statement {
-        let statementClass: StatementClass
-        let override: RouteOverride?
-        let isHintMistaken: Bool
-        let command: RouterCommand?
+    package struct Statement {
+        package let statementClass: StatementClass
+        package let override: RouteOverride?
+        package let isHintMistaken: Bool
+        package let command: RouterCommand?
 
-        init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>, standardConformingStrings: Bool) {
+        package init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>, standardConformingStrings: Bool) {
             self.statementClass = result.statementClass
             self.override = result.override
             self.isHintMistaken = result.isHintMistaken
@@ -91,14 +90,14 @@ struct RequestSummary {
         /// The command that it is once it is prepared, whatever its parameters; nil if a server has to know it.
         ///
         /// Several statements cannot be prepared together: a server says so.
-        var preparedCommand: RouterCommand? {
+        package var preparedCommand: RouterCommand? {
             guard let command = self.command, !command.dependsOnParameters else { return nil }
             if case .statements = command.content, command.only == nil { return nil }
             return command
         }
 
         /// The command that it is with the parameters of a Bind; nil if it is none.
-        func boundCommand(_ message: Span<UInt8>, _ prefix: BindPrefix) -> RouterCommand? {
+        package func boundCommand(_ message: Span<UInt8>, _ prefix: BindPrefix) -> RouterCommand? {
             guard let command = self.command else { return nil }
             if case .statements = command.content, command.only == nil { return nil }
             guard let values = prefix.values(message) else { return command.dependsOnParameters ? nil : command }
@@ -106,7 +105,7 @@ struct RequestSummary {
         }
     }
 
-    init() {}
+    package init() {}
 
     private init(only statementClass: StatementClass) {
         self.add(statementClass)
@@ -114,17 +113,17 @@ struct RequestSummary {
     }
 
     /// A request that is not looked at.
-    static var tooLong: RequestSummary { RequestSummary(only: .tooLong) }
+    package static var tooLong: RequestSummary { RequestSummary(only: .tooLong) }
 
     /// A request that may do anything.
-    static var unknown: RequestSummary { RequestSummary(only: Self.functionCall) }
+    package static var unknown: RequestSummary { RequestSummary(only: Self.functionCall) }
     private static let functionCall = StatementClass(
         kind: .write, reason: "a function call of the protocol, which may write")
 
     /// Takes in a simple Query's text.
     ///
     /// - Parameter end: the message's length.
-    mutating func read(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
+    package mutating func read(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
         let result = book.classify(text)
         self.settingsEffects = result.statementClass.settingsEffects
         self.override = result.override
@@ -143,7 +142,7 @@ struct RequestSummary {
     }
 
     /// One of its statements is of this class.
-    mutating func add(_ statementClass: StatementClass) {
+    package mutating func add(_ statementClass: StatementClass) {
         self.kind = max(self.kind, statementClass.kind)
         if statementClass.bindsTransaction { self.hasBindingStatement = true }
         self.ddl = max(self.ddl, statementClass.ddl)
@@ -158,45 +157,26 @@ struct RequestSummary {
     // MARK: What it means
 
     /// The modes of the transaction that it begins, alone or with others behind.
-    var opens: TransactionModes? {
+    package var opens: TransactionModes? {
         if case .begin(let modes, _)? = self.transaction { return modes }
         return self.begin
     }
 
     /// Some of its messages may be for the router, be they behind a Flush.
-    var mayHaveCommands: Bool { self.hasCommands || self.isInterrupted }
+    package var mayHaveCommands: Bool { self.hasCommands || self.isInterrupted }
 
     /// What follows in its transaction needs the same server.
-    var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
+    package var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
 
     /// A replica may run it, be it in a transaction or not.
-    var isRead: Bool { self.kind == .read }
+    package var isRead: Bool { self.kind == .read }
 
-    var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
+    package var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }
 
 extension StatementBook {
-    func statement(_ text: Span<UInt8>) -> RequestSummary.Statement {
+    package func statement(_ text: Span<UInt8>) -> RequestSummary.Statement {
         RequestSummary.Statement(
             self.classify(text), text, standardConformingStrings: self.standardConformingStrings)
-    }
-}
-
-/// The statements of one client.
-struct ClientBook: StatementBook {
-    let client: ClientSession
-    let router: Router
-
-    func classify(_ text: Span<UInt8>) -> Classifier.Result { self.router.classify(text, self.client) }
-
-    var standardConformingStrings: Bool { self.client.hasStandardStrings }
-
-    func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
-        if name.isEmpty {
-            guard !self.client.unnamedParse.isEmpty else { return nil }
-            let text = Array(self.client.unnamedParse.prefix { $0 != 0 })
-            return self.statement(text.span)
-        }
-        return self.client.statements.find(name).map { self.router.known($0.statement, self.client) }
     }
 }

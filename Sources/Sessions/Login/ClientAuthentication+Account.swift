@@ -1,49 +1,55 @@
-import Authentication
-import Settings
+package import Authentication
+package import Settings
 
 extension ClientAuthentication {
     /// What is known of who logs in; looked up once the startup packet is there.
-    struct Account: Sendable {
-        var authType: AuthType
+    package struct Account: Sendable {
+        package var authType: AuthType
         /// The user's secret, nil if there is none.
-        var secret: Secret?
+        package var secret: Secret?
         /// The HBA file's rule for this client, under `auth_type=hba`; nil if no rule is about it.
-        var rule: HBARule?
+        package var rule: HBARule?
         /// How to ask the directory, for `ldap`.
-        var ldap: LDAPOptions?
-        var identMaps = IdentMaps()
+        package var ldap: LDAPOptions?
+        package var identMaps = IdentMaps()
         /// Who is at the other end of the Unix socket, if the rule asks for it.
-        var systemUser: String?
+        package var systemUser: String?
         /// The database has a user of its own for its server connections.
-        var hasForcedUser = false
+        package var hasForcedUser = false
         /// The server has told of the user, though perhaps of no password.
-        var isKnownToServer = false
+        package var isKnownToServer = false
         /// What users are asked for that the `auth_file` lacks, under `auth_type=md5`: the same as most of the others.
-        var prefersSCRAM = false
+        package var prefersSCRAM = false
         /// User `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
-        var isTrustedPeer = false
-        var isShuttingDown = false
+        package var isTrustedPeer = false
+        package var isShuttingDown = false
         /// `auth_allow_md5`.
-        var allowsMD5 = true
+        package var allowsMD5 = true
         /// The password of a user without a secret is tried at the server (`auth_passthrough`).
-        var isPassedThrough = false
-        var scramIterations = SCRAMVerifier.defaultIterations
+        package var isPassedThrough = false
+        package var scramIterations = SCRAMVerifier.defaultIterations
         /// What a client hashes its password with for MD5, 4 bytes; nil draws them.
-        var md5Salt: [UInt8]?
+        package var md5Salt: [UInt8]?
         /// Random, and the same for the life of the process.
-        var processSecret: SecretBytes
+        package var processSecret: SecretBytes
+
+        package init(authType: AuthType, secret: Secret? = nil, processSecret: SecretBytes) {
+            self.authType = authType
+            self.secret = secret
+            self.processSecret = processSecret
+        }
 
         /// Whether the name in a certificate may log in as the user, by the rule's map if it has one.
-        func allows(_ name: String, as user: String) -> Bool {
+        package func allows(_ name: String, as user: String) -> Bool {
             self.identMaps.allow(name, as: user, map: self.rule?.map)
         }
 
         /// The user has to be in the `auth_file`, or a server must have told of it, as in PgBouncer: the file says who
         /// may come in, also where nobody is asked for a password, and where servers see another name.
-        var isKnown: Bool { self.secret != nil || self.isKnownToServer }
+        package var isKnown: Bool { self.secret != nil || self.isKnownToServer }
 
         /// Nobody knows the user, and nobody else is going to be asked: no login can succeed. For the log alone.
-        var isMissed: Bool {
+        package var isMissed: Bool {
             let method =
                 self.authType == .hba ? self.rule.map { $0.method != .ldap && $0.method != .reject } ?? false : true
             return method && !self.isKnown && !self.isPassedThrough && !self.isTrustedPeer

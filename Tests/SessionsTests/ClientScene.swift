@@ -1,8 +1,9 @@
 import Authentication
 import Settings
+import TestSupport
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// A client's authentication and what it has said so far.
 final class ClientScene {
@@ -34,8 +35,9 @@ final class ClientScene {
     ) {
         self.authentication = ClientAuthentication(encryption: encryption)
         self.account = ClientAuthentication.Account(
-            authType: authType, secret: secret, scramIterations: 2, md5Salt: [9, 8, 7, 6],
-            processSecret: SecretBytes(bytes("process secret")))
+            authType: authType, secret: secret, processSecret: SecretBytes(bytes("process secret")))
+        self.account.scramIterations = 2
+        self.account.md5Salt = [9, 8, 7, 6]
     }
 
     var startupMessage: StartupMessage? { self.authentication.message }

@@ -2,7 +2,7 @@ import Settings
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 @Suite("Client admission")
 struct ClientAdmissionTests {
@@ -32,8 +32,12 @@ struct ClientAdmissionTests {
         }
     }
 
-    private func configuration(_ settings: Settings) -> Configuration {
-        Configuration(settings: settings, secrets: [:])
+    private func admission(
+        _ message: StartupMessage, _ settings: Settings, isTrustedPeer: Bool = false
+    ) -> ClientAdmission {
+        ClientAdmission(message, settings.general, isTrustedPeer: isTrustedPeer) {
+            settings.database(named: $0) != nil
+        }
     }
 
     @Test(
@@ -48,7 +52,7 @@ struct ClientAdmissionTests {
         ])
     func console(user: String, authType: AuthType, isTrusted: Bool, expected: String) throws {
         let message = try self.startup(user: user, database: "pgbouncer")
-        let admission = ClientAdmission(message, self.configuration(self.settings(authType)), isTrustedPeer: isTrusted)
+        let admission = self.admission(message, self.settings(authType), isTrustedPeer: isTrusted)
         #expect(self.words(admission) == expected)
     }
 
@@ -57,12 +61,12 @@ struct ClientAdmissionTests {
         var settings = self.settings()
         let known = try self.startup()
         let unknown = try self.startup(database: "nosuch")
-        #expect(self.words(ClientAdmission(known, self.configuration(settings), isTrustedPeer: false)) == "database")
+        #expect(self.words(self.admission(known, settings)) == "database")
         #expect(
-            self.words(ClientAdmission(unknown, self.configuration(settings), isTrustedPeer: false))
+            self.words(self.admission(unknown, settings))
                 == "3D000: no such database: nosuch")
         settings.fallbackDatabase = DatabaseSettings(name: "*")
-        #expect(self.words(ClientAdmission(unknown, self.configuration(settings), isTrustedPeer: false)) == "database")
+        #expect(self.words(self.admission(unknown, settings)) == "database")
     }
 
     @Test(

@@ -5,9 +5,9 @@ import Wire
 ///
 /// A router has one for all its clients, which reads one batch after the other without an allocation; a batch of which
 /// more has to come keeps it (`Router.reader`).
-final class BatchReader {
+package final class BatchReader {
     /// What the batch is, as far as it has been read.
-    private(set) var summary = RequestSummary()
+    package private(set) var summary = RequestSummary()
     private var unnamed: RequestSummary.Statement?
     /// It is prepared in this batch.
     private var isUnnamedHere = false
@@ -27,17 +27,17 @@ final class BatchReader {
     private var isCommandBound = false
 
     /// What a look at the bytes has brought.
-    enum Progress {
+    package enum Progress {
         case whole
         /// More of it has to come.
         case partial
         case malformed
     }
 
-    init() {}
+    package init() {}
 
     /// The same batch, for what comes behind its Flush.
-    init(continuing batch: BatchReader) {
+    package init(continuing batch: BatchReader) {
         if !batch.summary.isInterrupted {
             self.summary = batch.summary
             self.summary.end = 0
@@ -63,7 +63,7 @@ final class BatchReader {
     }
 
     /// Forgets the batch: the next one can be read.
-    func restart() {
+    package func restart() {
         self.summary = RequestSummary()
         self.unnamed = nil
         self.isUnnamedHere = false
@@ -80,7 +80,7 @@ final class BatchReader {
     /// Looks at more of a batch.
     ///
     /// - Parameter bytes: what has come, from the batch's first message on.
-    func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
+    package func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
         while true {
             guard let header = MessageFramer.header(bytes, at: self.summary.end) else { return .partial }
             let length = header.length + 1

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 import Wire
 
-@testable import Proxy
+@testable import Sessions
 
 /// Logins by SCRAM; the server's side is a real one.
 @Suite("Server login by SCRAM")
