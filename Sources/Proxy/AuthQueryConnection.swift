@@ -25,14 +25,13 @@ final class AuthQueryConnection: OwnConnection {
             }
         try super.init(
             line.worker, host: host, address: address, database: database,
-            credentials: Credentials(
-                user: asker, secret: secret, allowsMD5: configuration.settings.general.authAllowMd5))
+            credentials: Credentials(user: asker, secret: secret))
     }
 
     override func ready() { self.line.ready(self) }
 
-    override func receivedReplies(_ bytes: Span<UInt8>, from start: Int) -> Int {
-        var cursor = start
+    override func receivedReplies(_ bytes: Span<UInt8>) -> Int {
+        var cursor = 0
         while self.isOpen {
             switch self.framer.next(bytes, at: cursor, gather: Backend.all) {
             case .message(let type, let range):

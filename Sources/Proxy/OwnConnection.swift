@@ -7,43 +7,28 @@ import Wire
 
 /// A connection to a server that belongs to no pool: it logs in, and a subclass does the rest. No client's settings,
 /// transaction or statement ever comes near it.
-///
-///     connecting ──(TLS)──► login ──► ready ──► (closed)
-class OwnConnection: Connection {
+class OwnConnection: ServerConnection {
     /// Who logs in, and by what.
     struct Credentials {
         var user: String
         var secret: Secret?
-        var allowsMD5 = true
-        var onlySCRAM = false
+        var isPasswordTrial = false
     }
 
-    let id: UInt64
-    let worker: Worker
-    let host: HostAddress
-    let address: SocketAddress
     let database: DatabaseSettings
     private let credentials: Credentials
-    /// Until it is known whether there is TLS.
-    private var encryption: ServerEncryption?
-    private var login: ServerLogin?
     private(set) var isReady = false
-    /// What the login derived from a password.
-    private(set) var keys: SCRAMKeys?
 
     /// Begins to connect.
     init(
         _ worker: Worker, host: HostAddress, address: SocketAddress, database: DatabaseSettings,
         credentials: Credentials
     ) throws(SystemError) {
-        self.id = worker.shared.nextID()
-        self.worker = worker
-        self.host = host
-        self.address = address
         self.database = database
         self.credentials = credentials
         super.init(
-            loop: worker.loop, connecting: try Socket.connecting(to: address, options: worker.socketOptions))
+            worker, host: host, address: address,
+            socket: try Socket.connecting(to: address, options: worker.socketOptions))
         worker.ownConnections[self.id] = self
     }
 
@@ -52,104 +37,27 @@ class OwnConnection: Connection {
     /// The login is over.
     func ready() {}
 
-    /// Bytes have come after the login. Returns how many were consumed, `start` included.
-    func receivedReplies(_ bytes: Span<UInt8>, from start: Int) -> Int { bytes.count }
-
     /// The connection has ended otherwise than by `depart`. Called once.
     func ended(_ error: ServerError) {}
 
-    // MARK: TLS
-
-    final override func connected() {
-        let settings = self.worker.configuration.settings
-        let encryption = ServerEncryption(
-            mode: settings.effectiveServerSSLMode(database: self.database),
-            negotiation: settings.general.serverTlsSslnegotiation)
-        self.encryption = encryption
-        self.carryOut(encryption.begin(isUnix: self.address.isUnix), encryption)
-    }
-
-    private func carryOut(_ step: ServerEncryption.Step, _ encryption: ServerEncryption) {
-        switch step {
-        case .plain: self.startLogin()
-        case .request: self.send(MessageWriter.bytes { $0.sslRequest() })
-        case .handshake:
-            guard let context = self.worker.configuration.tls.servers else {
-                return self.failTLS("TLS is switched off")
-            }
-            self.startTLS(context, server: encryption.serverName(self.host))
-        case .failed(let reason): self.failTLS(reason)
-        }
-    }
-
-    private func failTLS(_ reason: String) {
-        self.fail(ServerError(message: reason, sqlState: SQLState.connectionFailure))
-    }
-
-    final override func secured() { self.startLogin() }
-
     // MARK: Login
 
-    private func startLogin() {
-        self.encryption = nil
-        self.login = ServerLogin(
-            user: self.credentials.user, secret: self.credentials.secret, keys: nil,
-            serverEndPoint: self.tlsDetails?.serverEndPoint, allowsMD5: self.credentials.allowsMD5,
-            channelBinding: self.database.channelBinding, onlySCRAM: self.credentials.onlySCRAM)
-        let settings = [
-            StartupParameter(name: "client_encoding", value: "UTF8"),
-            StartupParameter(name: "application_name", value: "martlet"),
-        ]
-        if let action = self.login?.begin(database: self.database.serverDatabase, settings: settings) {
-            self.carryOut(action)
-        }
+    final override func access() -> Access? {
+        Access(
+            database: self.database, user: self.credentials.user, secret: self.credentials.secret,
+            isPasswordTrial: self.credentials.isPasswordTrial,
+            settings: [
+                StartupParameter(name: "client_encoding", value: "UTF8"),
+                StartupParameter(name: "application_name", value: "martlet"),
+            ])
     }
 
-    final override func received(_ bytes: Span<UInt8>) -> Int {
-        if let encryption = self.encryption {
-            self.carryOut(encryption.answered(bytes), encryption)
-            return bytes.count
-        }
-        var cursor = 0
-        while self.isOpen, let step = self.login?.received(bytes.extracting(cursor..<bytes.count)) {
-            cursor += step.used
-            self.carryOut(step.action)
-            if step.used == 0 { return cursor }
-        }
-        return self.isOpen ? self.receivedReplies(bytes, from: cursor) : bytes.count
+    final override func loggedIn(_ outcome: ServerLogin.Outcome) {
+        self.isReady = true
+        self.ready()
     }
 
-    private func carryOut(_ action: ServerLogin.Action) {
-        switch action {
-        case .none, .hold: return
-        case .wait(let needed): self.holdLimit = max(needed, 1024)
-        case .send(let bytes): self.send(bytes)
-        case .derive(let derivation): self.derive(derivation)
-        case .succeeded:
-            self.login = nil
-            self.isReady = true
-            self.ready()
-        case .failed(let error): self.fail(error)
-        }
-    }
-
-    private func derive(_ derivation: SCRAMDerivation) {
-        let mailbox = self.worker.mailbox
-        let id = self.id
-        // Passwords that are tried may be wrong ones: those are without number, and not worth remembering.
-        self.worker.derivations.run(derivation, remembers: false) { keys in
-            mailbox.post { worker in
-                guard let connection = worker.ownConnections[id] else { return }
-                connection.derived(keys)
-                connection.redeliver()
-            }
-        }
-    }
-
-    private func derived(_ keys: SCRAMKeys?) {
-        self.keys = keys
-        if let action = self.login?.derived(keys) { self.carryOut(action) }
-    }
+    final override func loginFailed(_ error: ServerError) { self.fail(error) }
 
     // MARK: The end
 

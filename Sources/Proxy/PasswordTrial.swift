@@ -14,6 +14,8 @@ final class PasswordTrial: OwnConnection {
     typealias Completion = @Sendable (Result<SCRAMKeys, ServerError>) -> Void
 
     private let completion: Completion
+    /// What the login derived from the password.
+    private var keys: SCRAMKeys?
 
     init(
         _ worker: Worker, _ request: PasswordTrials.Request, host: HostAddress, address: SocketAddress,
@@ -22,8 +24,10 @@ final class PasswordTrial: OwnConnection {
         self.completion = request.completion
         try super.init(
             worker, host: host, address: address, database: database,
-            credentials: Credentials(user: request.user, secret: .plain(request.password), onlySCRAM: true))
+            credentials: Credentials(user: request.user, secret: .plain(request.password), isPasswordTrial: true))
     }
+
+    override func derived(_ keys: SCRAMKeys?) { self.keys = keys }
 
     override func ready() {
         let keys = self.keys

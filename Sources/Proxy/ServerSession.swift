@@ -24,7 +24,7 @@ import Wire
 ///
 /// It is released by a client when ReadyForQuery says idle, no request is outstanding, and the client is not in the
 /// middle of a message (`releaseIfFree`).
-final class ServerSession: Connection {
+final class ServerSession: ServerConnection {
     enum State { case login, idle, linked, preparing, leaving, closed }
 
     /// What the proxy asks for itself; each is one Query whose replies nobody sees.
@@ -126,11 +126,7 @@ final class ServerSession: Connection {
         case loggedIn
     }
 
-    let id: UInt64
     private(set) var pool: Pool
-    var worker: Worker { self.pool.worker }
-    let host: HostAddress
-    let address: SocketAddress
     let createdAt: MonotonicTime
     let connectTime: Int64
     var poolIndex = -1
@@ -191,9 +187,6 @@ final class ServerSession: Connection {
     /// The session's settings or objects were changed by a client that has gone (session mode).
     var mustReset = false
     var backendKey: [UInt8] = []
-    var login: ServerLogin?
-    /// How TLS is agreed upon, until it is.
-    var encryption: ServerEncryption?
     /// A cancel request has come while the client's settings were being set, or its transaction begun: it is about what
     /// follows.
     var cancelsWhenSet = false
@@ -248,10 +241,7 @@ final class ServerSession: Connection {
         pool: Pool, host: HostAddress, address: SocketAddress, replication: Replication?, socket: consuming Socket
     ) {
         let worker = pool.worker
-        self.id = worker.shared.nextID()
         self.pool = pool
-        self.host = host
-        self.address = address
         self.replication = replication
         self.createdAt = worker.now
         self.connectTime = wallClockNow()
@@ -259,7 +249,7 @@ final class ServerSession: Connection {
         self.statements = ServerStatements(
             limit: pool.rules.statementLimit, sizeLimit: pool.rules.statementMemory)
         self.tracksStatements = pool.tracksStatements
-        super.init(loop: worker.loop, connecting: socket)
+        super.init(worker, host: host, address: address, socket: socket)
         if replication != nil { self.countUnavailable() }
     }
 
@@ -275,24 +265,17 @@ final class ServerSession: Connection {
         self.start()
     }
 
-    override func received(_ bytes: Span<UInt8>) -> Int {
-        if self.login != nil { return self.receivedInLogin(bytes) }
-        return self.encryption == nil ? self.relay(bytes) : self.encryptionAnswered(bytes)
-    }
+    override func receivedReplies(_ bytes: Span<UInt8>) -> Int { self.relay(bytes) }
 
     override func connected() {
         self.lastWords = nil
-        self.beginEncryption()
+        super.connected()
     }
 
-    override func secured() {
-        self.encryption = nil
-        self.startLogin()
-    }
+    override func access() -> Access? { self.poolsAccess }
 
-    /// The login has ended well.
-    func loggedIn() {
-        self.login = nil
+    override func loggedIn(_ outcome: ServerLogin.Outcome) {
+        guard self.takeOver(outcome) else { return }
         if self.pool.settings.logConnections {
             let local = Socket.localAddress(self.descriptor)
             self.worker.log(.info, self.prefix, "new connection to server (from \(local.description))")
@@ -307,10 +290,9 @@ final class ServerSession: Connection {
     }
 
     /// The login has failed; the pool is told.
-    func loginFailed(_ error: ServerError) {
+    override func loginFailed(_ error: ServerError) {
         guard self.state == .login else { return }
         self.state = .closed
-        self.login = nil
         self.close()
         self.pool.loginClosed(self, error)
     }
@@ -398,6 +380,7 @@ final class ServerSession: Connection {
 
     func joined(_ pool: Pool) {
         self.pool = pool
+        self.moved(to: pool.worker)
         self.parameters = pool.worker.parameters.intern(self.parameters)
         self.defaults = pool.worker.parameters.intern(self.defaults)
         self.statementLimitsChanged()
@@ -446,7 +429,6 @@ final class ServerSession: Connection {
         guard self.state != .closed else { return }
         if self.state == .login {
             self.state = .closed
-            self.login = nil
             self.close()
             return self.pool.loginAbandoned(
                 self, ServerError(message: reason, sqlState: SQLState.connectionFailure))

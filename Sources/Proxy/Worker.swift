@@ -48,6 +48,8 @@ final class Worker {
     private(set) lazy var passwordTrials = PasswordTrials(worker: self)
     /// Connections beside the pools, by their ids.
     var ownConnections: [UInt64: OwnConnection] = [:]
+    /// Connections whose login waits for keys.
+    var derivingConnections: [UInt64: ServerConnection] = [:]
     /// For messages that go out at once: keeps its memory from one to the next.
     private var writer = MessageWriter()
     private var addressIndex: UInt = 0
