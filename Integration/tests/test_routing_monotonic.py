@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from common import wait_until
+from rawpg import Connection, query
 from replicated import ReplicatedCluster
 from routing import Crowd, Routed, Weather
 
@@ -115,6 +116,44 @@ def test_what_the_primary_has_shown_stays_seen(routed: Callable[..., Routed], ho
             # Nothing new for those who have not seen it.
             assert other.execute("SELECT n FROM counter").fetchone() == (0,)
         route.wait_replica(connection)
+
+
+BEHIND_A_KEPT_READ = {
+    "lock": ["SELECT n FROM counter FOR SHARE"],
+    "only there": ["SELECT n, pg_try_advisory_lock_shared(1) FROM counter"],
+    "several": ["SELECT 1", "SELECT n FROM counter FOR UPDATE"],
+}
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+@pytest.mark.parametrize("how", BEHIND_A_KEPT_READ)
+def test_what_is_shown_behind_a_read_that_stays_for_a_moment(
+    routed: Callable[..., Routed], how: str, transaction: bool
+) -> None:
+    """The first read is on the primary only until a replica has its client's write, those behind it for good."""
+    route = routed(schema=SCHEMA + "; CREATE TABLE own (n int)", transaction_routing="promote")
+    with Connection(route.proxy.host, route.proxy.port).login() as client, route.connect() as other:
+        route.wait_replica(other)
+        route.cluster.lag("replica1", "1s")
+        route.cluster.lag("replica2", "1s")
+        try:
+            client.simple("INSERT INTO own VALUES (1)")
+            time.sleep(0.5)
+            with route.direct() as primary:
+                primary.execute("UPDATE counter SET n = 1")
+            texts = ["SELECT n FROM own", *BEHIND_A_KEPT_READ[how]]
+            if transaction:
+                texts = ["BEGIN", *texts, "COMMIT"]
+            client.send(*map(query, texts))
+            for _ in texts:
+                client.read_until("Z")
+            # In between the replicas have the first of the two commits.
+            deadline = time.monotonic() + 1.5
+            while time.monotonic() < deadline:
+                assert client.simple("SELECT n FROM counter") == [[b"1"]]
+                time.sleep(0.01)
+        finally:
+            route.cluster.settle()
 
 
 @pytest.mark.parametrize("statement", [

@@ -241,3 +241,19 @@ def test_a_request_under_way_when_its_router_goes(routed: Callable[..., Routed])
         client.send(query("INSERT INTO log VALUES (1)"), query("COMMIT"))
         assert errors(client.read_until("Z", 3)) == []
     assert logged(route) == [1]
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("how", ["plain", "off", "primary"])
+def test_a_write_behind_a_read_that_is_under_way(routed: Callable[..., Routed], how: str, extended: bool) -> None:
+    """The read is on a replica; the write was sent before the read's answer was there, and behind the reload."""
+    route = routed(schema=SCHEMA)
+    with login(route) as client:
+        client.send(requests("SELECT n, repeat('x', 4000), pg_sleep(0.02) FROM generate_series(1, 80) n", extended))
+        wait_until(lambda: any("repeat" in text for name in route.cluster.replicas for _, state, text
+                               in route.cluster.nodes[name].backends(route.database) if state == "active"), "it runs")
+        change(route, how)
+        client.send(requests("INSERT INTO log VALUES (1)", extended), requests("SELECT n FROM log", extended))
+        assert errors(client.read_until("Z")) == []
+        assert errors(client.read_until("Z")) == []
+        assert [each.values() for each in client.read_until("Z") if each.type == "D"] == [[b"1"]]

@@ -161,6 +161,21 @@ def test_as_a_setting_of_the_server(routed: Callable[..., Routed], routing: str)
         pair.close()
 
 
+@pytest.mark.parametrize("text", ["ROLLBACK", "ROLLBACK TO a", "COMMIT"])
+@pytest.mark.parametrize("routing", ["read_only", "promote", "primary"])
+def test_behind_the_end_of_a_failed_transaction(routed: Callable[..., Routed], routing: str, text: str) -> None:
+    """Sent in the same packet: whether they are carried out is known when that has been answered."""
+    pair = Pair(routed(schema=SCHEMA, transaction_routing=routing))
+    for begin in ("BEGIN", "BEGIN READ ONLY"):
+        pair.do("simple", begin)
+        pair.do("simple", "SAVEPOINT a")
+        pair.do("simple", "SELECT 1/0")
+        pair.do("pipelined", text, "SET ? = 'b'", "SHOW ?")
+        pair.do("simple", "ROLLBACK")
+        pair.do("simple", "SHOW ?")
+    pair.close()
+
+
 @pytest.mark.parametrize("routing", ["primary", "replica"])
 def test_where_statements_are_not_looked_at(routed: Callable[..., Routed], routing: str) -> None:
     """Also there a client has a session key and a position."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ import psycopg
 import pytest
 
 from common import wait_until
-from rawpg import FLUSH, SYNC, Closed, Connection, Message, bind, describe, execute, parse, query
+from rawpg import FLUSH, SYNC, Closed, Connection, Message, bind, cancel, describe, execute, parse, query
 from replicated import ReplicatedCluster
 from routing import WHERE, Crowd, Routed
 
@@ -304,3 +306,74 @@ def test_connections_used_up(routed: Callable[..., Routed], own_replicas: Callab
         assert route.states() == {"primary": "up", "replica1": "up"}
     with route.connect() as client:
         route.wait_replica(client)
+
+
+@pytest.mark.parametrize("primary_reads", ["fallback", "never"])
+def test_a_replica_that_refuses_more_than_one_connection(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster], primary_reads: str
+) -> None:
+    """While somebody else has that one, others need not wait for it, unless nobody else may take their reads."""
+    route = routed(own_replicas(1), schema=SCHEMA, primary_reads=primary_reads)
+    replica = str(route.cluster.nodes["replica1"].port).encode()
+    reconnect(route)
+    with login(route) as first, login(route) as other:
+        first.simple("BEGIN READ ONLY")
+        assert first.simple("SELECT inet_server_port() FROM things") == [[replica]]
+        with rejecting(route, "replica1", database=route.database):
+            other.send(query(READ))
+            if primary_reads == "never":
+                assert other.silent(1)
+                first.simple("COMMIT")
+            answer = other.read_until("Z")
+            assert [each.values()[1] for each in answer if each.type == "D"] == [
+                replica if primary_reads == "never" else str(route.cluster.primary.port).encode()]
+
+
+def test_a_cancel_goes_with_the_request(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster]
+) -> None:
+    """Also one that comes while a replica is about to refuse what stands ahead of it."""
+    route = routed(own_replicas(1), schema=SCHEMA, check_timeout="20s")
+    replica = route.cluster.nodes["replica1"]
+    with route.connect() as other:
+        route.wait_replica(other)
+    with login(route, options="-c transaction_read_only=off") as client:
+        backends = [pid for pid, _, _ in replica.backends(route.database, "app")]
+        for pid in backends:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            client.send(query("SELECT 1, pg_sleep(20)"))
+            assert client.silent(0.3)
+            cancel(route.proxy.host, route.proxy.port, client.key)
+        finally:
+            for pid in backends:
+                os.kill(pid, signal.SIGCONT)
+        answer = client.read_until("Z", timeout=10)
+        assert [each.sqlstate for each in answer if each.type == "E"] == ["57014"]
+        assert ran(route, client, WAYS["query"]) == "primary"
+    # It was nobody else's.
+    for _ in range(5):
+        with login(route) as client:
+            assert client.simple("SELECT n, pg_sleep(0.1)::text FROM things") == [[b"1", b""]]
+
+
+def test_what_connect_query_has_set_stays(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster]
+) -> None:
+    """A client whose settings the replica refuses does not undo it for the others."""
+    route = routed(own_replicas(1), schema=SCHEMA, pool_size=1, connect_query="'SET work_mem = ''7MB'''")
+    for _ in range(3):
+        with login(route, application_name="somebody") as client:
+            assert client.simple("SELECT current_setting('work_mem') FROM things") == [[b"7MB"]]
+        with login(route, options="-c transaction_read_only=off") as client:
+            assert ran(route, client, WAYS["query"]) == "primary"
+
+
+@pytest.mark.parametrize("begin", ["BEGIN READ WRITE", "BEGIN ISOLATION LEVEL SERIALIZABLE"])
+@pytest.mark.parametrize("way", ["query", "batch", "flush"])
+def test_transactions_that_no_replica_takes(routed: Callable[..., Routed], way: str, begin: str) -> None:
+    """The client's wish for a replica does not end it."""
+    route = routed(schema=SCHEMA)
+    with login(route, options="-c martlet.route=replica") as client:
+        for _ in range(2):
+            assert ran(route, client, [query(begin), *WAYS[way]]) == "primary"

@@ -86,6 +86,8 @@ final class ClientSession: Connection {
     /// Walsender protocol: a connection of its own, passed through.
     var isReplication = false
 
+    /// Its request could not be sent where it was to go, and is about to be looked at again.
+    var isGoingElsewhere = false
     private(set) var isWaiting = false
     /// Counts how often it has begun to wait or has ended it: a place in a queue is its own only as long as it has this number.
     private(set) var wait: UInt32 = 0
@@ -417,6 +419,11 @@ final class ClientSession: Connection {
         } else if self.isWaiting {
             self.stopWaiting()
             self.cancelHeldRequest()
+        } else if self.isGoingElsewhere {
+            self.isGoingElsewhere = false
+            self.isAwaitingReplies = false
+            self.cancelHeldRequest()
+            if !self.isAwaitingReplies { self.readOn() }
         }
     }
 

@@ -52,7 +52,11 @@ extension Pool {
         self.loginError = error
         self.loginError?.isRefusal = isRefusal
         if let load = self.load, !isRefusal { return self.nodeFailed(load, error) }
-        if self.hasNoneToWaitFor && (isRefusal || self.hasLastedTooLong) { self.refuse(queue: error) }
+        if self.hasNoneToWaitFor && (isRefusal || self.hasLastedTooLong) {
+            self.refuse(queue: error)
+        } else if isRefusal, self.load?.node.role == .replica {
+            self.sendAway()
+        }
         self.pump()
     }
 
@@ -81,10 +85,13 @@ extension Pool {
     }
 
     /// Why there is no connection, nor a try to make one, until the pause behind the last failure is over.
-    private var loginFailure: ServerError? {
-        guard let error = self.loginError, self.hasNoneToWaitFor, self.backoff.isFailing,
-            self.worker.now < self.backoff.nextTry
-        else { return nil }
+    private var loginFailure: ServerError? { self.hasNoneToWaitFor ? self.recentFailure : nil }
+
+    /// Why no connection is being made, until the pause behind the last failure is over.
+    private var recentFailure: ServerError? {
+        guard let error = self.loginError, self.backoff.isFailing, self.worker.now < self.backoff.nextTry else {
+            return nil
+        }
         return error
     }
 
@@ -123,8 +130,10 @@ extension Pool {
     /// Why a replica is no place for a client's reads now, though it may be one for others': it does not let its user in,
     /// or does not take its settings. Roles, databases and the like come to it with the log, its rules are its own, and its
     /// connections may be used up.
-    func refusal(of client: ClientSession) -> ServerError? {
-        if let error = self.loginFailure { return error }
+    ///
+    /// - Parameter mayWait: whether the connections that others have are worth waiting for.
+    func refusal(of client: ClientSession, mayWait: Bool) -> ServerError? {
+        if let error = mayWait || !self.idle.isEmpty ? self.loginFailure : self.recentFailure { return error }
         guard !self.refusedSettings.isEmpty, let wanted = client.parameters,
             let refused = self.refusedSettings[ObjectIdentifier(wanted)], self.worker.now < refused.until
         else { return nil }
@@ -173,7 +182,7 @@ extension Pool {
         }
         guard let router = self.worker.routers[self.shared.key.database] else { return self.pump() }
         router.suspect(load, until: self.backoff.nextTry)
-        if self.hasNoneToWaitFor { self.sendAway() }
+        if self.hasNoneToWaitFor || load.node.role == .replica { self.sendAway() }
         self.pump()
     }
 

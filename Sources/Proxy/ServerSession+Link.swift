@@ -31,6 +31,7 @@ extension ServerSession {
         self.client = nil
         self.holdsReady = false
         self.insistence = nil
+        self.cancelsWhenSet = false
         if self.resetting != nil { self.resetting = nil }
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
         // It may have been kept from being read for the client's sake.
@@ -252,8 +253,10 @@ extension ServerSession {
             return
         }
         if let error {
-            self.cancelsWhenSet = false
-            if !self.sendAway(error, isSettings: true) { client.settingsFailed(error) }
+            if !self.sendAway(error, isSettings: true) {
+                self.cancelsWhenSet = false
+                client.settingsFailed(error)
+            }
             return
         }
         let (ours, theirs) = table.applied(
@@ -276,6 +279,9 @@ extension ServerSession {
             self.cancelRunning()
         }
     }
+
+    /// A cancel of its client's has not ended the request that it is about: it goes with that request to another server.
+    var hasCancelToCome: Bool { self.cancelsWhenSet || self.insistence != nil || self.cancels > 0 }
 
     /// What came ahead of the client's requests is over: a cancel that has come meanwhile is about what runs now.
     private func cancelDelayed() {

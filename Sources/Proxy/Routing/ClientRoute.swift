@@ -223,6 +223,8 @@ final class ClientRoute {
         return !self.keeps(chosen)
     }
 
+    var heldModes: TransactionModes? { if case .held(let modes) = self.transaction { modes } else { nil } }
+
     var isInHeldTransaction: Bool {
         if case .held = self.transaction { return true }
         return false

@@ -47,7 +47,7 @@ extension ClientSession {
             mayHaveCommands ? .among(inTransaction: inTransaction, isUnseen: summary.isInterrupted) : .none
         self.applySettingsEffects(summary, inTransaction: inTransaction, route)
         guard route.isOnReplica else {
-            if summary.readsData && !route.isKept { route.isNewestRead = true }
+            if summary.readsData && !(route.isKept && summary.isRead) { route.isNewestRead = true }
             self.noteModes(begins, summary, route)
             route.note(summary)
             return

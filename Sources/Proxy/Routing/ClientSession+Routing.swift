@@ -83,12 +83,12 @@ extension ClientSession {
         let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)
         if summary.asksForPosition { return self.askForPosition(type, bytes, whole, run: &run, route) }
         if let command = summary.command, let verdict = self.carryOut(command, bytes, whole, route) { return verdict }
+        // What they see and do depends on how the requests before have ended.
+        if summary.hasCommands, let server = self.server, !server.requests.isQuiet { return self.awaitReplies() }
         // In a transaction that has failed a server says so of what comes before its end.
         if summary.hasCommands && self.server?.transaction == .failed && summary.ending == .none {
             summary.hasCommands = false
         }
-        // What they see and do depends on how the requests before have ended.
-        if summary.hasCommands, let server = self.server, !server.requests.isQuiet { return self.awaitReplies() }
         if summary.hasCommands && summary.beginsWithCommand {
             route.isInBatch = true
             route.commands = .leading
@@ -159,7 +159,7 @@ extension ClientSession {
             route.open(summary.openBatch)
             if isQuery { route.endBatch() }
             self.applySettingsEffects(summary, inTransaction: server.transaction != .idle, route)
-            if summary.readsData && !route.isKept { route.isNewestRead = true }
+            if summary.readsData && !(route.isKept && summary.isRead) { route.isNewestRead = true }
             route.note(summary)
             if whole.upperBound <= bytes.count { self.noteIsolation(summary, bytes.extracting(whole), route) }
             if summary.mayWrite && server.transaction == .idle { route.router.counters.writes &+= 1 }
@@ -297,7 +297,7 @@ extension ClientSession {
         _ run: inout Int, _ route: ClientRoute
     ) -> Verdict? {
         // A transaction that has begun on a replica goes on as it would have, though the configuration is another now.
-        guard route.isOnReplica, route.router.settings.routing == .split || route.isInReplicaTransaction else {
+        guard route.isOnReplica, route.router.settings.routing != .replica || route.isInReplicaTransaction else {
             if server.transaction != .idle && summary.kind == .read && summary.transaction == nil {
                 route.router.counters.kept[ReadDecision.Reason.transaction.rawValue] &+= 1
             }
@@ -442,20 +442,31 @@ extension ClientSession {
 
     /// Finds a node for a read, among those that take its client. What the others said, `refusal` tells.
     private func decide(_ route: ClientRoute, insists: Bool, _ refusal: inout ServerError?) -> ReadDecision {
+        let decision = self.decide(route, insists: insists, mayWait: false, &refusal)
+        // Where nobody else takes it, it waits for one of the connections that there are.
+        guard refusal != nil, case .primary = decision,
+            route.router.settings.primaryReads == .never || route.router.primary(now: self.now) == nil
+        else { return decision }
+        return self.decide(route, insists: insists, mayWait: true, &refusal)
+    }
+
+    private func decide(
+        _ route: ClientRoute, insists: Bool, mayWait: Bool, _ refusal: inout ServerError?
+    ) -> ReadDecision {
         let router = route.router
         let now = self.now
         var decision = router.decide(route, insists: insists, avoided: route.avoided, now: now)
-        guard case .node(var load) = decision, var error = self.group.pool(of: load).refusal(of: self) else {
-            return decision
-        }
+        guard case .node(var load) = decision,
+            var error = self.group.pool(of: load).refusal(of: self, mayWait: mayWait)
+        else { return decision }
         var avoided = route.avoided
         while true {
             refusal = error
             avoided.append(load.node)
             decision = router.decide(route, insists: insists, avoided: avoided, now: now)
-            guard case .node(let next) = decision, let its = self.group.pool(of: next).refusal(of: self) else {
-                return decision
-            }
+            guard case .node(let next) = decision,
+                let its = self.group.pool(of: next).refusal(of: self, mayWait: mayWait)
+            else { return decision }
             (load, error) = (next, its)
         }
     }
@@ -466,7 +477,7 @@ extension ClientSession {
         _ reason: inout ReadDecision.Reason
     ) -> Bool {
         let settings = route.router.settings
-        if settings.routing != .split { return settings.routing == .replica }
+        if settings.routing != .split { return settings.routing == .replica && !(route.heldModes?.needPrimary ?? false) }
         if override == .primary {
             reason = .override
             return false

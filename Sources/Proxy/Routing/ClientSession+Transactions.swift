@@ -16,7 +16,7 @@ extension ClientSession {
     func mayUseReplica(
         _ modes: TransactionModes, _ summary: RequestSummary, _ override: RouteOverride?, _ route: ClientRoute
     ) -> Bool {
-        if modes.isolation == .serializable || (modes.isolation == nil && self.isSerializable(route)) { return false }
+        if modes.needPrimary || (modes.isolation == nil && self.isSerializable(route)) { return false }
         if summary.changesModes || (route.isInHeldTransaction && summary.opens != nil) { return false }
         switch summary.ending {
         case .none, .last(isChained: false): break

@@ -197,12 +197,10 @@ extension ClientSession {
 
     /// Finds a server connection for a client without a router. Nil: there is one.
     func takeServer() -> Verdict? {
-        if let unrouted = self.unrouted, case .held = unrouted.transaction, let server = self.server,
-            server.pool !== self.pool
-        {
-            // While there was a router it was chosen for a read, and is perhaps a replica's.
+        if let server = self.server, server.pool !== self.pool, !server.requests.isUnsynced {
+            // It was chosen when the configuration was another, for a read perhaps, and is a replica's.
             guard server.isQuiet else { return self.awaitReplies() }
-            server.releaseIfFree()
+            if server.transaction == .idle { server.releaseIfFree() }
         }
         if let unrouted = self.unrouted, case .leaving(let modes, let hasSnapshot) = unrouted.transaction {
             if let server = self.server {

@@ -171,6 +171,7 @@ extension ServerSession {
             case .parse(_, nil), .evicted, .described, .error, .reply: break
             }
         }
+        let isCancelled = self.hasCancelToCome
         self.detachClient()
         if self.state == .linked {
             self.state = .preparing
@@ -180,7 +181,7 @@ extension ServerSession {
                 self.send(MessageWriter.bytes { $0.sync() })
             }
         }
-        client.repeatRequest(request, because: reason)
+        client.repeatRequest(request, because: reason, isCancelled: isCancelled)
     }
 
     /// Whether the request on trial may be carried out elsewhere although it may have been carried out here.
@@ -213,7 +214,8 @@ extension ServerSession {
             self.armPreparing()
         }
         if self.parameters === self.defaults && !self.areExtrasUncertain { return true }
-        if self.pool.settings.serverResetQuery.isEmpty {
+        // DISCARD ALL takes what connect_query has made as well.
+        if self.pool.settings.serverResetQuery.isEmpty || self.pool.database.connectQuery?.isEmpty == false {
             self.end("could not be made ready for a client")
         } else {
             self.mustReset = true
@@ -231,8 +233,9 @@ extension ServerSession {
     /// The connection is lost, or closes: a request that waits for it to be ready goes elsewhere.
     func sendAway() {
         guard !self.isOnTrial, self.canSendAway, let client = self.client else { return }
+        let isCancelled = self.hasCancelToCome
         self.detachClient()
-        client.chooseAgain(but: self.pool.load?.node)
+        client.chooseAgain(but: self.pool.load?.node, isCancelled: isCancelled)
     }
 
     private var canSendAway: Bool {
@@ -334,19 +337,35 @@ extension ClientSession {
     }
 
     /// The connection that was chosen is none for the request, which has not been sent.
-    func chooseAgain(but node: Node?) {
+    ///
+    /// - Parameter isCancelled: a cancel of it has come, and has not hit anything.
+    func chooseAgain(but node: Node?, isCancelled: Bool) {
         self.server = nil
         self.isAwaitingSettings = false
         if let route = self.route {
             route.isChosen = false
             if let node { route.avoided.append(node) }
         }
-        // Not from within the callback of the server that has failed.
-        self.worker.loop.later { [self] in if !self.isClosed { self.proceed() } }
+        self.goElsewhere(isCancelled: isCancelled)
+    }
+
+    /// What is here is looked at again; not from within the callback of the server that has failed.
+    private func goElsewhere(isCancelled: Bool) {
+        self.isGoingElsewhere = true
+        self.worker.loop.later { [self] in
+            guard !self.isClosed, self.isGoingElsewhere else { return }
+            self.isGoingElsewhere = false
+            // What came behind the request may have waited for its answer.
+            self.isAwaitingReplies = false
+            if isCancelled { self.cancelHeldRequest() } else { self.proceed() }
+            if !self.isAwaitingReplies { self.readOn() }
+        }
     }
 
     /// A request whose answer has not begun, and that a server could not carry out.
-    func repeatRequest(_ request: [UInt8], because reason: Repetition) {
+    ///
+    /// - Parameter isCancelled: a cancel of it has come, and has not hit anything.
+    func repeatRequest(_ request: [UInt8], because reason: Repetition, isCancelled: Bool) {
         self.server = nil
         if let route = self.route { self.routeAgain(request, route, because: reason) }
         if case .outdated(let error) = reason {
@@ -359,14 +378,7 @@ extension ClientSession {
         self.replay.removeFirst(again)
         self.repeatedInput = untaken - again
         self.replay.insert(contentsOf: request, at: 0)
-        // Not from within the callback of the server that has failed.
-        self.worker.loop.later { [self] in
-            guard !self.isClosed else { return }
-            // What came behind the request may have waited for its answer.
-            self.isAwaitingReplies = false
-            self.proceed()
-            if !self.isAwaitingReplies { self.readOn() }
-        }
+        self.goElsewhere(isCancelled: isCancelled)
     }
 
     private func routeAgain(_ request: [UInt8], _ route: ClientRoute, because reason: Repetition) {

@@ -8,6 +8,9 @@ extension TransactionModes {
             deferrable: later.deferrable ?? self.deferrable)
     }
 
+    /// No replica takes a transaction with such modes.
+    package var needPrimary: Bool { self.readOnly == false || self.isolation == .serializable }
+
     /// The BEGIN that makes such a transaction.
     package var begin: String {
         var modes: [String] = []
