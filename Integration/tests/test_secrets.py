@@ -93,7 +93,7 @@ def test_errors_name_the_client(start_proxy: Callable[..., Proxy]) -> None:
     log = proxy.log_text()
     for who, words in (
             ("stats", "ERROR {} admin access needed"), ("admin", "ERROR {} no such database: nosuch"),
-            ("admin", "ERROR {} invalid command"), ("admin", "ERROR {} pooler is not paused/suspended"),
+            ("admin", "ERROR {} invalid command"), ("admin", "ERROR {} pooler is not paused"),
             ("admin", "ERROR {} a database is required"), ("admin", "ERROR {} SET failed"),
             ("admin", "ERROR {} client not found"), ("admin", "LOG {} SET query_timeout=60 command issued"),
             ("admin", "LOG {} RELOAD command issued")):

@@ -153,7 +153,8 @@ def test_the_console_answers_the_same(both: Callable[..., list[Proxy]]) -> None:
             for proxy in (ours, theirs):
                 with login(proxy, user, "pgbouncer") as console:
                     answers.append(words(console.ask(query(command))))
-            here, there = answers
+            # Those of before 1.26 know SUSPEND.
+            here, there = answers[0], answers[1].replace("paused/suspended", "paused")
             if here != there and not (there == "SET failed" and here.startswith("SET failed: ")):
                 different.append((user, command, here, there))
     assert different == []

@@ -231,7 +231,7 @@ extension Console {
         guard let database else {
             let state = await host.state()
             if state.shutdown != nil { throw ConsoleError("pooler is shutting down") }
-            if !state.isPaused { throw ConsoleError("pooler is not paused/suspended") }
+            if !state.isPaused { throw ConsoleError("pooler is not paused") }
             return
         }
         guard let status = await host.databases().first(where: { $0.settings.name == database }) else {

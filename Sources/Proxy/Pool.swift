@@ -194,7 +194,8 @@ final class Pool {
         if let error = self.refusal {
             // Another reactor's login may have failed since this node was chosen.
             let goesElsewhere =
-                self.load?.node.role == .replica && client.login == nil && self.refusal(of: client, mayWait: true) != nil
+                self.load?.node.role == .replica && client.login == nil
+                && self.refusal(of: client, mayWait: true) != nil
             if !goesElsewhere { client.fail(error) }
             return false
         }

@@ -287,7 +287,7 @@ extension Proxy: ConsoleHost {
         let isPaused =
             self.shared.isPaused.load(ordering: .relaxed) || databases.contains { $0.isPaused.load(ordering: .relaxed) }
         guard isPaused else {
-            throw ConsoleError(database.map { "database \"\($0)\" is not paused" } ?? "pooler is not paused/suspended")
+            throw ConsoleError(database.map { "database \"\($0)\" is not paused" } ?? "pooler is not paused")
         }
         self.setPaused(false, database, databases)
         let matches = self.matches(database)

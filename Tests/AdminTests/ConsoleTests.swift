@@ -56,7 +56,7 @@ import Testing
             ("RECONNECT unknown", "no such database: unknown"),
             ("RESUME unknown", "no such database: unknown"),
             ("RESUME shop", "database shop is not paused"),
-            ("RESUME", "pooler is not paused/suspended"),
+            ("RESUME", "pooler is not paused"),
             ("KILL_CLIENT 404", "client not found"),
             ("KILL_CLIENT", "invalid client pointer supplied"),
             ("KILL_CLIENT bob", "invalid client pointer supplied"),

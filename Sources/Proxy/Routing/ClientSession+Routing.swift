@@ -477,7 +477,9 @@ extension ClientSession {
         _ reason: inout ReadDecision.Reason
     ) -> Bool {
         let settings = route.router.settings
-        if settings.routing != .split { return settings.routing == .replica && !(route.heldModes?.needPrimary ?? false) }
+        if settings.routing != .split {
+            return settings.routing == .replica && !(route.heldModes?.needPrimary ?? false)
+        }
         if override == .primary {
             reason = .override
             return false
