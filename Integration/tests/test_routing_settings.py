@@ -173,6 +173,24 @@ def test_behind_the_end_of_a_failed_transaction(routed: Callable[..., Routed], r
         pair.do("pipelined", text, "SET ? = 'b'", "SHOW ?")
         pair.do("simple", "ROLLBACK")
         pair.do("simple", "SHOW ?")
+        # In front of that end it fails like everything else.
+        pair.do("simple", begin)
+        pair.do("simple", "SELECT 1/0")
+        pair.do("batch", "SET LOCAL ? = 'c'", "SELECT 1", text)
+        pair.do("simple", "ROLLBACK")
+    pair.close()
+
+
+@pytest.mark.parametrize("shape", ["batch", "behind a flush", "behind flushes"])
+@pytest.mark.parametrize("routing", ["read_only", "promote", "primary"])
+def test_behind_a_begin_that_was_held_back(routed: Callable[..., Routed], routing: str, shape: str) -> None:
+    """The transaction is open for the client, whatever its server has heard of it."""
+    pair = Pair(routed(schema=SCHEMA, transaction_routing=routing))
+    for begin in ("BEGIN", "BEGIN READ ONLY", "BEGIN ISOLATION LEVEL SERIALIZABLE"):
+        pair.do("simple", begin)
+        pair.do(shape, "SELECT count(*) FROM notes", "SET LOCAL ? = 'b'", "SHOW ?")
+        pair.do("simple", "ROLLBACK")
+        pair.do("simple", "SHOW ?")
     pair.close()
 
 

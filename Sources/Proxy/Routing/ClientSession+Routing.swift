@@ -86,7 +86,9 @@ extension ClientSession {
         // What they see and do depends on how the requests before have ended.
         if summary.hasCommands, let server = self.server, !server.requests.isQuiet { return self.awaitReplies() }
         // In a transaction that has failed a server says so of what comes before its end.
-        if summary.hasCommands && self.server?.transaction == .failed && summary.ending == .none {
+        if summary.hasCommands, self.server?.transaction == .failed,
+            summary.beginsWithCommand || summary.ending == .none
+        {
             summary.hasCommands = false
         }
         if summary.hasCommands && summary.beginsWithCommand {
@@ -152,7 +154,7 @@ extension ClientSession {
         }
         route.commands =
             summary.mayHaveCommands
-            ? .among(inTransaction: summary.begin != nil, isUnseen: summary.isInterrupted) : .none
+            ? .among(inTransaction: summary.begin != nil || server.isBeginning, isUnseen: summary.isInterrupted) : .none
         guard route.isOnReplica else {
             // On the primary there is nothing to decide.
             let whole = range.lowerBound..<max(range.upperBound, range.lowerBound + summary.end)

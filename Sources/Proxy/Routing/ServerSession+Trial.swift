@@ -276,6 +276,9 @@ extension ServerSession {
         self.run(.begin, hasSnapshot ? modes.begin + "; SELECT" : modes.begin)
     }
 
+    /// Such a BEGIN is under way.
+    var isBeginning: Bool { self.ownQueries.contains { if case .begin = $0 { true } else { false } } }
+
     /// A replica has refused what nobody can carry out elsewhere any more: the next one like it goes to the primary.
     func learnRefusal(_ fields: ErrorFields) {
         guard !self.keptRequest.isEmpty, let client = self.client, let route = client.route, route.isOnReplica,
