@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from common import wait_until
+from cutting import CuttingRelay
 from rawpg import Connection, query
 from replicated import ReplicatedCluster
 from routing import Crowd, Routed, Weather
@@ -203,3 +204,31 @@ def test_a_replica_that_comes_back_older(
             lambda: read_anew() == (0, cluster.nodes[name].port), "the replica takes reads of who has read nothing yet")
         for _ in range(5):
             assert connection.execute(number).fetchone() == (1, cluster.primary.port)
+
+
+def test_another_server_behind_the_same_address(
+    routed: Callable[..., Routed], own_replicas: Callable[..., ReplicatedCluster]
+) -> None:
+    """New connections lead to it while the checks still see the one of before: an address that has moved, a balancer."""
+    cluster = own_replicas(2)
+    route = routed(cluster, schema=SCHEMA)
+    first, second = (cluster.nodes[name] for name in ("replica1", "replica2"))
+    with CuttingRelay((first.host, first.port), listens_on_tcp=True) as relay:
+        pairs = dict(pair.split("=", 1) for pair in route.proxy.databases["app"].split())
+        pairs |= {"host": f"{cluster.primary.host},{relay.host}", "port": f"{cluster.primary.port},{relay.port}"}
+        route.proxy.databases["app"] = " ".join(f"{key}={value}" for key, value in pairs.items())
+        route.proxy.reload()
+        number = "SELECT n, inet_server_port() FROM counter"
+        with route.connect() as client:
+            wait_until(lambda: client.execute(number).fetchone() == (0, first.port), "reads are on the first replica")
+            cluster.pause("replica2")
+            client.execute("UPDATE counter SET n = 1")
+            wait_until(lambda: client.execute(number).fetchone() == (1, first.port), "reads are there again")
+            relay.target = (second.host, second.port)
+            with route.proxy.console() as console:
+                console.execute("RECONNECT")
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline:
+                assert client.execute(number).fetchone() == (1, cluster.primary.port)
+            cluster.resume("replica2")
+            wait_until(lambda: client.execute(number).fetchone() == (1, second.port), "the other one is as far")

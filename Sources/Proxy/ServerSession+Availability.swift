@@ -22,7 +22,7 @@ extension ServerSession {
         guard self.state == .preparing, self.client == nil, self.cancels == 0, !self.isRetiring else { return false }
         switch self.ownQueries.first {
         case .check, .rollback, .reset, .deallocate: return self.deadline - self.preparingTime + 1_000_000 > self.now
-        case .settings, .begin, .abort, .connectQuery, .restore, nil: return false
+        case .settings, .begin, .abort, .connectQuery, .restore, .proof, nil: return false
         }
     }
 }

@@ -59,7 +59,7 @@ extension ServerSession {
                 case .reset(let name): name == status.name
                 }
             }
-        case .begin, .abort, .deallocate, .check: return true
+        case .begin, .abort, .deallocate, .check, .proof: return true
         case .connectQuery, .rollback, .reset, nil: return false
         }
     }

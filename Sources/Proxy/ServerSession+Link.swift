@@ -226,6 +226,14 @@ extension ServerSession {
             return self.client != nil
         }
         if case .abort = own { self.cancelDelayed() }
+        if case .proof = own {
+            if error?.sqlState == SQLState.divisionByZero {
+                self.reject("another server than the one that is watched there, or it has lost what it had replayed")
+                return false
+            }
+            self.runConnectQuery()
+            return false
+        }
         if case .connectQuery = own {
             if let error { self.worker.log(.warning, self.prefix, "connect_query failed: \(error.message)") }
             if self.state == .preparing && self.client == nil { self.due = .loggedIn }

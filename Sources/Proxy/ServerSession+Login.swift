@@ -1,5 +1,6 @@
 import Authentication
 import Pooling
+import Routing
 import Sessions
 import Settings
 import Synchronization
@@ -41,6 +42,18 @@ extension ServerSession {
                     message: "invalid server parameter: \(error.message)", sqlState: error.sqlState, isRefusal: true))
             return false
         }
+    }
+
+    /// A query that fails when a replica has less than was seen of it.
+    ///
+    /// What reads may trust in is asked on the monitor's connection. A server that was started again, or another one behind
+    /// the same address, may have an older state, and for a moment the monitor does not know.
+    var positionProof: String? {
+        guard let node = self.pool.load?.node, node.role == .replica, !self.isDedicated,
+            node.knownSince.load(ordering: .acquiring) < .max
+        else { return nil }
+        let position = WALPosition.text(node.position.load(ordering: .relaxed))
+        return "SELECT 1/(pg_catalog.pg_last_wal_replay_lsn() OPERATOR(pg_catalog.>=) '\(position)')::pg_catalog.int4"
     }
 
     /// Whether a setting tells the node and not the session.

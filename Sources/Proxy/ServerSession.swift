@@ -35,6 +35,8 @@ final class ServerSession: ServerConnection {
         /// A query that is bound to fail, because the transaction has failed with something that was answered here.
         case abort
         case connectQuery, check, rollback, reset, deallocate
+        /// Whether a replica has what it was seen to have (`positionProof`).
+        case proof
         /// The startup packet's settings, behind a command of the client's that has taken them away.
         case restore([ParameterChange])
 
@@ -42,7 +44,7 @@ final class ServerSession: ServerConnection {
         var comesFirst: Bool {
             switch self {
             case .settings, .begin, .abort, .restore: true
-            case .connectQuery, .check, .rollback, .reset, .deallocate: false
+            case .connectQuery, .check, .rollback, .reset, .deallocate, .proof: false
             }
         }
 
@@ -50,14 +52,14 @@ final class ServerSession: ServerConnection {
         var comesAhead: Bool {
             switch self {
             case .deallocate, .settings, .begin: true
-            case .connectQuery, .check, .rollback, .reset, .abort, .restore: false
+            case .connectQuery, .check, .rollback, .reset, .abort, .restore, .proof: false
             }
         }
 
         /// The reason for closing when it fails; nil if failing does not matter.
         var failure: String? {
             switch self {
-            case .settings, .begin, .abort, .restore: nil
+            case .settings, .begin, .abort, .restore, .proof: nil
             case .connectQuery: "exec_on_connect query failed"
             case .check: "test query failed"
             case .rollback: "rollback failed"
@@ -282,6 +284,11 @@ final class ServerSession: ServerConnection {
         }
         // The deadline of the login stays for connect_query.
         self.state = .preparing
+        if let proof = self.positionProof { self.run(.proof, proof) } else { self.runConnectQuery() }
+    }
+
+    /// The last thing before it is its pool's.
+    func runConnectQuery() {
         if let query = self.pool.database.connectQuery, !query.isEmpty {
             self.run(.connectQuery, query)
         } else {
@@ -295,6 +302,14 @@ final class ServerSession: ServerConnection {
         self.state = .closed
         self.close()
         self.pool.loginClosed(self, error)
+    }
+
+    /// The server has let us in, and is of no use.
+    func reject(_ reason: String) {
+        self.state = .closed
+        self.close()
+        self.pool.loginClosed(
+            self, ServerError(message: "\(self.host.description): \(reason)", sqlState: SQLState.connectionFailure))
     }
 
     /// The server has reported a setting. False if that was one too many, and the end of the connection.
@@ -420,8 +435,11 @@ final class ServerSession: ServerConnection {
     /// The server has let us in, and the pool still counts a login.
     private var isLoginUnfinished: Bool {
         if case .loggedIn = self.due { return true }
-        if self.state == .preparing, case .connectQuery? = self.ownQueries.first { return true }
-        return false
+        guard self.state == .preparing else { return false }
+        return switch self.ownQueries.first {
+        case .connectQuery?, .proof?: true
+        case .settings?, .begin?, .abort?, .check?, .rollback?, .reset?, .deallocate?, .restore?, nil: false
+        }
     }
 
     /// Closes the connection; a linked client goes with it.

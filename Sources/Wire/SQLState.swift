@@ -10,6 +10,7 @@ public enum SQLState {
     public static let protocolViolation = "08P01"
     public static let featureNotSupported = "0A000"
     public static let readOnlyTransaction = "25006"
+    public static let divisionByZero = "22012"
     public static let invalidParameterValue = "22023"
     public static let invalidTextRepresentation = "22P02"
     public static let noActiveTransaction = "25P01"
