@@ -59,7 +59,7 @@ let package = Package(
         .target(
             name: "Reactor",
             dependencies: [
-                "CLDAP", "CLinux", "COpenSSL", "CPAM", "CURing", "Threads",
+                "CLinux", "COpenSSL", "CURing", "Threads",
                 .product(name: "HeapModule", package: "swift-collections"),
             ],
             swiftSettings: common),
@@ -75,6 +75,15 @@ let package = Package(
 
         .target(name: "SQL", dependencies: ["CPGQuery"], swiftSettings: pure),
         .target(name: "Routing", dependencies: ["Settings"], swiftSettings: pure),
+
+        // What blocks: host names, key derivations, PAM, directories; on threads of its own.
+        .target(
+            name: "Services",
+            dependencies: [
+                "Authentication", "CLDAP", "CLinux", "CPAM", "Reactor",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ],
+            swiftSettings: common),
 
         // Sessions decided without a socket: logins, and what requests ask for.
         .target(
@@ -93,7 +102,9 @@ let package = Package(
         .target(
             name: "Proxy",
             dependencies: [
-                "Authentication", "Pooling", "Reactor", "Routing", "SQL", "Sessions", "Settings", "Topology", "Wire",
+                "Authentication", "Pooling", "Reactor", "Routing", "SQL", "Services", "Sessions", "Settings",
+                "Topology",
+                "Wire",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -136,6 +147,10 @@ let package = Package(
             dependencies: ["Routing", "SQL", "Settings", "Topology", .product(name: "Logging", package: "swift-log")],
             swiftSettings: common),
         .testTarget(name: "ReactorTests", dependencies: ["COpenSSL", "Reactor"], swiftSettings: common),
+        .testTarget(
+            name: "ServicesTests",
+            dependencies: ["Authentication", "COpenSSL", "Reactor", "Services", "Settings", "TestSupport"],
+            swiftSettings: common),
         .testTarget(
             name: "SessionsTests",
             dependencies: [

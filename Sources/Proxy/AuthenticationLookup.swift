@@ -2,6 +2,7 @@ import Authentication
 import Dispatch
 import Logging
 import Reactor
+import Services
 import Sessions
 import Settings
 import Synchronization
@@ -160,7 +161,7 @@ extension ClientLogin {
             guard let keys, keys == remembered else { return login.beginTrial(message, password) }
             login.carryOut(login.authentication.tried(keys))
         }
-        self.worker.derivations.run(derivation, remembers: false, completion)
+        self.worker.services.derivations.run(derivation, remembers: false, completion)
     }
 
     private func beginTrial(_ message: StartupMessage, _ password: SecretBytes) {
@@ -199,7 +200,7 @@ extension ClientLogin {
     /// Asks a directory about the password.
     func askDirectory(_ options: LDAPOptions, _ password: SecretBytes) {
         guard let user = self.user else { return }
-        let directories = self.worker.proxy.directories
+        let directories = self.worker.services.directories
         self.askSlowly("LDAP", options.servers.joined(separator: " "), password) { expires in
             directories.check(user: user, password: password, options, until: expires)
         }
@@ -222,7 +223,7 @@ extension ClientLogin {
         }
         let patience = self.worker.configuration.settings.general.clientLoginTimeout
         let expires = patience > 0 ? self.worker.now + patience : .max
-        self.worker.proxy.slowLogins.add(
+        self.worker.services.slowLogins.add(
             SlowLogins.Request(
                 judge: "\(method) \(judge)", expires: expires, client: self.presence, ask: { ask(expires) },
                 completion: completion))

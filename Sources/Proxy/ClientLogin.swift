@@ -3,6 +3,7 @@ import Logging
 import Pooling
 import Reactor
 import Routing
+import Services
 import Sessions
 import Settings
 import Synchronization
@@ -162,7 +163,7 @@ final class ClientLogin {
     /// Checks a password in clear text against a SCRAM verifier: costly, so elsewhere. Only the right one is worth
     /// remembering: wrong ones are without number.
     private func derive(_ derivation: SCRAMDerivation) {
-        let derivations = self.worker.derivations
+        let derivations = self.worker.services.derivations
         self.run(derivation) { login, keys in
             let action = login.authentication.derived(keys)
             if let keys, case .authenticated = action { derivations.remember(keys, of: derivation) }
@@ -171,7 +172,7 @@ final class ClientLogin {
     }
 
     private func prepare(_ derivation: SCRAMDerivation) {
-        let derivations = self.worker.derivations
+        let derivations = self.worker.services.derivations
         let user = self.user ?? ""
         if let known = derivations.verifier(of: user, derivation) {
             return self.carryOut(self.authentication.prepared(known))
@@ -185,7 +186,7 @@ final class ClientLogin {
 
     /// Runs a derivation on another thread and goes on with its result.
     private func run(_ derivation: SCRAMDerivation, _ then: @escaping @Sendable (ClientLogin, SCRAMKeys?) -> Void) {
-        self.worker.derivations.run(derivation, remembers: false, self.later(then))
+        self.worker.services.derivations.run(derivation, remembers: false, self.later(then))
     }
 
     /// What another thread calls with its result: goes on here, if the client is still there.

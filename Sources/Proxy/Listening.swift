@@ -1,4 +1,5 @@
 import Reactor
+import Services
 import Settings
 
 /// Opens the sockets that clients connect to.

@@ -1,6 +1,7 @@
 import Authentication
 import Reactor
 import Routing
+import Services
 import Sessions
 import Settings
 import Wire
@@ -120,7 +121,7 @@ extension Worker {
             return then(self, host, .success(address))
         }
         let mailbox = self.mailbox
-        self.resolver.resolve(host.host) { [host] answer in
+        self.services.resolver.resolve(host.host) { [host] answer in
             mailbox.post { worker in
                 switch answer {
                 case .success(let list): then(worker, host, Self.pick(list.map { $0.with(port: port) }, attempt, host))

@@ -3,6 +3,7 @@ import Logging
 import Pooling
 import Reactor
 import Routing
+import Services
 import Sessions
 import Settings
 import Synchronization

@@ -2,6 +2,7 @@ import Authentication
 import Logging
 import Pooling
 import Reactor
+import Services
 import Sessions
 public import Settings
 import Synchronization
@@ -89,12 +90,12 @@ extension Proxy: ConsoleHost {
     public func counts() async -> ProxyCounts {
         var counts = ProxyCounts()
         for part in await self.gather({ $0.counts() }) { counts += part }
-        counts.dnsNames = self.resolver.entries().count
+        counts.dnsNames = self.services.resolver.entries().count
         return counts
     }
 
     public func dnsHosts() async -> [DNSHostStatus] {
-        self.resolver.entries().map {
+        self.services.resolver.entries().map {
             DNSHostStatus(name: $0.name, timeToLive: $0.timeToLive, addresses: $0.addresses.map(\.host))
         }
     }
@@ -208,7 +209,7 @@ extension Proxy: ConsoleHost {
     private func publish(_ configuration: Configuration) {
         self.prepareVerifiers(configuration)
         let general = configuration.settings.general
-        self.resolver.configure(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
+        self.services.resolver.configure(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
         // Of two at a time one is the last for everybody.
         self.control.withLock { control in
             control.configuration = configuration

@@ -3,6 +3,7 @@ public import Logging
 import Pooling
 public import Reactor
 import SQL
+import Services
 public import Settings
 import Synchronization
 import Topology
@@ -39,11 +40,8 @@ public final class Proxy: Sendable {
     let eventLoop: EventLoopKind
     /// Routed databases.
     let routers: SharedRouters
-    let resolver: Resolver
+    let services: Services
     let logger: Logger
-    let derivations = KeyDerivations()
-    let slowLogins = SlowLogins()
-    let directories = Directories()
     let statements = StatementRegistry { text in
         let commands = SessionCommands(text, standardConformingStrings: true, settings: ParsingSettings.names)
         var effects: PreparedStatement.Effects = commands.changesSettings ? [.changesParsing] : []
@@ -92,7 +90,7 @@ public final class Proxy: Sendable {
         self.eventLoop = try EventLoopKind.chosen(configuration.settings.general.eventLoop, logger)
         self.shared = SharedState(reactors: count)
         let general = configuration.settings.general
-        self.resolver = Resolver(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
+        self.services = Services(maximumTTL: general.dnsMaxTtl, negativeTTL: general.dnsNxdomainTtl)
         self.logger = logger
         self.routers = SharedRouters(logger: logger, reactors: reactors)
         self.console = console
@@ -126,7 +124,7 @@ public final class Proxy: Sendable {
 
     func prepareVerifiers(_ configuration: Configuration) {
         guard configuration.settings.general.asksForSCRAM else { return }
-        self.derivations.prepare(
+        self.services.derivations.prepare(
             configuration.secrets, iterations: configuration.settings.general.scramIterations)
     }
 

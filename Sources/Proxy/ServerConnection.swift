@@ -1,5 +1,6 @@
 import Authentication
 import Reactor
+import Services
 import Sessions
 import Settings
 import Wire
@@ -145,11 +146,11 @@ class ServerConnection: Connection {
         let worker = self.worker
         // Passwords that are tried may be wrong ones: those are without number, and not worth remembering.
         let remembers = self.access().map { !$0.isPasswordTrial } ?? false
-        if remembers, let keys = worker.derivations.known(derivation) { return self.goOn(with: keys) }
+        if remembers, let keys = worker.services.derivations.known(derivation) { return self.goOn(with: keys) }
         let id = self.id
         let mailbox = worker.mailbox
         worker.derivingConnections[id] = self
-        worker.derivations.run(derivation, remembers: remembers) { keys in
+        worker.services.derivations.run(derivation, remembers: remembers) { keys in
             mailbox.post { worker in
                 guard let connection = worker.derivingConnections.removeValue(forKey: id), connection.isOpen else {
                     return

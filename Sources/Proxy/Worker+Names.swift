@@ -1,5 +1,6 @@
 import Logging
 import Reactor
+import Services
 import Settings
 
 // Names of servers: where they lead may change while there are connections.
@@ -12,7 +13,7 @@ extension Worker {
         for connection in self.ownConnections.values where connection.host.isName { names.insert(connection.host.host) }
         let mailbox = self.mailbox
         for name in names {
-            self.resolver.resolve(name) { answer in
+            self.services.resolver.resolve(name) { answer in
                 // No answer says nothing: connections that work are kept.
                 guard case .success(let addresses) = answer, !addresses.isEmpty else { return }
                 mailbox.post { $0.nameLeads(name, to: addresses) }
@@ -34,7 +35,7 @@ extension Worker {
 
     /// A connection to a server has failed: perhaps its name leads elsewhere now.
     func suspectName(_ host: HostAddress) {
-        if host.isName { self.resolver.expire(host.host) }
+        if host.isName { self.services.resolver.expire(host.host) }
     }
 }
 

@@ -4,6 +4,7 @@ import Logging
 import Pooling
 import Reactor
 import Routing
+import Services
 import Sessions
 import Settings
 import Synchronization
@@ -16,9 +17,8 @@ final class Worker {
     let loop: EventLoop
     let shared: SharedState
     let reactors: [ReactorHandle]
-    let resolver: Resolver
+    let services: Services
     let logger: Logger
-    let derivations: KeyDerivations
     let console: any ConsoleService
     unowned let proxy: Proxy
     private(set) var configuration: Configuration
@@ -73,9 +73,8 @@ final class Worker {
         self.loop = try proxy.makeLoop(index)
         self.shared = proxy.shared
         self.reactors = proxy.reactors
-        self.resolver = proxy.resolver
+        self.services = proxy.services
         self.logger = proxy.logger
-        self.derivations = proxy.derivations
         self.console = proxy.console
         self.configuration = configuration
         self.statements = StatementCache(registry: proxy.statements)
@@ -454,7 +453,7 @@ final class Worker {
         }
         let key = pool.shared.key
         let mailbox = self.mailbox
-        self.resolver.resolve(host.host) { answer in
+        self.services.resolver.resolve(host.host) { answer in
             let addresses = answer.map { $0.map { $0.with(port: port) } }
             mailbox.post { $0.pools[key]?.connect(host, addresses, replication) }
         }

@@ -24,7 +24,7 @@ public struct Socket: ~Copyable, Sendable {
     public init(_ fd: Int32) { self.fd = fd }
 
     /// Ends a connection in both directions, for every descriptor of it; the descriptor itself stays open.
-    static func cut(_ fd: Int32) { shutdown(fd, Int32(SHUT_RDWR)) }
+    package static func cut(_ fd: Int32) { shutdown(fd, Int32(SHUT_RDWR)) }
 
     deinit { if self.fd >= 0 { Glibc.close(self.fd) } }
 

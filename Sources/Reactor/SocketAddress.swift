@@ -1,4 +1,4 @@
-import CLinux
+package import CLinux
 import Glibc
 
 /// Where a socket is bound or connected: IPv4, IPv6 or a Unix socket (a path, or an abstract name written `@name`).
@@ -6,7 +6,7 @@ public struct SocketAddress: Sendable, Hashable {
     private let bytes: [UInt8]
 
     /// Takes the kernel's form.
-    init(_ address: UnsafePointer<sockaddr>, length: Int) {
+    package init(_ address: UnsafePointer<sockaddr>, length: Int) {
         self.bytes = Array(UnsafeRawBufferPointer(start: address, count: max(length, 2)))
     }
 
@@ -97,7 +97,7 @@ public struct SocketAddress: Sendable, Hashable {
     }
 
     /// Hands the kernel's form to a system call.
-    func withSockaddr<R>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
+    package func withSockaddr<R>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
         // Through storage of the kernel's own size and alignment.
         var storage = sockaddr_storage()
         let count = min(self.bytes.count, MemoryLayout<sockaddr_storage>.size)

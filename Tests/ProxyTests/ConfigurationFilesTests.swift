@@ -1,4 +1,5 @@
 import Authentication
+import TestSupport
 import Testing
 
 @testable import Proxy
@@ -58,5 +59,17 @@ struct ConfigurationFilesTests {
         let (configuration, problems) = self.load(["users": "\"app\" \"secret\""], .md5)
         #expect(configuration?.hba == HBA())
         #expect(problems.isEmpty)
+    }
+
+    @Test("unknown users are asked for what most users are asked for")
+    func preferredMethod() throws {
+        let plain = Secret.plain(SecretBytes(bytes("pw")))
+        let scram = Secret.scram(try verifier("pw"))
+        for (secrets, prefersSCRAM) in [
+            ([:], false), (["a": plain], false), (["a": scram], true), (["a": scram, "b": plain], false),
+            (["a": scram, "b": scram, "c": plain], true),
+        ] as [([String: Secret], Bool)] {
+            #expect(Configuration(settings: Settings(), secrets: secrets).prefersSCRAM == prefersSCRAM)
+        }
     }
 }

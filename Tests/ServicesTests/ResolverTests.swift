@@ -1,8 +1,9 @@
 import Glibc
+import Reactor
 import Synchronization
 import Testing
 
-@testable import Reactor
+@testable import Services
 
 /// Answers as they come in, on whatever thread.
 private final class Answers: Sendable {

@@ -1,5 +1,5 @@
 import DequeModule
-import Reactor
+package import Reactor
 import Synchronization
 
 /// Asks those about passwords who may wait for another machine, PAM and directories, on threads of its own: all loops go
@@ -7,26 +7,39 @@ import Synchronization
 ///
 /// Threads and queue are bounded, for each of those who are asked: one that does not answer holds up only who has to be
 /// asked there. Whoever has left, or waits longer than a login may take, is not asked about any more.
-final class SlowLogins: Sendable {
+package final class SlowLogins: Sendable {
     /// Lives as long as the client's login.
-    final class Presence: Sendable {}
+    package final class Presence: Sendable {
+        package init() {}
+    }
 
-    struct Request: Sendable {
+    package struct Request: Sendable {
         /// Who is asked.
-        let judge: String
+        package let judge: String
         /// When nobody waits for the answer any more.
-        let expires: MonotonicTime
-        weak let client: Presence?
+        package let expires: MonotonicTime
+        package weak let client: Presence?
         /// Blocks until there is an answer.
-        let ask: @Sendable () -> PasswordVerdict
+        package let ask: @Sendable () -> PasswordVerdict
         /// Called on any thread; nil if nobody was asked, for too many wait, or the system has no thread left.
-        let completion: @Sendable (PasswordVerdict?) -> Void
+        package let completion: @Sendable (PasswordVerdict?) -> Void
+
+        package init(
+            judge: String, expires: MonotonicTime, client: Presence?, ask: @escaping @Sendable () -> PasswordVerdict,
+            completion: @escaping @Sendable (PasswordVerdict?) -> Void
+        ) {
+            self.judge = judge
+            self.expires = expires
+            self.client = client
+            self.ask = ask
+            self.completion = completion
+        }
 
         fileprivate var isOver: Bool { self.client == nil || self.expires <= monotonicNow() }
     }
 
-    static let threads = 4
-    static let mostWaiting = 1_000
+    package static let threads = 4
+    package static let mostWaiting = 1_000
 
     /// Those who wait for the same judge.
     private struct Line {
@@ -38,7 +51,7 @@ final class SlowLogins: Sendable {
     private let lines = Mutex<[String: Line]>([:])
 
     /// Asks as soon as there is a thread.
-    func add(_ request: Request) {
+    package func add(_ request: Request) {
         let (isTaken, isThreadWanted) = self.lines.withLock { lines in
             var line = lines.removeValue(forKey: request.judge) ?? Line()
             if line.waiting.count >= Self.mostWaiting { line.waiting.removeAll { $0.isOver } }

@@ -1,17 +1,17 @@
-import Authentication
-import Reactor
+package import Authentication
+package import Reactor
 import Synchronization
 
 /// Asks directories whether a password is a user's. Their servers are asked in their order until one can tell; one that
 /// could not is asked last for a while, so that not every login waits for it.
-final class Directories: Sendable {
-    static let pause: MonotonicTime = 30_000_000
+package final class Directories: Sendable {
+    package static let pause: MonotonicTime = 30_000_000
 
     /// Servers that could not tell, and until when they are asked last.
     private let away = Mutex<[String: MonotonicTime]>([:])
 
     /// Blocks until a server has answered, or none does.
-    func check(
+    package func check(
         user: String, password: SecretBytes, _ options: LDAPOptions, until deadline: MonotonicTime
     ) -> PasswordVerdict {
         guard let question = options.question(about: user) else {
@@ -40,7 +40,7 @@ final class Directories: Sendable {
     }
 
     /// The servers that are not away, then the others.
-    func inOrder(_ servers: [String], now: MonotonicTime) -> [String] {
+    package func inOrder(_ servers: [String], now: MonotonicTime) -> [String] {
         self.away.withLock { away in
             var here: [String] = []
             var elsewhere: [String] = []
@@ -61,9 +61,11 @@ final class Directories: Sendable {
         }
     }
 
-    func noteAnswer(of server: String) { self.away.withLock { _ = $0.removeValue(forKey: server) } }
+    package func noteAnswer(of server: String) { self.away.withLock { _ = $0.removeValue(forKey: server) } }
 
-    func noteAbsence(of server: String, now: MonotonicTime) { self.away.withLock { $0[server] = now + Self.pause } }
+    package func noteAbsence(of server: String, now: MonotonicTime) {
+        self.away.withLock { $0[server] = now + Self.pause }
+    }
 
     private static func ask(
         _ connection: LDAPConnection, _ question: LDAPOptions.Question, _ password: SecretBytes

@@ -1,5 +1,6 @@
 import CLDAP
 import Glibc
+public import Reactor
 
 /// Why a directory has not done what it was asked to.
 public struct LDAPError: Error, Equatable, CustomStringConvertible {

@@ -1,7 +1,8 @@
 import Glibc
+import Reactor
 import Testing
 
-@testable import Reactor
+@testable import Services
 
 struct HostLookupsTests {
     @Test func ownAddresses() {

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+public import Reactor
 
 /// What the system knows about hosts and users. The name services behind it may be slow: not on an event loop, but for
 /// the own addresses.

@@ -1,6 +1,7 @@
 import CLinux
 import Dispatch
 import Glibc
+public import Reactor
 import Synchronization
 
 /// Host names to addresses, off the event loops: `getaddrinfo` on threads of its own, one look-up at a time for a name,

@@ -1,6 +1,7 @@
 import CLDAP
 import Dispatch
 import Glibc
+import Reactor
 import Synchronization
 
 /// Ends the connection of a step that takes too long. libldap's own limits do not hold while TLS begins: it reads then

@@ -1,9 +1,9 @@
-import Authentication
+package import Authentication
 import Dispatch
 import Synchronization
 
 /// Runs SCRAM's costly key derivation (some milliseconds each) away from the event loops, and remembers results.
-final class KeyDerivations: Sendable {
+package final class KeyDerivations: Sendable {
     private let queue = DispatchQueue(label: "martlet.derivation", attributes: .concurrent)
     private let preparation = DispatchQueue(label: "martlet.preparation", qos: .utility)
     private let known = Mutex<[SCRAMDerivation: SCRAMKeys]>([:])
@@ -21,13 +21,13 @@ final class KeyDerivations: Sendable {
     private static let limit = 10_000
 
     /// The keys, at once if they are known.
-    func known(_ derivation: SCRAMDerivation) -> SCRAMKeys? { self.known.withLock { $0[derivation] } }
+    package func known(_ derivation: SCRAMDerivation) -> SCRAMKeys? { self.known.withLock { $0[derivation] } }
 
     /// Derives keys on another thread; `completion` is called there, with nil if libcrypto refused.
     ///
     /// - Parameter remembers: whether the result is kept. Not for what a client asks for that has shown nothing yet: it
     ///   could fill the memory with wrong passwords.
-    func run(
+    package func run(
         _ derivation: SCRAMDerivation, remembers: Bool = true, _ completion: @escaping @Sendable (SCRAMKeys?) -> Void
     ) {
         if let keys = self.known(derivation) { return completion(keys) }
@@ -38,7 +38,7 @@ final class KeyDerivations: Sendable {
         }
     }
 
-    func remember(_ keys: SCRAMKeys, of derivation: SCRAMDerivation) {
+    package func remember(_ keys: SCRAMKeys, of derivation: SCRAMDerivation) {
         self.known.withLock { known in
             if known.count >= Self.limit { known.removeAll() }
             known[derivation] = keys
@@ -47,7 +47,7 @@ final class KeyDerivations: Sendable {
 
     /// Makes the verifiers of plain passwords ahead, one after the other on another thread: else a user's first login
     /// would take longer than one of somebody unknown, and tell that there is such a user.
-    func prepare(_ secrets: [String: Secret], iterations: Int) {
+    package func prepare(_ secrets: [String: Secret], iterations: Int) {
         self.preparation.async {
             for (user, secret) in secrets.prefix(Self.limit) {
                 guard case .derive(let derivation) = secret.scramLogin(iterations: iterations),
@@ -60,13 +60,13 @@ final class KeyDerivations: Sendable {
     }
 
     /// The verifier of a user's plain password, if it has been made before; the derivation's salt does not matter.
-    func verifier(of user: String, _ derivation: SCRAMDerivation) -> SCRAMVerifier? {
+    package func verifier(of user: String, _ derivation: SCRAMDerivation) -> SCRAMVerifier? {
         let key = VerifierKey(user: user, password: derivation.password, iterations: derivation.iterations)
         return self.verifiers.withLock { $0[key] }
     }
 
     /// Keeps a verifier and returns it, or the one that another login of the user has made meanwhile.
-    func remember(_ verifier: SCRAMVerifier, of user: String, _ derivation: SCRAMDerivation) -> SCRAMVerifier {
+    package func remember(_ verifier: SCRAMVerifier, of user: String, _ derivation: SCRAMDerivation) -> SCRAMVerifier {
         let key = VerifierKey(user: user, password: derivation.password, iterations: derivation.iterations)
         return self.verifiers.withLock { verifiers in
             if let known = verifiers[key] { return known }

@@ -3,7 +3,7 @@ import Reactor
 import Synchronization
 import Testing
 
-@testable import Proxy
+@testable import Services
 
 struct SlowLoginsTests {
     private let logins = SlowLogins()

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Proxy
+@testable import Services
 
 struct DirectoriesTests {
     @Test("servers that are away are asked last, and after a while first again, by one login at a time")

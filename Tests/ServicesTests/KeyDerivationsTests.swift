@@ -1,9 +1,8 @@
 import Authentication
-import Settings
 import TestSupport
 import Testing
 
-@testable import Proxy
+@testable import Services
 
 @Suite("Key derivations")
 struct KeyDerivationsTests {
@@ -54,18 +53,6 @@ struct KeyDerivationsTests {
         #expect(derivations.remember(second, of: "ann", self.derivation("pw", salt: "b")) == first)
         // Another password: the auth_file has changed.
         #expect(derivations.verifier(of: "ann", self.derivation("new")) == nil)
-    }
-
-    @Test("unknown users are asked for what most users are asked for")
-    func preferredMethod() throws {
-        let plain = Secret.plain(SecretBytes(bytes("pw")))
-        let scram = Secret.scram(try verifier("pw"))
-        for (secrets, prefersSCRAM) in [
-            ([:], false), (["a": plain], false), (["a": scram], true), (["a": scram, "b": plain], false),
-            (["a": scram, "b": scram, "c": plain], true),
-        ] as [([String: Secret], Bool)] {
-            #expect(Configuration(settings: Settings(), secrets: secrets).prefersSCRAM == prefersSCRAM)
-        }
     }
 
     @Test func verifiersOfPlainPasswordsAreMadeAhead() async throws {
