@@ -355,7 +355,7 @@ extension ClientSession {
                     message: "canceling statement due to user request")
             })
         if let route = self.route {
-            route.isChosen = false
+            route.unchoose()
             route.heldSince = nil
             route.waitingSince = nil
         }

@@ -183,7 +183,7 @@ extension Pool {
         var clients: [ClientSession] = []
         while let client = self.dequeue() { clients.append(client) }
         for client in clients {
-            client.route?.isChosen = false
+            client.route?.unchoose()
             if client !== self.acquiring { client.proceed() }
         }
     }

@@ -331,8 +331,9 @@ final class Pool {
     /// clients that wait for one.
     func takeIdle(for clients: Int) -> ServerSession? {
         let isRoundRobin = self.rules.isRoundRobin
+        let checkDelay = self.rules.checkDelay
         while let server = isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
-            let needsCheck = server.isOpen && server.needsCheck
+            let needsCheck = server.isOpen && server.needsCheck(after: checkDelay)
             if needsCheck && self.coming >= clients {
                 if isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
                 return nil

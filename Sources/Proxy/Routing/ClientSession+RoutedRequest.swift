@@ -18,7 +18,6 @@ extension ClientSession {
     ) {
         if route.isChosen && route.isOnReplica && summary.statements > 0 { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
-        if route.chosen != nil { route.chosen = nil }
         route.waitingSince = nil
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         if route.openBatch != nil || summary.openBatch != nil { route.open(summary.openBatch) }

@@ -211,8 +211,9 @@ extension ClientSession {
     func applySettingsEffects(_ summary: RequestSummary, inTransaction: Bool, _ route: ClientRoute) {
         // With commands in the same batch each has its turn.
         if summary.mayHaveCommands { return }
+        guard summary.rollsBack || summary.settingsEffects != nil else { return }
         self.applySettingsEffects(
-            summary.settingsEffects, rollsBack: summary.rollsBack, inTransaction: inTransaction, route)
+            summary.settingsEffects ?? [], rollsBack: summary.rollsBack, inTransaction: inTransaction, route)
     }
 
     func applySettingsEffects(
@@ -243,7 +244,7 @@ extension ClientSession {
     /// Which writes count for this client beside its own.
     func joinCausality(_ route: ClientRoute) {
         route.router.shared.causalities.join(
-            &route.causality, route.router.settings.scope, user: self.group.key.user,
+            route.causality, route.router.settings.scope, user: self.group.key.user,
             key: route.settings.current.sessionKey)
     }
 

@@ -338,7 +338,7 @@ extension ClientSession {
         self.server = nil
         self.isAwaitingSettings = false
         if let route = self.route {
-            route.isChosen = false
+            route.unchoose()
             if let node { route.avoided.append(node) }
         }
         // Not from within the callback of the server that has failed.
@@ -372,7 +372,7 @@ extension ClientSession {
     private func routeAgain(_ request: [UInt8], _ route: ClientRoute, because reason: Repetition) {
         route.endBatch()
         route.closeBatch()
-        route.isChosen = false
+        route.unchoose()
         route.scan = nil
         route.transaction = route.transactionBeforeTrial
         if case .unready(let node?) = reason { route.avoided.append(node) }

@@ -58,7 +58,7 @@ package final class BatchReader {
         self.summary.beginsWithCommand = false
         self.summary.asksForPosition = false
         self.summary.isHintMistaken = false
-        self.summary.settingsEffects = []
+        self.summary.settingsEffects = nil
         self.summary.rollsBack = false
     }
 
@@ -231,9 +231,7 @@ package final class BatchReader {
         }
         let transaction = executed?.statementClass.transaction
         self.summary.transaction = self.summary.statements == 1 ? transaction : nil
-        if let effects = executed?.statementClass.settingsEffects, !effects.isEmpty {
-            self.summary.settingsEffects += effects
-        }
+        if let executed { self.summary.addSettingsEffects(of: executed.statementClass) }
         if transaction?.isRollback ?? false { self.summary.rollsBack = true }
         self.goesOn()
         switch transaction {

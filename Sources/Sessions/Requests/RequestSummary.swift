@@ -15,7 +15,7 @@ package protocol StatementBook {
 
 /// What one request asks for as a whole: a Query, or a batch of the extended protocol up to its Sync (`BatchReader`).
 ///
-/// Plain values, and two references that are nil as a rule: it is handed on by each step of routing.
+/// Plain values, and three references that are nil as a rule, so that a copy counts none.
 package struct RequestSummary {
     /// The strictest class among its statements, transaction commands left out.
     package private(set) var kind = StatementClass.Kind.read
@@ -34,8 +34,8 @@ package struct RequestSummary {
     package var needsServer = false
     /// It prepares or runs `SHOW martlet.lsn`, which becomes a query.
     package var asksForPosition = false
-    /// What its statements do to the settings of the router beside commands, in their order.
-    package var settingsEffects: [SettingsEffect] = []
+    /// What its statements do to the settings of the router beside commands, in their order; nil if they do nothing.
+    package var settingsEffects: [SettingsEffect]?
     /// A ROLLBACK is among its statements.
     package var rollsBack = false
     /// The first statement is a BEGIN with others behind it.
@@ -125,7 +125,7 @@ package struct RequestSummary {
     /// - Parameter end: the message's length.
     package mutating func read(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
         let result = book.classify(text)
-        self.settingsEffects = result.statementClass.settingsEffects
+        self.addSettingsEffects(of: result.statementClass)
         self.override = result.override
         self.isHintMistaken = result.isHintMistaken
         self.statements = 1
@@ -152,6 +152,12 @@ package struct RequestSummary {
         if statementClass.takesSnapshot { self.takesSnapshot = true }
         if statementClass.mayHideWrite { self.mayHideWrite = true }
         self.settings = max(self.settings, statementClass.settings)
+    }
+
+    /// A statement of this class runs.
+    package mutating func addSettingsEffects(of statementClass: StatementClass) {
+        if statementClass.settingsEffects.isEmpty { return }
+        self.settingsEffects = (self.settingsEffects ?? []) + statementClass.settingsEffects
     }
 
     // MARK: What it means
