@@ -5,9 +5,9 @@ import Wire
 ///
 /// A router has one for all its clients, which reads one batch after the other without an allocation; a batch of which
 /// more has to come keeps it (`Router.reader`).
-package final class BatchReader {
+public final class BatchReader {
     /// What the batch is, as far as it has been read.
-    package private(set) var summary = RequestSummary()
+    public private(set) var summary = RequestSummary()
     private var unnamed: RequestSummary.Statement?
     /// It is prepared in this batch.
     private var isUnnamedHere = false
@@ -27,17 +27,17 @@ package final class BatchReader {
     private var isCommandBound = false
 
     /// What a look at the bytes has brought.
-    package enum Progress {
+    public enum Progress {
         case whole
         /// More of it has to come.
         case partial
         case malformed
     }
 
-    package init() {}
+    public init() {}
 
     /// The same batch, for what comes behind its Flush.
-    package init(continuing batch: BatchReader) {
+    public init(continuing batch: BatchReader) {
         if !batch.summary.isInterrupted {
             self.summary = batch.summary
             self.summary.end = 0
@@ -63,7 +63,7 @@ package final class BatchReader {
     }
 
     /// Forgets the batch: the next one can be read.
-    package func restart() {
+    public func restart() {
         self.summary = RequestSummary()
         self.unnamed = nil
         self.isUnnamedHere = false
@@ -80,7 +80,7 @@ package final class BatchReader {
     /// Looks at more of a batch.
     ///
     /// - Parameter bytes: what has come, from the batch's first message on.
-    package func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
+    public func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
         while true {
             guard let header = MessageFramer.header(bytes, at: self.summary.end) else { return .partial }
             let length = header.length + 1
