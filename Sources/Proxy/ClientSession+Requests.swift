@@ -61,7 +61,13 @@ extension ClientSession {
     }
 
     /// Takes the requests that are to be looked at again. False if some of it has to wait.
+    @inline(__always)
     private func relayReplay() -> Bool {
+        self.replay.isEmpty && self.route?.rest == nil ? true : self.relayAgain()
+    }
+
+    @inline(never)
+    private func relayAgain() -> Bool {
         while !self.replay.isEmpty {
             let request = self.replay
             self.replay = []
@@ -227,7 +233,7 @@ extension ClientSession {
             return verdict
         }
         if self.server == nil {
-            if self.route != nil || self.unrouted != nil,
+            if self.unrouted != nil || self.route?.status == .failed,
                 let verdict = self.answerFailed(type, bytes, range, length: length)
             {
                 return verdict

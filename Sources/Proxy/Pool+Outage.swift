@@ -131,6 +131,9 @@ extension Pool {
         return refused.error
     }
 
+    /// Whether there is any reason to ask for one.
+    var mayRefuse: Bool { self.loginError != nil || !self.refusedSettings.isEmpty }
+
     /// Settings that a replica has not taken.
     struct RefusedSettings {
         /// Kept, so that no other set gets its identity.

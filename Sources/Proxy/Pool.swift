@@ -330,20 +330,19 @@ final class Pool {
     /// Takes a connection that can be used at once. Those that have to be checked before are checked, as many as there are
     /// clients that wait for one.
     func takeIdle(for clients: Int) -> ServerSession? {
-        let isRoundRobin = self.rules.isRoundRobin
-        let checkDelay = self.rules.checkDelay
-        while let server = isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
-            let needsCheck = server.isOpen && server.needsCheck(after: checkDelay)
-            if needsCheck && self.coming >= clients {
-                if isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
-                return nil
+        while let server = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
+            if server.isOpen && server.needsCheck(after: self.rules.checkDelay) {
+                if self.coming >= clients {
+                    if self.rules.isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
+                    return nil
+                }
+                if self.idle.isEmpty { self.announceIdle() }
+                server.check()
+                continue
             }
             if self.idle.isEmpty { self.announceIdle() }
-            if needsCheck {
-                server.check()
-            } else if server.isOpen {
-                return server
-            }
+            guard server.isOpen else { continue }
+            return server
         }
         return nil
     }

@@ -85,6 +85,7 @@ public final class Causality {
     }
 
     /// Why a replica may not serve the client now; nil if it may.
+    @inline(__always)
     public func obstacle(_ node: Node, mode: ReadAfterWrite) -> Obstacle? {
         if self.minimumPosition > 0 && node.position.load(ordering: .relaxed) < self.minimumPosition { return .write }
         guard mode == .lsn else { return nil }

@@ -129,6 +129,7 @@ extension ClientSession {
     }
 
     /// Before the client hears of it, all that it and others ask for is judged as what it is: behind DDL.
+    @inline(__always)
     private func catalogueChanged(_ route: ClientRoute) {
         guard route.ddl != .none else { return }
         self.worker.proxy.routers.catalogueChanged(route.router.shared, by: route.ddl)

@@ -190,6 +190,7 @@ extension ClientSession {
     // MARK: What follows from a change
 
     /// Changes settings, and does what follows from it.
+    @inline(never)
     private func changeSettings(_ route: ClientRoute, _ change: (inout RouterSettings) -> Void) {
         let before = route.settings.current
         change(&route.settings)
@@ -208,10 +209,11 @@ extension ClientSession {
     }
 
     /// A request is passed on that does something to settings: RESET ALL, and what ends or divides a transaction.
+    @inline(__always)
     func applySettingsEffects(_ summary: RequestSummary, inTransaction: Bool, _ route: ClientRoute) {
+        guard summary.rollsBack || summary.settingsEffects != nil else { return }
         // With commands in the same batch each has its turn.
         if summary.mayHaveCommands { return }
-        guard summary.rollsBack || summary.settingsEffects != nil else { return }
         self.applySettingsEffects(
             summary.settingsEffects ?? [], rollsBack: summary.rollsBack, inTransaction: inTransaction, route)
     }
@@ -237,6 +239,7 @@ extension ClientSession {
     }
 
     /// A request has been answered; what follows is ReadyForQuery.
+    @inline(__always)
     func settingsRequestEnded(_ status: TransactionStatus, _ route: ClientRoute) {
         if route.settings.isOpen { self.changeSettings(route) { $0.requestEnded(status) } }
     }

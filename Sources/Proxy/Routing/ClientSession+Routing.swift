@@ -239,7 +239,6 @@ extension ClientSession {
             }
             return .whole
         }
-        let book = ClientBook(client: self, router: router)
         if type == Frontend.query {
             guard length <= limit + MessageFramer.headerLength + 1 else {
                 summary = .tooLong
@@ -248,12 +247,12 @@ extension ClientSession {
             guard range.count == length else { return .partial(length) }
             let message = bytes.extracting(range)
             guard let text = QueryMessage.text(message) else { return .malformed }
-            summary.read(query: message.extracting(text), end: length, book)
+            summary.read(query: router.statement(message.extracting(text), self), end: length)
             return .whole
         }
         let batch = self.reader(open, route)
         let rest = bytes.extracting(range.lowerBound..<bytes.count)
-        switch batch.scan(rest, book) {
+        switch batch.scan(rest, ClientBook(client: self, router: router)) {
         case .whole:
             summary = batch.summary.end <= limit ? batch.summary : .tooLong
             // In a transaction that may stay on its replica what comes behind any Flush matters.
@@ -337,7 +336,9 @@ extension ClientSession {
     private func routeUnlinked(
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
     ) -> Verdict {
-        if let verdict = self.divided(summary, type, bytes, whole, nil, route) { return verdict }
+        if case .before = summary.ending, let verdict = self.divided(summary, type, bytes, whole, nil, route) {
+            return verdict
+        }
         if summary.transaction != nil, let error = self.duplicateName(type, bytes, whole) {
             return self.refuse(error, type)
         }
@@ -456,7 +457,7 @@ extension ClientSession {
                 return nil
             case .node(let load):
                 let pool = self.group.pool(of: load)
-                guard let error = pool.refusal(of: self) else { return pool }
+                guard pool.mayRefuse, let error = pool.refusal(of: self) else { return pool }
                 refusal = error
                 avoided.append(load.node)
             }

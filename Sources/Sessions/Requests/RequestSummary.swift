@@ -4,10 +4,7 @@ public import Wire
 /// What is known of the statements that a request speaks of.
 public protocol StatementBook {
     /// What a text is.
-    func classify(_ text: Span<UInt8>) -> Classifier.Result
-
-    /// Whether a backslash in a plain string literal stands for itself.
-    var standardConformingStrings: Bool { get }
+    func statement(_ text: Span<UInt8>) -> RequestSummary.Statement
 
     /// What the client has prepared under a name; the empty one is the unnamed statement's.
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement?
@@ -71,7 +68,7 @@ public struct RequestSummary {
     /// Where it ends in the bytes.
     public var end = 0
 
-    /// What is known of a prepared statement's text.
+    /// What is known of a text, be it prepared or not.
     public struct Statement {
         public let statementClass: StatementClass
         public let override: RouteOverride?
@@ -120,24 +117,26 @@ public struct RequestSummary {
     private static let functionCall = StatementClass(
         kind: .write, reason: "a function call of the protocol, which may write")
 
-    /// Takes in a simple Query's text.
+    /// Takes in a simple Query.
     ///
-    /// - Parameter end: the message's length.
-    public mutating func read(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
-        let result = book.classify(text)
-        self.addSettingsEffects(of: result.statementClass)
-        self.override = result.override
-        self.isHintMistaken = result.isHintMistaken
+    /// - Parameters:
+    ///   - query: its text.
+    ///   - end: the message's length.
+    public mutating func read(query: Statement, end: Int) {
+        let statementClass = query.statementClass
+        self.addSettingsEffects(of: statementClass)
+        self.override = query.override
+        self.isHintMistaken = query.isHintMistaken
         self.statements = 1
         self.end = end
-        self.transaction = result.statementClass.transaction
-        self.ending = result.statementClass.ending
-        if self.transaction == nil { self.add(result.statementClass) }
+        self.transaction = statementClass.transaction
+        self.ending = statementClass.ending
+        if self.transaction == nil { self.add(statementClass) }
         if case .set? = self.transaction { self.changesModes = true }
         if self.transaction?.isRollback ?? false { self.rollsBack = true }
-        if result.statementClass.namesSettings {
-            self.command = RouterCommand(text, standardConformingStrings: book.standardConformingStrings)
-            self.asksForPosition = self.command?.positionColumn != nil
+        if let command = query.command {
+            self.command = command
+            self.asksForPosition = command.positionColumn != nil
         }
     }
 
@@ -178,11 +177,4 @@ public struct RequestSummary {
     public var isRead: Bool { self.kind == .read }
 
     public var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
-}
-
-extension StatementBook {
-    public func statement(_ text: Span<UInt8>) -> RequestSummary.Statement {
-        RequestSummary.Statement(
-            self.classify(text), text, standardConformingStrings: self.standardConformingStrings)
-    }
 }
