@@ -212,7 +212,7 @@ extension ClientSession {
     private func request(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int
     ) -> Verdict {
-        if let server = self.server, case .older = server.trial,
+        if case .older? = self.server?.trial, let server = self.server,
             range.lowerBound - self.keptStart >= server.keptRequest.count
         {
             // Whatever comes behind a request that may be sent again comes behind it then, too.

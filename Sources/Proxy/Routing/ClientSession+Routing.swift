@@ -254,7 +254,8 @@ extension ClientSession {
         let rest = bytes.extracting(range.lowerBound..<bytes.count)
         switch batch.scan(rest, ClientBook(client: self, router: router)) {
         case .whole:
-            summary = batch.summary.end <= limit ? batch.summary : .tooLong
+            summary = batch.summary
+            if summary.end > limit { summary = .tooLong }
             // In a transaction that may stay on its replica what comes behind any Flush matters.
             if summary.isOpen || (summary.isInterrupted && route.isInReplicaTransaction) {
                 summary.openBatch = self.keep(batch, router)
@@ -278,8 +279,9 @@ extension ClientSession {
             return scan
         }
         if let open { return BatchReader(continuing: open) }
-        route.router.reader.restart()
-        return route.router.reader
+        let reader = route.router.reader
+        reader.restart()
+        return reader
     }
 
     /// A reader that is needed again; the router gets another one.

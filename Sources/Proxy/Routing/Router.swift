@@ -126,7 +126,9 @@ final class Router {
         let standard = client.hasStandardStrings
         let known = self.classifier.classify(
             text, standardConformingStrings: standard, mayParse: false, isUTF8: isUTF8)
-        guard known.statementClass.isUnparsed, known.statementClass === StatementClass.notParsed, let route = client.route else { return known }
+        guard known.statementClass.isUnparsed, known.statementClass === StatementClass.notParsed,
+            let route = client.route
+        else { return known }
         let begun = monotonicNow()
         guard self.parsing.allows(&route.parsing, now: begun) else {
             self.counters.notParsed &+= 1

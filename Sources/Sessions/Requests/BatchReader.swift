@@ -212,26 +212,22 @@ public final class BatchReader {
         guard let execute = ExecuteMessage(message) else { return false }
         // What is left of its rows is to be fetched later.
         if execute.maximumRows != 0 { self.summary.keepsPortal = true }
-        let portal = self.portal
         let name = message.extracting(execute.portal)
-        if self.isCommandBound && name.equals(portal.span) { return self.isForRouter() }
+        if self.isCommandBound && self.isLast(name) { return self.isForRouter() }
         self.summary.needsServer = true
         self.summary.statements += 1
-        var executed = self.bound
-        if self.binds == 0 {
-            self.summary.runsEarlierPortal = true
-        } else if !name.equals(portal.span) {
+        let executed: StatementClass?
+        if self.binds == 0 || self.isLast(name) {
+            if self.binds == 0 { self.summary.runsEarlierPortal = true }
+            executed = self.bound?.statementClass
+        } else {
             // Of several that are bound, not the last one.
-            if let (_, statement) = self.otherPortals.last(where: { $0.name.span.equals(name) }), let statement {
-                executed = statement
-            } else {
-                executed = nil
-                self.summary.add(Self.unknownStatement)
-            }
+            executed = self.otherPortals.last { $0.name.span.equals(name) }?.statement?.statementClass
+            if executed == nil { self.summary.add(Self.unknownStatement) }
         }
-        let transaction = executed?.statementClass.transaction
+        let transaction = executed?.transaction
         self.summary.transaction = self.summary.statements == 1 ? transaction : nil
-        if let executed { self.summary.addSettingsEffects(of: executed.statementClass) }
+        if let executed { self.summary.addSettingsEffects(of: executed) }
         if transaction?.isRollback ?? false { self.summary.rollsBack = true }
         self.goesOn()
         switch transaction {
@@ -246,6 +242,13 @@ public final class BatchReader {
             self.summary.changesModes = true
         }
         return true
+    }
+
+    /// Whether a portal is the one that was bound last.
+    private func isLast(_ portal: Span<UInt8>) -> Bool {
+        if portal.isEmpty || self.portal.isEmpty { return portal.isEmpty && self.portal.isEmpty }
+        let last = self.portal
+        return portal.equals(last.span)
     }
 
     /// Another statement runs: behind the end of a transaction, if there was one.

@@ -154,9 +154,11 @@ public struct RequestSummary {
     }
 
     /// A statement of this class runs.
-    public mutating func addSettingsEffects(of statementClass: StatementClass) {
-        if statementClass.settingsEffects.isEmpty { return }
-        self.settingsEffects = (self.settingsEffects ?? []) + statementClass.settingsEffects
+    @inline(__always)
+    mutating func addSettingsEffects(of statementClass: StatementClass) {
+        if !statementClass.settingsEffects.isEmpty {
+            self.settingsEffects = (self.settingsEffects ?? []) + statementClass.settingsEffects
+        }
     }
 
     // MARK: What it means
