@@ -244,7 +244,11 @@ extension ClientSession {
                 return verdict
             }
         }
-        if let route = self.route, !self.isReplication {
+        if self.route?.isInDecidedBatch ?? false, !self.isReplication {
+            if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
+                self.route?.endBatch()
+            }
+        } else if let route = self.route, !self.isReplication {
             if let verdict = self.routed(type, bytes, range, length: length, run: &run, route), !verdict.isPass {
                 return verdict
             }

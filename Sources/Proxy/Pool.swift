@@ -333,7 +333,7 @@ final class Pool {
         while let server = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
             if server.isOpen && server.needsCheck(after: self.rules.checkDelay) {
                 if self.coming >= clients {
-                    if self.rules.isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
+                    self.putBack(server)
                     return nil
                 }
                 if self.idle.isEmpty { self.announceIdle() }
@@ -345,6 +345,11 @@ final class Pool {
             return server
         }
         return nil
+    }
+
+    @inline(never)
+    private func putBack(_ server: ServerSession) {
+        if self.rules.isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
     }
 
     func announceIdle() {

@@ -244,6 +244,12 @@ final class ClientRoute {
         return false
     }
 
+    /// Its batch goes to a server as a whole: none of the messages up to its end has to be looked at.
+    var isInDecidedBatch: Bool {
+        guard self.isInBatch, self.openBatch == nil, case .none = self.commands else { return false }
+        return true
+    }
+
     /// What ReadyForQuery says of a client without a server connection.
     var status: TransactionStatus {
         switch self.transaction {
