@@ -332,24 +332,25 @@ final class Pool {
     func takeIdle(for clients: Int) -> ServerSession? {
         while let server = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
             if server.isOpen && server.needsCheck(after: self.rules.checkDelay) {
-                if self.coming >= clients {
-                    self.putBack(server)
-                    return nil
-                }
-                if self.idle.isEmpty { self.announceIdle() }
-                server.check()
+                guard self.check(server, for: clients) else { return nil }
                 continue
             }
             if self.idle.isEmpty { self.announceIdle() }
-            guard server.isOpen else { continue }
-            return server
+            if server.isOpen { return server }
         }
         return nil
     }
 
+    /// Checks a connection; false if enough are being checked, and it stays idle.
     @inline(never)
-    private func putBack(_ server: ServerSession) {
-        if self.rules.isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
+    private func check(_ server: ServerSession, for clients: Int) -> Bool {
+        if self.coming >= clients {
+            if self.rules.isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
+            return false
+        }
+        if self.idle.isEmpty { self.announceIdle() }
+        server.check()
+        return true
     }
 
     func announceIdle() {

@@ -254,11 +254,14 @@ extension ClientSession {
         let rest = bytes.extracting(range.lowerBound..<bytes.count)
         switch batch.scan(rest, ClientBook(client: self, router: router)) {
         case .whole:
-            summary = batch.summary
-            if summary.end > limit { summary = .tooLong }
-            // In a transaction that may stay on its replica what comes behind any Flush matters.
-            if summary.isOpen || (summary.isInterrupted && route.isInReplicaTransaction) {
+            if batch.summary.end > limit {
+                summary = .tooLong
+            } else if batch.summary.isOpen || (batch.summary.isInterrupted && route.isInReplicaTransaction) {
+                // In a transaction that may stay on its replica what comes behind any Flush matters.
+                summary = batch.summary
                 summary.openBatch = self.keep(batch, router)
+            } else {
+                batch.handOver(&summary)
             }
             return .whole
         case .malformed: return .malformed

@@ -144,8 +144,11 @@ final class Router {
     /// there is no DDL, and nobody to ask.
     @inline(__always)
     func isOutdated(_ statementClass: StatementClass) -> Bool {
-        statementClass.dependsOnCatalogue && self.shared.revision.value != self.revision
-            && self.primary(now: self.worker.now) != nil
+        statementClass.dependsOnCatalogue && self.isBehindDDL
+    }
+
+    private var isBehindDDL: Bool {
+        self.shared.revision.value != self.revision && self.primary(now: self.worker.now) != nil
     }
 
     /// The time that may be spent on parsing new texts.

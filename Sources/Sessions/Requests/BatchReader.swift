@@ -77,6 +77,9 @@ public final class BatchReader {
         self.isCommandBound = false
     }
 
+    /// Gives away what the batch is, which is not read any further.
+    public func handOver(_ summary: inout RequestSummary) { swap(&self.summary, &summary) }
+
     /// Looks at more of a batch.
     ///
     /// - Parameter bytes: what has come, from the batch's first message on.
