@@ -144,11 +144,8 @@ final class Router {
     /// there is no DDL, and nobody to ask.
     @inline(__always)
     func isOutdated(_ statementClass: StatementClass) -> Bool {
-        statementClass.dependsOnCatalogue && self.isBehindDDL
-    }
-
-    private var isBehindDDL: Bool {
-        self.shared.revision.value != self.revision && self.primary(now: self.worker.now) != nil
+        self.shared.revision.value != self.revision && statementClass.dependsOnCatalogue
+            && self.primary(now: self.worker.now) != nil
     }
 
     /// The time that may be spent on parsing new texts.
