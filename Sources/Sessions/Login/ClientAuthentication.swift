@@ -18,7 +18,7 @@ public import Wire
 /// as a known one, and fails at its end with the same words.
 public struct ClientAuthentication: ~Copyable {
     /// What TLS there is between the client and us.
-    public enum Encryption: Equatable {
+    public enum Encryption: Sendable, Equatable {
         /// None, and none to be had: it is switched off, or this is a Unix socket.
         case unavailable
         /// None yet; the client may ask for it, or must.
@@ -27,9 +27,9 @@ public struct ClientAuthentication: ~Copyable {
     }
 
     /// What TLS tells of the client.
-    public struct TLSPeer: Equatable {
+    public struct TLSPeer: Sendable, Equatable {
         /// The client's certificate.
-        public enum Certificate: Equatable {
+        public enum Certificate: Sendable, Equatable {
             case none
             /// It is valid, and has no name that one could log in by, for this reason.
             case nameless(String)
@@ -48,7 +48,7 @@ public struct ClientAuthentication: ~Copyable {
     }
 
     /// What the session does next.
-    public enum Action: Equatable {
+    public enum Action: Sendable, Equatable {
         /// Nothing before so many bytes are there.
         case wait(needed: Int)
         /// Nothing before another event; bytes sent ahead stay where they are.
@@ -78,13 +78,13 @@ public struct ClientAuthentication: ~Copyable {
     }
 
     /// What was made of the bytes at the front: how many are used up, and what to do.
-    public struct Step: Equatable {
+    public struct Step: Sendable, Equatable {
         public let used: Int
         public let action: Action
     }
 
     /// Who else may know whether a password is right.
-    public enum Judge: Equatable {
+    public enum Judge: Sendable, Equatable {
         case server
         case pam
         indirect case directory(LDAPOptions)

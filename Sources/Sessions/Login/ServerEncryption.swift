@@ -6,8 +6,8 @@ public import Settings
 ///       │ └───► handshake (direct)
 ///       └─SSLRequest──► asked ──'S'──► handshake
 ///                         └────'N'──► plain, if the mode allows it
-public struct ServerEncryption: Equatable {
-    public enum Step: Equatable {
+public struct ServerEncryption: Sendable, Equatable {
+    public enum Step: Sendable, Equatable {
         /// Go on in clear text.
         case plain
         /// Send SSLRequest; `answered` follows.

@@ -15,7 +15,7 @@ public import Wire
 /// AuthenticationOk is believed; one that has been answered cannot ask again, in another way.
 public struct ServerLogin: ~Copyable {
     /// What the session does next.
-    public enum Action: Equatable {
+    public enum Action: Sendable, Equatable {
         /// Nothing; the next message may be there already.
         case none
         /// Nothing before so many bytes are there.
@@ -31,7 +31,7 @@ public struct ServerLogin: ~Copyable {
     }
 
     /// What the server has told about the session.
-    public struct Outcome: Equatable {
+    public struct Outcome: Sendable, Equatable {
         /// In the order they came.
         public var parameters: [ParameterStatus] = []
         /// What a CancelRequest has to show; empty if the server gave nothing.
@@ -39,7 +39,7 @@ public struct ServerLogin: ~Copyable {
     }
 
     /// What was made of the bytes at the front: how many are used up, and what to do.
-    public struct Step: Equatable {
+    public struct Step: Sendable, Equatable {
         public let used: Int
         public let action: Action
     }
