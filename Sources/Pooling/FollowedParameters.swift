@@ -39,6 +39,7 @@ public struct FollowedParameters {
         self.bytes = 0
     }
 
+    @inline(never)
     private mutating func takeOver(_ table: ParameterTable) {
         // What is too much is found by `note`, which sees every report.
         if let set = try? table.reported(self.reports, in: self.set) { self.set = set }

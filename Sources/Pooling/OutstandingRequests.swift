@@ -113,10 +113,10 @@ public struct OutstandingRequests: Sendable {
     public struct Request: Sendable {
         @usableFromInline let entry: UInt8
 
-        @inlinable public var kind: RequestKind {
+        @inlinable @inline(__always) public var kind: RequestKind {
             RequestKind(rawValue: self.entry & OutstandingRequests.kindMask) ?? .query
         }
-        @inlinable public var disposition: Disposition {
+        @inlinable @inline(__always) public var disposition: Disposition {
             let value = self.entry >> OutstandingRequests.dispositionShift & OutstandingRequests.dispositionMask
             return Disposition(rawValue: value) ?? .forward
         }

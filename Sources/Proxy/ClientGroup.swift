@@ -60,14 +60,26 @@ final class ClientGroup {
     }
 
     /// The pool of a node.
+    @inline(__always)
     func pool(of load: NodeLoad) -> Pool {
+        let index = load.position
+        if self.nodesVersion == self.router?.version, index < self.nodePools.count, let known = self.nodePools[index],
+            known.load === load
+        {
+            return known
+        }
+        return self.findPool(of: load)
+    }
+
+    /// The same where it is not known yet, or its node is one of a list that there was before.
+    @inline(never)
+    private func findPool(of load: NodeLoad) -> Pool {
         guard let router = self.router else { return self.pool }
         if self.nodesVersion != router.version {
             self.nodePools = Array(repeating: nil, count: router.balancer.loads.count)
             self.nodesVersion = router.version
         }
         let index = load.position
-        // Of a list that there was before.
         guard router.balancer.loads.indices.contains(index), router.balancer.loads[index] === load else {
             return self.pool
         }

@@ -61,7 +61,13 @@ extension ClientSession {
     }
 
     /// Takes the requests that are to be looked at again. False if some of it has to wait.
+    @inline(__always)
     private func relayReplay() -> Bool {
+        self.replay.isEmpty && self.route?.rest == nil ? true : self.relayAgain()
+    }
+
+    @inline(never)
+    private func relayAgain() -> Bool {
         while !self.replay.isEmpty {
             let request = self.replay
             self.replay = []
@@ -206,7 +212,7 @@ extension ClientSession {
     private func request(
         _ type: UInt8, _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, run: inout Int
     ) -> Verdict {
-        if let server = self.server, case .older = server.trial,
+        if case .older? = self.server?.trial, let server = self.server,
             range.lowerBound - self.keptStart >= server.keptRequest.count
         {
             // Whatever comes behind a request that may be sent again comes behind it then, too.
@@ -227,7 +233,7 @@ extension ClientSession {
             return verdict
         }
         if self.server == nil {
-            if self.route != nil || self.unrouted != nil,
+            if self.unrouted != nil || self.route?.status == .failed,
                 let verdict = self.answerFailed(type, bytes, range, length: length)
             {
                 return verdict
@@ -238,7 +244,11 @@ extension ClientSession {
                 return verdict
             }
         }
-        if let route = self.route, !self.isReplication {
+        if self.route?.isInDecidedBatch ?? false, !self.isReplication {
+            if type == Frontend.sync || type == Frontend.query || type == Frontend.functionCall {
+                self.route?.endBatch()
+            }
+        } else if let route = self.route, !self.isReplication {
             if let verdict = self.routed(type, bytes, range, length: length, run: &run, route), !verdict.isPass {
                 return verdict
             }
@@ -355,7 +365,7 @@ extension ClientSession {
                     message: "canceling statement due to user request")
             })
         if let route = self.route {
-            route.isChosen = false
+            route.unchoose()
             route.heldSince = nil
             route.waitingSince = nil
         }

@@ -221,7 +221,10 @@ extension ServerSession {
     }
 
     /// Whether what comes behind the last request has to wait until settings are what they were.
-    var isResetting: Bool {
+    @inline(__always)
+    var isResetting: Bool { self.resetting != nil && self.holdsBehindResets }
+
+    private var holdsBehindResets: Bool {
         guard let resetting = self.resetting, !resetting.expected.isEmpty else { return false }
         return !self.requests.isEmpty && !self.requests.isUnsynced && !self.requests.isCopyingIn
     }

@@ -66,8 +66,13 @@ extension ClientSession {
     }
 
     /// Replies have come: what has waited for them is looked at again.
+    @inline(__always)
     func repliesCame() {
-        guard self.isAwaitingReplies else { return }
+        if self.isAwaitingReplies { self.lookAgain() }
+    }
+
+    @inline(never)
+    private func lookAgain() {
         self.isAwaitingReplies = false
         self.proceed()
         if !self.isAwaitingReplies { self.readOn() }
@@ -195,6 +200,7 @@ extension ClientSession {
         return .drop
     }
 
+    @inline(__always)
     func forgetUnnamed() {
         if !self.unnamedParse.isEmpty { self.unnamedParse.removeAll(keepingCapacity: true) }
         self.unnamedStatement = 0

@@ -140,6 +140,9 @@ extension Pool {
         return refused.error
     }
 
+    /// Whether there is any reason to ask for one.
+    var mayRefuse: Bool { self.loginError != nil || !self.refusedSettings.isEmpty }
+
     /// Settings that a replica has not taken.
     struct RefusedSettings {
         /// Kept, so that no other set gets its identity.
@@ -192,7 +195,7 @@ extension Pool {
         var clients: [ClientSession] = []
         while let client = self.dequeue() { clients.append(client) }
         for client in clients {
-            client.route?.isChosen = false
+            client.route?.unchoose()
             if client !== self.acquiring { client.proceed() }
         }
     }

@@ -331,21 +331,27 @@ final class Pool {
     /// Takes a connection that can be used at once. Those that have to be checked before are checked, as many as there are
     /// clients that wait for one.
     func takeIdle(for clients: Int) -> ServerSession? {
-        let isRoundRobin = self.rules.isRoundRobin
-        while let server = isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
-            let needsCheck = server.isOpen && server.needsCheck
-            if needsCheck && self.coming >= clients {
-                if isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
-                return nil
+        while let server = self.rules.isRoundRobin ? self.idle.popFirst() : self.idle.popLast() {
+            if server.isOpen && server.needsCheck(after: self.rules.checkDelay) {
+                guard self.check(server, for: clients) else { return nil }
+                continue
             }
             if self.idle.isEmpty { self.announceIdle() }
-            if needsCheck {
-                server.check()
-            } else if server.isOpen {
-                return server
-            }
+            if server.isOpen { return server }
         }
         return nil
+    }
+
+    /// Checks a connection; false if enough are being checked, and it stays idle.
+    @inline(never)
+    private func check(_ server: ServerSession, for clients: Int) -> Bool {
+        if self.coming >= clients {
+            if self.rules.isRoundRobin { self.idle.prepend(server) } else { self.idle.append(server) }
+            return false
+        }
+        if self.idle.isEmpty { self.announceIdle() }
+        server.check()
+        return true
     }
 
     func announceIdle() {

@@ -81,6 +81,7 @@ extension ServerSession {
     }
 
     /// Whether its client keeps the connection no longer than to the end of the messages that are under way.
+    @inline(__always)
     var isGivenBack: Bool {
         guard self.state == .linked, self.transaction == .idle, self.requests.isQuiet, let client = self.client else {
             return false
@@ -188,15 +189,21 @@ extension ServerSession {
     func ready() {
         switch self.state {
         case .linked:
-            guard let client = self.client else { return }
-            if let login = client.login { return login.settingsHold(on: self) }
-            // Before its client goes on: this server says nothing more.
-            if self.lastWords != nil { self.releaseIfFree() }
-            client.repliesCame()
+            if let login = self.client?.login { return login.settingsHold(on: self) }
+            if self.lastWords != nil { return self.readyAtLast() }
+            self.client?.repliesCame()
             self.releaseIfFree()
         case .preparing: if self.requests.isQuiet { self.tidy() }
         case .login, .idle, .leaving, .closed: return
         }
+    }
+
+    /// The same of a server that says nothing more: it is released before its client goes on.
+    private func readyAtLast() {
+        let client = self.client
+        self.releaseIfFree()
+        client?.repliesCame()
+        self.releaseIfFree()
     }
 
     /// Nobody's, and nothing is owed: what the server says now, it says unasked.

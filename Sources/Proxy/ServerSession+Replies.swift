@@ -139,9 +139,8 @@ extension ServerSession {
 
     /// A client that does not read its results keeps this side from being read.
     private func checkCongestion() {
-        guard let client = self.client else { return }
-        if client.isCongested { self.pauseReading() }
-        if client.isThrottled { client.readOn() }
+        if self.client?.isCongested ?? false { self.pauseReading() }
+        if self.client?.isThrottled ?? false { self.client?.readOn() }
     }
 
     /// No request waits for what the server says now. Behind a failed COPY that is not known for sure.

@@ -345,8 +345,9 @@ final class ServerSession: ServerConnection {
     }
 
     /// Idle for so long that it is asked whether it is still there before a client gets it.
-    var needsCheck: Bool {
-        let delay = self.pool.rules.checkDelay
+    ///
+    /// - Parameter delay: how long; `.max` is never.
+    func needsCheck(after delay: Microseconds) -> Bool {
         guard self.state == .idle, delay < .max else { return false }
         return self.now - self.idleSince > delay || delay == 0
     }
@@ -514,7 +515,7 @@ final class ServerSession: ServerConnection {
     var status: ServerState {
         switch self.state {
         case .login, .closed: .login
-        case .idle: self.needsCheck ? .used : .idle
+        case .idle: self.needsCheck(after: self.pool.rules.checkDelay) ? .used : .idle
         case .leaving: .idle
         case .linked: .active
         case .preparing: self.cancels > 0 ? .beingCanceled : .tested

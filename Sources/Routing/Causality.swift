@@ -7,7 +7,9 @@ public import Synchronization
 ///   write was over (`Cluster.samples`): a replica may serve the client when it has caught up to such a one.
 /// - A read from a node demands the same of all other nodes, and of that one if it was started again since: what a client
 ///   sees never goes back.
-public struct Causality: Sendable {
+///
+/// An object, because a copy of it for each read would count four references.
+public final class Causality {
     /// The oldest sample that a replica must have caught up to because of writes; 0 is any state.
     private var needed: UInt64 = 0
     private var writtenAt: Int64 = .min
@@ -30,7 +32,7 @@ public struct Causality: Sendable {
     /// What the client has in common with others from now on.
     ///
     /// - Parameter scope: whose writes count for it.
-    public mutating func join(
+    public func join(
         key: SharedCausality?, user: SharedCausality?, database: SharedCausality?, scope: ReadAfterWriteScope
     ) {
         self.key = key
@@ -47,7 +49,7 @@ public struct Causality: Sendable {
     /// A write is over: its reply is on its way to the client.
     ///
     /// - Parameter generation: the sample in hand, which may have been taken before the write.
-    public mutating func wrote(generation: UInt64, now: Int64) {
+    public func wrote(generation: UInt64, now: Int64) {
         self.needed = generation + 1
         self.writtenAt = now
         self.key?.wrote(needed: generation + 1, now: now)
@@ -56,7 +58,7 @@ public struct Causality: Sendable {
     }
 
     /// A read from a node is over.
-    public mutating func read(from node: Node, generation: UInt64) {
+    public func read(from node: Node, generation: UInt64) {
         self.neededElsewhere = generation + 1
         self.readNode = ObjectIdentifier(node)
         self.key?.read(from: node, needed: generation + 1)
@@ -83,6 +85,7 @@ public struct Causality: Sendable {
     }
 
     /// Why a replica may not serve the client now; nil if it may.
+    @inline(__always)
     public func obstacle(_ node: Node, mode: ReadAfterWrite) -> Obstacle? {
         if self.minimumPosition > 0 && node.position.load(ordering: .relaxed) < self.minimumPosition { return .write }
         guard mode == .lsn else { return nil }

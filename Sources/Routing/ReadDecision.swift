@@ -34,7 +34,7 @@ extension Balancer {
     /// - Returns: the decision, and whether there is a better node that has not caught up to what the client has read
     ///   (looked at now and then).
     public mutating func decide(
-        _ causality: borrowing Causality, mode: ReadAfterWrite, settings: RoutingSettings, insists: Bool,
+        _ causality: Causality, mode: ReadAfterWrite, settings: RoutingSettings, insists: Bool,
         avoided: [Node],
         now: Int64
     ) -> (ReadDecision, isConfined: Bool) {
@@ -51,7 +51,7 @@ extension Balancer {
     }
 
     private mutating func decide(
-        _ causality: borrowing Causality, _ mode: ReadAfterWrite, _ settings: RoutingSettings, _ insists: Bool,
+        _ causality: Causality, _ mode: ReadAfterWrite, _ settings: RoutingSettings, _ insists: Bool,
         _ avoided: [Node], _ now: Int64, _ obstacle: inout Causality.Obstacle?
     ) -> ReadDecision {
         if !insists && causality.isWithinWindow(settings.window(mode), now: now) {

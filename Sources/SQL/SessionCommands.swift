@@ -52,7 +52,7 @@ public struct SessionCommands: Sendable, Equatable {
     }
 
     /// Whether `set_config(` or `pg_catalog.set_config(` may stand behind a SELECT and a space.
-    @inline(__always)
+    @inlinable @inline(__always)
     public static func maySetConfig(_ bytes: Span<UInt8>, at select: Int, before end: Int) -> Bool {
         let name = select &+ 7
         guard name &+ 21 < end else { return false }

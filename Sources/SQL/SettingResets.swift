@@ -29,6 +29,7 @@ public struct SettingResets: Sendable, Equatable {
     }
 
     /// Whether a statement that begins here may be such a command, or something stands before it. A look at two letters.
+    @inlinable @inline(__always)
     public static func mayBegin(_ bytes: Span<UInt8>, at start: Int, before end: Int) -> Bool {
         guard start &+ 2 < end else { return false }
         switch bytes[start] | 0x20 {
@@ -43,14 +44,12 @@ public struct SettingResets: Sendable, Equatable {
     ///
     /// - Parameter end: behind the text; a NUL there may be part of what is looked at.
     public static func mayHaveSeveral(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Bool {
-        let semicolon: Int? = unsafe bytes.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress, start < end, end <= bytes.count else { return nil }
-            guard let found = unsafe memchr(base + start, Int32(UInt8(ascii: ";")), end - start) else { return nil }
-            return unsafe UnsafeRawPointer(found) - base
+        var last = end &- 1
+        while last > start, bytes[last] <= UInt8(ascii: " ") || bytes[last] == UInt8(ascii: ";") { last &-= 1 }
+        guard start < last else { return false }
+        return unsafe bytes.extracting(start..<last).withUnsafeBytes { bytes in
+            unsafe bytes.baseAddress.map { unsafe memchr($0, Int32(UInt8(ascii: ";")), bytes.count) != nil } ?? false
         }
-        guard var index = semicolon else { return false }
-        while index < end, bytes[index] <= UInt8(ascii: " ") || bytes[index] == UInt8(ascii: ";") { index &+= 1 }
-        return index < end
     }
 
     /// Whether there may be such commands in a text. One pass, without an allocation.

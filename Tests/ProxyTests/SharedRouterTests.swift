@@ -11,8 +11,8 @@ extension SharedCausalities {
     /// What a client has in common with others.
     fileprivate func causality(_ user: String, key: String? = nil, _ scope: ReadAfterWriteScope = .client) -> Causality
     {
-        var causality = Causality()
-        self.join(&causality, scope, user: user, key: key)
+        let causality = Causality()
+        self.join(causality, scope, user: user, key: key)
         return causality
     }
 }

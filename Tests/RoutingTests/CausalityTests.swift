@@ -14,7 +14,7 @@ import Testing
     /// The sample in hand may have been taken before the write: only those begun after it cover it.
     @Test(arguments: [(0, Obstacle.write), (6, .write), (7, .write), (8, nil), (900, nil)] as [(UInt64, Obstacle?)])
     func aWriteDemandsALaterSample(caughtUp: UInt64, expected: Causality.Obstacle?) {
-        var causality = Causality()
+        let causality = Causality()
         causality.wrote(generation: 7, now: 0)
         let replica = node("a", caughtUp: caughtUp)
         #expect(causality.obstacle(replica, mode: .lsn) == expected)
@@ -23,7 +23,7 @@ import Testing
     }
 
     @Test func theLastWriteCounts() {
-        var causality = Causality()
+        let causality = Causality()
         causality.wrote(generation: 3, now: 0)
         causality.wrote(generation: 9, now: 0)
         #expect(causality.obstacle(node("a", caughtUp: 9), mode: .lsn) == .write)
@@ -32,7 +32,7 @@ import Testing
 
     /// A replica that is started again, or follows another primary, has caught up to nothing.
     @Test func aReplicaThatStartsAnewHasToCatchUpAgain() {
-        var causality = Causality()
+        let causality = Causality()
         causality.wrote(generation: 3, now: 0)
         let replica = node("a", caughtUp: 10)
         #expect(causality.obstacle(replica, mode: .lsn) == nil)
@@ -42,7 +42,7 @@ import Testing
 
     @Test func aReadBindsToItsNodeUntilOthersHaveCaughtUp() {
         let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
-        var causality = Causality()
+        let causality = Causality()
         causality.read(from: a, generation: 5)
         #expect(causality.obstacle(a, mode: .lsn) == nil)
         #expect(causality.obstacle(b, mode: .lsn) == .read)
@@ -57,7 +57,7 @@ import Testing
     /// It may have come back from an older state.
     @Test func aNodeThatIsNewDoesNotStandForWhatItShowedBefore() {
         let a = node("a", caughtUp: 5)
-        var causality = Causality()
+        let causality = Causality()
         causality.read(from: a, generation: 5)
         #expect(causality.obstacle(a, mode: .lsn) == nil)
         for since: UInt64 in [.max, 6] {
@@ -74,14 +74,14 @@ import Testing
 
     @Test func aReadDoesNotExcuseAWrite() {
         let a = node("a", caughtUp: 5)
-        var causality = Causality()
+        let causality = Causality()
         causality.read(from: a, generation: 5)
         causality.wrote(generation: 5, now: 0)
         #expect(causality.obstacle(a, mode: .lsn) == .write)
     }
 
     @Test func windowIsTimeSinceTheLastWrite() {
-        var causality = Causality()
+        let causality = Causality()
         causality.wrote(generation: 1, now: 1_000)
         #expect(causality.isWithinWindow(500, now: 1_499))
         #expect(!causality.isWithinWindow(500, now: 1_500))
@@ -96,7 +96,7 @@ import Testing
 
     @Test(arguments: [(999, Obstacle.write), (1000, nil), (1001, nil)] as [(UInt64, Obstacle?)])
     func aPositionCanBeDemanded(position: UInt64, expected: Causality.Obstacle?) {
-        var causality = Causality()
+        let causality = Causality()
         causality.minimumPosition = 1000
         let replica = node("a", caughtUp: 99)
         replica.position.store(position, ordering: .relaxed)
@@ -111,7 +111,7 @@ import Testing
 
     private static func pair(_ bond: Bond) -> (Causality, Causality) {
         let shared = SharedCausality()
-        var (one, other) = (Causality(), Causality())
+        let (one, other) = (Causality(), Causality())
         switch bond {
         case .key:
             one.join(key: shared, user: nil, database: nil, scope: .client)
@@ -129,7 +129,7 @@ import Testing
 
     @Test(arguments: Bond.allCases)
     func writesAreEverybodys(bond: Bond) {
-        var (one, other) = Self.pair(bond)
+        let (one, other) = Self.pair(bond)
         one.wrote(generation: 7, now: 10_000)
         #expect(other.obstacle(node("a", caughtUp: 7), mode: .lsn) == .write)
         #expect(other.obstacle(node("a", caughtUp: 8), mode: .lsn) == nil)
@@ -142,7 +142,7 @@ import Testing
 
     @Test func othersCountOnlyWhereTheyAreAskedFor() {
         let (user, database) = (SharedCausality(), SharedCausality())
-        var (writer, reader) = (Causality(), Causality())
+        let (writer, reader) = (Causality(), Causality())
         writer.join(key: nil, user: user, database: database, scope: .client)
         reader.join(key: nil, user: user, database: database, scope: .client)
         writer.wrote(generation: 7, now: 0)
@@ -156,7 +156,7 @@ import Testing
     @Test(arguments: [ReadAfterWriteScope.user, .database])
     func aKeyIsNoEndOfTheScope(scope: ReadAfterWriteScope) {
         let (user, database) = (SharedCausality(), SharedCausality())
-        var (writer, reader) = (Causality(), Causality())
+        let (writer, reader) = (Causality(), Causality())
         writer.join(key: nil, user: user, database: database, scope: .client)
         reader.join(key: SharedCausality(), user: user, database: database, scope: scope)
         writer.wrote(generation: 7, now: 0)
@@ -166,7 +166,7 @@ import Testing
     /// What was chosen is looked at again: in each mode by what holds in it.
     @Test(arguments: [(ReadAfterWrite.off, true), (.lsn, false), (.window, false)])
     func whatWasChosenMayBeOutdated(mode: ReadAfterWrite, stays: Bool) {
-        var (writer, reader) = Self.pair(.key)
+        let (writer, reader) = Self.pair(.key)
         let replica = node("a", caughtUp: 7)
         let window = settings().window(mode)
         #expect(reader.mayStay(on: replica, mode: mode, window: window, now: 10_000))
@@ -178,7 +178,7 @@ import Testing
 
     @Test(arguments: Bond.allCases)
     func readsAreSharedUnderAKeyOnly(bond: Bond) {
-        var (one, other) = Self.pair(bond)
+        let (one, other) = Self.pair(bond)
         let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
         one.read(from: a, generation: 5)
         #expect(other.obstacle(a, mode: .lsn) == nil)
@@ -186,7 +186,7 @@ import Testing
     }
 
     @Test func aNodeThatIsNewDoesNotStandForWhatItShowedOthersBefore() {
-        var (one, other) = Self.pair(.key)
+        let (one, other) = Self.pair(.key)
         let a = node("a", caughtUp: 5)
         one.read(from: a, generation: 5)
         a.knownSince.store(6, ordering: .relaxed)
@@ -200,7 +200,7 @@ import Testing
 
     /// Each of the two has shown what the other may not have yet.
     @Test func readsFromTwoNodesAtOnceExemptNeither() {
-        var (one, other) = Self.pair(.key)
+        let (one, other) = Self.pair(.key)
         let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
         one.read(from: a, generation: 5)
         other.read(from: b, generation: 5)
@@ -217,7 +217,7 @@ import Testing
 
     /// A key that was forgotten may have been written under.
     @Test func aKeyOfUnknownHistoryNeedsANewSample() {
-        var causality = Causality()
+        let causality = Causality()
         causality.join(key: SharedCausality(needed: 5), user: nil, database: nil, scope: .client)
         #expect(causality.obstacle(node("a", caughtUp: 4), mode: .lsn) == .write)
         #expect(causality.obstacle(node("a", caughtUp: 5), mode: .lsn) == nil)

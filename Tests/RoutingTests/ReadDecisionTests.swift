@@ -20,7 +20,7 @@ import Testing
     }
 
     private static func wrote(_ generation: UInt64, now: Int64 = 0) -> Causality {
-        var causality = Causality()
+        let causality = Causality()
         causality.wrote(generation: generation, now: now)
         return causality
     }
@@ -48,7 +48,7 @@ import Testing
 
     @Test func anEarlierReadKeepsFromOthers() {
         let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
-        var causality = Causality()
+        let causality = Causality()
         causality.read(from: a, generation: 5)
         #expect(Self.decide([b, a], causality) == "a")
         a.takesReads.store(false, ordering: .relaxed)
@@ -141,7 +141,7 @@ import Testing
     /// Who could go elsewhere with fresh samples is told so now and then, so that they are taken.
     @Test func confinementIsNoticed() {
         let (a, b) = (node("a", caughtUp: 5), node("b", caughtUp: 5))
-        var causality = Causality()
+        let causality = Causality()
         causality.read(from: a, generation: 5)
         var balancer = balancer([a, b], .leastConnections)
         balancer.loads[0].inFlight = 10

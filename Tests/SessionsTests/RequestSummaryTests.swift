@@ -13,11 +13,10 @@ private final class Book: StatementBook {
 
     init(_ prepared: [String: String]) { self.prepared = prepared }
 
-    func classify(_ text: Span<UInt8>) -> Classifier.Result {
-        self.classifier.classify(text, standardConformingStrings: true)
+    func statement(_ text: Span<UInt8>) -> RequestSummary.Statement {
+        let result = self.classifier.classify(text, standardConformingStrings: true)
+        return RequestSummary.Statement(result, text, standardConformingStrings: true)
     }
-
-    var standardConformingStrings: Bool { true }
 
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
         guard let text = self.prepared[name.text(0..<name.count)] else { return nil }
@@ -61,7 +60,7 @@ private final class Book: StatementBook {
     private static func query(_ sql: String) -> Summary {
         let bytes = bytes(sql)
         var summary = Summary()
-        summary.read(query: bytes.span, end: bytes.count + 6, Book([:]))
+        summary.read(query: Book([:]).statement(bytes.span), end: bytes.count + 6)
         return summary
     }
 

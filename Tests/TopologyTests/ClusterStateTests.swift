@@ -205,7 +205,7 @@ import Testing
     @Test func aNewConnectionPartsWhatWasReadBeforeFromWhatIsReadThen() {
         let scene = ClusterScene.healthy()
         let replica = scene.node(2)
-        var before = Causality()
+        let before = Causality()
         before.read(from: replica, generation: scene.generation)
         #expect(before.obstacle(replica, mode: .lsn) == nil)
         scene.state.lost(2, now: scene.now)
@@ -213,7 +213,7 @@ import Testing
         scene.ask(2, replica: 900)
         #expect(before.obstacle(replica, mode: .lsn) == .read)
         // Even if no sample is taken any more.
-        var after = Causality()
+        let after = Causality()
         after.read(from: replica, generation: scene.generation)
         #expect(after.obstacle(replica, mode: .lsn) == nil)
         scene.pass(1000)

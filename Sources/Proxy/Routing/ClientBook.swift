@@ -1,5 +1,4 @@
 import Pooling
-import SQL
 import Sessions
 
 /// The statements of one client.
@@ -7,9 +6,7 @@ struct ClientBook: StatementBook {
     let client: ClientSession
     let router: Router
 
-    func classify(_ text: Span<UInt8>) -> Classifier.Result { self.router.classify(text, self.client) }
-
-    var standardConformingStrings: Bool { self.client.hasStandardStrings }
+    func statement(_ text: Span<UInt8>) -> RequestSummary.Statement { self.router.statement(text, self.client) }
 
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement? {
         if name.isEmpty {

@@ -66,7 +66,7 @@ final class ClientRoute {
     let router: Router
     /// `martlet.route` and the others.
     var settings = RouterSettings()
-    var causality = Causality()
+    let causality = Causality()
     /// The time that its new statements have taken.
     var parsing = ParseAllowance.Debt()
     var transaction = Transaction.none
@@ -94,8 +94,10 @@ final class ClientRoute {
     var endsByRollback = false
     /// A connection has been chosen for the request that waits.
     var isChosen = false
-    /// What that request is: it has been looked at when it came, and is not looked at again.
+    /// What that request is, if it has to wait: it has been looked at when it came, and is not looked at again.
     var chosen: RequestSummary?
+    /// `canKeep` of that request.
+    var canKeepChosen = false
     /// The chosen connection, or the linked one, is a replica's.
     var isOnReplica = false
     /// A request that may write is outstanding, or part of the open transaction.
@@ -170,6 +172,12 @@ final class ClientRoute {
         self.waitingSince = old.waitingSince
     }
 
+    /// The connection that was chosen is none for the request, which is looked at again.
+    func unchoose() {
+        self.isChosen = false
+        self.chosen = nil
+    }
+
     /// A batch has been decided: it is kept if it has been looked at up to a Flush only.
     func open(_ batch: BatchReader?) {
         self.openBatch = batch
@@ -211,16 +219,19 @@ final class ClientRoute {
     }
 
     /// Whether a request that runs on a replica can be carried out elsewhere after it has been sent.
-    func keeps(_ summary: RequestSummary) -> Bool {
+    func keeps(_ summary: RequestSummary) -> Bool { self.canKeep(summary) && self.keepsRequests }
+
+    /// The same, as far as it is the request's affair.
+    func canKeep(_ summary: RequestSummary) -> Bool { !summary.isOpen && summary.end > 0 }
+
+    private var keepsRequests: Bool {
         let settings = self.router.settings
-        return settings.routing == .split && !summary.isOpen && (settings.rerunsRefused || settings.retriesReads)
-            && summary.end > 0
+        return settings.routing == .split && (settings.rerunsRefused || settings.retriesReads)
     }
 
     /// The request that waits for its connection to a replica to be ready must not be sent before.
     var mustAwaitReplica: Bool {
-        guard self.isChosen, self.isOnReplica, let chosen = self.chosen else { return false }
-        return !self.keeps(chosen)
+        self.isChosen && self.isOnReplica && !(self.canKeepChosen && self.keepsRequests)
     }
 
     var heldModes: TransactionModes? { if case .held(let modes) = self.transaction { modes } else { nil } }
@@ -233,6 +244,12 @@ final class ClientRoute {
     var isInReplicaTransaction: Bool {
         if case .replica = self.transaction { return true }
         return false
+    }
+
+    /// Its batch goes to a server as a whole: none of the messages up to its end has to be looked at.
+    var isInDecidedBatch: Bool {
+        guard self.isInBatch, self.openBatch == nil, case .none = self.commands else { return false }
+        return true
     }
 
     /// What ReadyForQuery says of a client without a server connection.

@@ -61,7 +61,7 @@ extension ClientSession {
         guard StatementText.transactionEnd(end, standardConformingStrings: standard) == .end(isChained: false),
             StatementText.isOne(rest, standardConformingStrings: standard)
         else { return false }
-        let statement = ClientBook(client: self, router: route.router).statement(rest)
+        let statement = route.router.statement(rest, self)
         switch statement.statementClass.transaction {
         case .set?, nil: return statement.statementClass.kind != .read && statement.command == nil
         case .begin?, .commit?, .rollback?: return false

@@ -18,7 +18,6 @@ extension ClientSession {
     ) {
         if route.isChosen && route.isOnReplica && summary.statements > 0 { route.router.counters.replicaReads &+= 1 }
         route.isChosen = false
-        if route.chosen != nil { route.chosen = nil }
         route.waitingSince = nil
         route.isInBatch = type != Frontend.query && type != Frontend.functionCall
         if route.openBatch != nil || summary.openBatch != nil { route.open(summary.openBatch) }
@@ -130,6 +129,7 @@ extension ClientSession {
     }
 
     /// Before the client hears of it, all that it and others ask for is judged as what it is: behind DDL.
+    @inline(__always)
     private func catalogueChanged(_ route: ClientRoute) {
         guard route.ddl != .none else { return }
         self.worker.proxy.routers.catalogueChanged(route.router.shared, by: route.ddl)

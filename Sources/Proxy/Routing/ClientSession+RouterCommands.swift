@@ -216,7 +216,7 @@ extension ClientSession {
         if type == Frontend.query {
             guard let text = QueryMessage.text(message) else { return }
             var found = RequestSummary()
-            found.read(query: message.extracting(text), end: length, ClientBook(client: self, router: route.router))
+            found.read(query: route.router.statement(message.extracting(text), self), end: length)
             summary.command = found.command
             summary.asksForPosition = found.asksForPosition
             summary.settingsEffects = found.settingsEffects

@@ -190,6 +190,7 @@ extension ClientSession {
     // MARK: What follows from a change
 
     /// Changes settings, and does what follows from it.
+    @inline(never)
     private func changeSettings(_ route: ClientRoute, _ change: (inout RouterSettings) -> Void) {
         let before = route.settings.current
         change(&route.settings)
@@ -208,11 +209,13 @@ extension ClientSession {
     }
 
     /// A request is passed on that does something to settings: RESET ALL, and what ends or divides a transaction.
+    @inline(__always)
     func applySettingsEffects(_ summary: RequestSummary, inTransaction: Bool, _ route: ClientRoute) {
+        guard summary.rollsBack || summary.settingsEffects != nil else { return }
         // With commands in the same batch each has its turn.
         if summary.mayHaveCommands { return }
         self.applySettingsEffects(
-            summary.settingsEffects, rollsBack: summary.rollsBack, inTransaction: inTransaction, route)
+            summary.settingsEffects ?? [], rollsBack: summary.rollsBack, inTransaction: inTransaction, route)
     }
 
     func applySettingsEffects(
@@ -236,6 +239,7 @@ extension ClientSession {
     }
 
     /// A request has been answered; what follows is ReadyForQuery.
+    @inline(__always)
     func settingsRequestEnded(_ status: TransactionStatus, _ route: ClientRoute) {
         if route.settings.isOpen { self.changeSettings(route) { $0.requestEnded(status) } }
     }
@@ -243,7 +247,7 @@ extension ClientSession {
     /// Which writes count for this client beside its own.
     func joinCausality(_ route: ClientRoute) {
         route.router.shared.causalities.join(
-            &route.causality, route.router.settings.scope, user: self.group.key.user,
+            route.causality, route.router.settings.scope, user: self.group.key.user,
             key: route.settings.current.sessionKey)
     }
 

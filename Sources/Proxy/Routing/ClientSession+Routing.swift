@@ -100,11 +100,12 @@ extension ClientSession {
         if let server = self.server, route.isChosen, route.isOnReplica, self.isOutdated(server, summary, route) {
             // While it waited for the connection, another one of its client has written, or the replica was started
             // again and knows less than before.
-            route.isChosen = false
+            route.unchoose()
             server.releaseIfFree()
         }
         if let server = self.server {
             if route.isChosen {
+                route.chosen = nil
                 self.commence(summary, type, bytes, whole, server, route)
                 return nil
             }
@@ -240,7 +241,6 @@ extension ClientSession {
             }
             return .whole
         }
-        let book = ClientBook(client: self, router: router)
         if type == Frontend.query {
             guard length <= limit + MessageFramer.headerLength + 1 else {
                 summary = .tooLong
@@ -249,17 +249,21 @@ extension ClientSession {
             guard range.count == length else { return .partial(length) }
             let message = bytes.extracting(range)
             guard let text = QueryMessage.text(message) else { return .malformed }
-            summary.read(query: message.extracting(text), end: length, book)
+            summary.read(query: router.statement(message.extracting(text), self), end: length)
             return .whole
         }
         let batch = self.reader(open, route)
         let rest = bytes.extracting(range.lowerBound..<bytes.count)
-        switch batch.scan(rest, book) {
+        switch batch.scan(rest, ClientBook(client: self, router: router)) {
         case .whole:
-            summary = batch.summary.end <= limit ? batch.summary : .tooLong
-            // In a transaction that may stay on its replica what comes behind any Flush matters.
-            if summary.isOpen || (summary.isInterrupted && route.isInReplicaTransaction) {
+            if batch.summary.end > limit {
+                summary = .tooLong
+            } else if batch.summary.isOpen || (batch.summary.isInterrupted && route.isInReplicaTransaction) {
+                // In a transaction that may stay on its replica what comes behind any Flush matters.
+                summary = batch.summary
                 summary.openBatch = self.keep(batch, router)
+            } else {
+                batch.handOver(&summary)
             }
             return .whole
         case .malformed: return .malformed
@@ -280,8 +284,9 @@ extension ClientSession {
             return scan
         }
         if let open { return BatchReader(continuing: open) }
-        route.router.reader.restart()
-        return route.router.reader
+        let reader = route.router.reader
+        reader.restart()
+        return reader
     }
 
     /// A reader that is needed again; the router gets another one.
@@ -338,7 +343,9 @@ extension ClientSession {
     private func routeUnlinked(
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
     ) -> Verdict {
-        if let verdict = self.divided(summary, type, bytes, whole, nil, route) { return verdict }
+        if case .before = summary.ending, let verdict = self.divided(summary, type, bytes, whole, nil, route) {
+            return verdict
+        }
         if summary.transaction != nil, let error = self.duplicateName(type, bytes, whole) {
             return self.refuse(error, type)
         }
@@ -360,20 +367,23 @@ extension ClientSession {
         _ summary: RequestSummary, _ type: UInt8, _ bytes: Span<UInt8>, _ whole: Range<Int>, _ route: ClientRoute
     ) -> Verdict {
         switch self.choose(summary, route) {
-        case .node(let load, let isReplica):
-            let pool = self.group.pool(of: load)
+        case .pool(let pool, let isReplica):
             route.isOnReplica = isReplica
             route.isChosen = true
-            route.chosen = summary
+            route.canKeepChosen = route.canKeep(summary)
             route.heldSince = nil
             guard pool.acquire(self) else {
                 route.isChosen = self.isWaiting
-                if self.isWaiting { return .wait }
+                if self.isWaiting {
+                    route.chosen = summary
+                    return .wait
+                }
                 if self.isClosed { return .end }
                 return self.routeChosen(summary, type, bytes, whole, route)
             }
             guard let server = self.server else { return .end }
             if self.isAwaitingSettings {
+                route.chosen = summary
                 self.queryBegins()
                 return .wait
             }
@@ -393,7 +403,7 @@ extension ClientSession {
     private static let refusalPause: MonotonicTime = 500_000
 
     private enum Choice {
-        case node(NodeLoad, isReplica: Bool)
+        case pool(Pool, isReplica: Bool)
         case hold(until: MonotonicTime)
         case refuse(ServerError)
     }
@@ -408,18 +418,16 @@ extension ClientSession {
         var refusal: ServerError?
         if self.wantsReplica(summary, override, route, &reason) {
             let insists = override == .replica || settings.routing == .replica
-            switch self.decide(route, insists: insists, &refusal) {
-            case .node(let load): return .node(load, isReplica: true)
-            case .primary(let why):
-                reason = why
-                if let until = self.replicaWait(why, route) { return .hold(until: until) }
-                if why == .lag || why == .noReplica, settings.primaryReads == .never {
-                    return .refuse(
-                        ServerError(
-                            message: "no replica of database \"\(router.database)\" can take reads now "
-                                + "(primary_reads=never); " + (refusal?.message ?? "see SHOW NODES"),
-                            sqlState: SQLState.cannotConnectNow))
-                }
+            if let pool = self.poolForRead(route, insists: insists, &reason, &refusal) {
+                return .pool(pool, isReplica: true)
+            }
+            if let until = self.replicaWait(reason, route) { return .hold(until: until) }
+            if reason == .lag || reason == .noReplica, settings.primaryReads == .never {
+                return .refuse(
+                    ServerError(
+                        message: "no replica of database \"\(router.database)\" can take reads now "
+                            + "(primary_reads=never); " + (refusal?.message ?? "see SHOW NODES"),
+                        sqlState: SQLState.cannotConnectNow))
             }
         }
         let now = self.now
@@ -439,37 +447,39 @@ extension ClientSession {
         }
         router.counters.kept[reason.rawValue] &+= 1
         if summary.mayWrite { router.counters.writes &+= 1 }
-        return .node(primary, isReplica: false)
+        return .pool(self.group.pool(of: primary), isReplica: false)
     }
 
-    /// Finds a node for a read, among those that take its client. What the others said, `refusal` tells.
-    private func decide(_ route: ClientRoute, insists: Bool, _ refusal: inout ServerError?) -> ReadDecision {
-        let decision = self.decide(route, insists: insists, mayWait: false, &refusal)
+    /// Finds a node for a read, among those that take its client: its pool. What the others said, `refusal` tells. Nil if it
+    /// is for the primary, for that `reason`.
+    private func poolForRead(
+        _ route: ClientRoute, insists: Bool, _ reason: inout ReadDecision.Reason, _ refusal: inout ServerError?
+    ) -> Pool? {
+        if let pool = self.poolForRead(route, insists: insists, mayWait: false, &reason, &refusal) { return pool }
         // Where nobody else takes it, it waits for one of the connections that there are.
-        guard refusal != nil, case .primary = decision,
+        guard refusal != nil,
             route.router.settings.primaryReads == .never || route.router.primary(now: self.now) == nil
-        else { return decision }
-        return self.decide(route, insists: insists, mayWait: true, &refusal)
+        else { return nil }
+        return self.poolForRead(route, insists: insists, mayWait: true, &reason, &refusal)
     }
 
-    private func decide(
-        _ route: ClientRoute, insists: Bool, mayWait: Bool, _ refusal: inout ServerError?
-    ) -> ReadDecision {
-        let router = route.router
+    private func poolForRead(
+        _ route: ClientRoute, insists: Bool, mayWait: Bool, _ reason: inout ReadDecision.Reason,
+        _ refusal: inout ServerError?
+    ) -> Pool? {
         let now = self.now
-        var decision = router.decide(route, insists: insists, avoided: route.avoided, now: now)
-        guard case .node(var load) = decision,
-            var error = self.group.pool(of: load).refusal(of: self, mayWait: mayWait)
-        else { return decision }
         var avoided = route.avoided
         while true {
-            refusal = error
-            avoided.append(load.node)
-            decision = router.decide(route, insists: insists, avoided: avoided, now: now)
-            guard case .node(let next) = decision,
-                let its = self.group.pool(of: next).refusal(of: self, mayWait: mayWait)
-            else { return decision }
-            (load, error) = (next, its)
+            switch route.router.decide(route, insists: insists, avoided: avoided, now: now) {
+            case .primary(let why):
+                reason = why
+                return nil
+            case .node(let load):
+                let pool = self.group.pool(of: load)
+                guard pool.mayRefuse, let error = pool.refusal(of: self, mayWait: mayWait) else { return pool }
+                refusal = error
+                avoided.append(load.node)
+            }
         }
     }
 

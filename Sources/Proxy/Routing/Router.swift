@@ -102,7 +102,13 @@ final class Router {
         self.prepared.removeAll()
     }
 
-    func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
+    /// What a text is.
+    func statement(_ text: Span<UInt8>, _ client: ClientSession) -> RequestSummary.Statement {
+        RequestSummary.Statement(
+            self.classify(text, client), text, standardConformingStrings: client.hasStandardStrings)
+    }
+
+    private func classify(_ text: Span<UInt8>, _ client: ClientSession) -> Classifier.Result {
         // A byte of several that looks like a quote is none: nothing of such a text is known.
         let encoding = client.encoding
         if encoding == .mixed && !text.isASCII {
@@ -120,7 +126,9 @@ final class Router {
         let standard = client.hasStandardStrings
         let known = self.classifier.classify(
             text, standardConformingStrings: standard, mayParse: false, isUTF8: isUTF8)
-        guard known.statementClass === StatementClass.notParsed, let route = client.route else { return known }
+        guard known.statementClass.isUnparsed, known.statementClass === StatementClass.notParsed,
+            let route = client.route
+        else { return known }
         let begun = monotonicNow()
         guard self.parsing.allows(&route.parsing, now: begun) else {
             self.counters.notParsed &+= 1
@@ -134,8 +142,9 @@ final class Router {
 
     /// Whether the catalogue that a statement has been judged by says nothing of what it names now. Without a primary
     /// there is no DDL, and nobody to ask.
+    @inline(__always)
     func isOutdated(_ statementClass: StatementClass) -> Bool {
-        statementClass.dependsOnCatalogue && self.shared.revision.value != self.revision
+        self.shared.revision.value != self.revision && statementClass.dependsOnCatalogue
             && self.primary(now: self.worker.now) != nil
     }
 
@@ -151,7 +160,7 @@ final class Router {
         let isCommon = client.hasStandardStrings && client.encoding == .utf8
         if isCommon, let known = self.prepared[statement.id], !self.isOutdated(known.statementClass) { return known }
         let text = statement.textBytes
-        let found = ClientBook(client: client, router: self).statement(text.span)
+        let found = self.statement(text.span, client)
         guard isCommon, found.statementClass !== StatementClass.notParsed, !self.isOutdated(found.statementClass) else {
             return found
         }

@@ -346,7 +346,7 @@ extension ClientSession {
         self.server = nil
         self.isAwaitingSettings = false
         if let route = self.route {
-            route.isChosen = false
+            route.unchoose()
             if let node { route.avoided.append(node) }
         }
         self.goElsewhere(isCancelled: isCancelled)
@@ -387,7 +387,7 @@ extension ClientSession {
     private func routeAgain(_ request: [UInt8], _ route: ClientRoute, because reason: Repetition) {
         route.endBatch()
         route.closeBatch()
-        route.isChosen = false
+        route.unchoose()
         route.scan = nil
         route.transaction = route.transactionBeforeTrial
         if case .unready(let node?) = reason { route.avoided.append(node) }

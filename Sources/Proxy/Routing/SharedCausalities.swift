@@ -28,7 +28,7 @@ final class SharedCausalities: Sendable {
     /// - Parameters:
     ///   - scope: whose writes count for it.
     ///   - key: its session key.
-    func join(_ causality: inout Causality, _ scope: ReadAfterWriteScope, user: String, key: String?) {
+    func join(_ causality: Causality, _ scope: ReadAfterWriteScope, user: String, key: String?) {
         let newest = self.samples.last + 1
         let (own, users) = self.state.withLock { state in
             (key.map { state.keys.find($0, newest: newest) }, state.users.find(user, newest: newest))

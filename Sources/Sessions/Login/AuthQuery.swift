@@ -1,18 +1,18 @@
-package import Authentication
-package import Settings
+public import Authentication
+public import Settings
 import Wire
 
 /// What is asked by `auth_query`: the secret of a user that the `auth_file` lacks.
-package struct AuthQuestion: Hashable, Sendable {
+public struct AuthQuestion: Hashable, Sendable {
     /// The entry of `[databases]` whose server is asked.
-    package var database: String
+    public var database: String
     /// `auth_user`, as whom it is asked.
-    package var asker: String
-    package var query: String
+    public var asker: String
+    public var query: String
     /// Whose secret it is.
-    package var user: String
+    public var user: String
 
-    package init(database: String, asker: String, query: String, user: String) {
+    public init(database: String, asker: String, query: String, user: String) {
         self.database = database
         self.asker = asker
         self.query = query
@@ -24,7 +24,7 @@ package struct AuthQuestion: Hashable, Sendable {
     /// - Parameter database: the one that the client wants. For one that does not exist another is asked, so that the
     ///   time it takes does not tell; not so for the console, whose users are no affair of any server's but the one that
     ///   `auth_dbname` names.
-    package init?(user: String, database name: String, settings: Settings) {
+    public init?(user: String, database name: String, settings: Settings) {
         let general = settings.general
         let isConsole = name == Settings.consoleDatabase
         let database = isConsole ? nil : settings.database(named: name)
@@ -44,27 +44,27 @@ package struct AuthQuestion: Hashable, Sendable {
 }
 
 /// What a server has answered.
-package struct AuthAnswer: Sendable, Equatable {
+public struct AuthAnswer: Sendable, Equatable {
     /// The server knows the user.
-    package var isKnown: Bool
+    public var isKnown: Bool
     /// Nil for a user without a password, or whose password has expired: no login can succeed.
-    package var secret: Secret?
+    public var secret: Secret?
     /// What a user without a secret is asked for: the same as the others.
-    package var prefersSCRAM = true
+    public var prefersSCRAM = true
     /// Iterations of the others' secrets.
-    package var iterations: Int?
+    public var iterations: Int?
 }
 
 /// Reads the replies to one `auth_query`, from its ParseComplete to its ReadyForQuery.
-package struct AuthQueryReply {
+public struct AuthQueryReply {
     private let user: String
     private var answer = AuthAnswer(isKnown: false)
     private var failure: String?
 
-    package init(user: String) { self.user = user }
+    public init(user: String) { self.user = user }
 
     /// The messages that ask.
-    package static func request(_ question: AuthQuestion) -> [UInt8] {
+    public static func request(_ question: AuthQuestion) -> [UInt8] {
         let user = Array(question.user.utf8)
         return MessageWriter.bytes { writer in
             // No parameter types: the server finds out.
@@ -82,7 +82,7 @@ package struct AuthQueryReply {
     }
 
     /// A message has come; gives the end of the reply, an answer or why there is none.
-    package mutating func received(_ type: UInt8, _ message: Span<UInt8>) -> Result<AuthAnswer, AuthQueryFailure>? {
+    public mutating func received(_ type: UInt8, _ message: Span<UInt8>) -> Result<AuthAnswer, AuthQueryFailure>? {
         switch type {
         case Backend.dataRow: self.row(DataRow.values(message))
         case Backend.errorResponse:
@@ -118,19 +118,19 @@ package struct AuthQueryReply {
 }
 
 /// Why an `auth_query` has no answer.
-package struct AuthQueryFailure: Error, Equatable {
+public struct AuthQueryFailure: Error, Equatable {
     /// For the log; clients are not told.
-    package var reason: String
+    public var reason: String
     /// The server was not reached, which may pass by itself.
-    package var isConnectionFailure = false
+    public var isConnectionFailure = false
 
-    package init(reason: String, isConnectionFailure: Bool = false) {
+    public init(reason: String, isConnectionFailure: Bool = false) {
         self.reason = reason
         self.isConnectionFailure = isConnectionFailure
     }
 
     /// What the client is told, whoever it is.
-    package var forClients: ServerError {
+    public var forClients: ServerError {
         self.isConnectionFailure
             ? ServerError(message: "authentication is not possible now", sqlState: SQLState.cannotConnectNow)
             : ServerError(message: "bouncer config error", sqlState: SQLState.invalidAuthorization)

@@ -1,8 +1,8 @@
-package import Settings
-package import Wire
+public import Settings
+public import Wire
 
 /// Where a client goes that has shown who it is.
-package enum ClientAdmission {
+public enum ClientAdmission {
     case console(ConsoleRole)
     case database
     case refused(ServerError)
@@ -12,7 +12,7 @@ package enum ClientAdmission {
     /// - Parameters:
     ///   - isKnown: whether there is a database of this name.
     ///   - isTrustedPeer: user `pgbouncer` on the Unix socket, run by the proxy's own operating system user.
-    package init(
+    public init(
         _ message: StartupMessage, _ general: GeneralSettings, isTrustedPeer: Bool, isKnown: (String) -> Bool
     ) {
         if message.database == Settings.consoleDatabase {
@@ -35,13 +35,13 @@ package enum ClientAdmission {
 
 extension StartupMessage {
     /// `replication` for the server's startup packet; nil when no replication is wanted.
-    package var replicationMode: String? {
+    public var replicationMode: String? {
         if self.replication == "database" { return "database" }
         return self.replication.flatMap { Bool(postgreSQL: $0) } ?? false ? "true" : nil
     }
 
     /// `replication` is neither a boolean nor "database".
-    package var replicationError: ServerError? {
+    public var replicationError: ServerError? {
         guard let value = self.replication, value != "database", Bool(postgreSQL: value) == nil else { return nil }
         return ServerError(
             message: "invalid value for parameter \"replication\": \"\(value)\"",
@@ -54,7 +54,7 @@ extension StartupMessage {
     ///   - options: the settings in `options`.
     ///   - ignored: `ignore_startup_parameters`.
     ///   - peer: the client's address, if it is to be told to servers (`application_name_add_host`).
-    package func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
+    public func settings(options: [StartupParameter], ignored: [String], peer: String?) -> [StartupParameter] {
         let ignored = ignored.isEmpty ? [] : Set(ignored.map { $0.lowercased() })
         func isLeftOut(_ setting: StartupParameter) -> Bool {
             let name = setting.name.lowercased()

@@ -1,6 +1,6 @@
-package import Authentication
+public import Authentication
 import Settings
-package import Wire
+public import Wire
 
 /// Finds out who a client is: startup packet, then the exchange that `auth_type` and the user's secret call for. Takes
 /// bytes and keys, says what to do; `ClientLogin` does it.
@@ -16,9 +16,9 @@ package import Wire
 ///
 /// Everything else ends in `refused`. Whether the user exists is not told: an unknown one goes through the same exchange
 /// as a known one, and fails at its end with the same words.
-package struct ClientAuthentication: ~Copyable {
+public struct ClientAuthentication: ~Copyable {
     /// What TLS there is between the client and us.
-    package enum Encryption: Equatable {
+    public enum Encryption: Sendable, Equatable {
         /// None, and none to be had: it is switched off, or this is a Unix socket.
         case unavailable
         /// None yet; the client may ask for it, or must.
@@ -27,9 +27,9 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// What TLS tells of the client.
-    package struct TLSPeer: Equatable {
+    public struct TLSPeer: Sendable, Equatable {
         /// The client's certificate.
-        package enum Certificate: Equatable {
+        public enum Certificate: Sendable, Equatable {
             case none
             /// It is valid, and has no name that one could log in by, for this reason.
             case nameless(String)
@@ -37,18 +37,18 @@ package struct ClientAuthentication: ~Copyable {
             case verified(name: String)
         }
 
-        package var certificate = Certificate.none
+        public var certificate = Certificate.none
         /// The digest of our own certificate, for SCRAM's channel binding.
-        package var serverEndPoint: [UInt8]?
+        public var serverEndPoint: [UInt8]?
 
-        package init(certificate: Certificate = .none, serverEndPoint: [UInt8]? = nil) {
+        public init(certificate: Certificate = .none, serverEndPoint: [UInt8]? = nil) {
             self.certificate = certificate
             self.serverEndPoint = serverEndPoint
         }
     }
 
     /// What the session does next.
-    package enum Action: Equatable {
+    public enum Action: Sendable, Equatable {
         /// Nothing before so many bytes are there.
         case wait(needed: Int)
         /// Nothing before another event; bytes sent ahead stay where they are.
@@ -78,13 +78,13 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// What was made of the bytes at the front: how many are used up, and what to do.
-    package struct Step: Equatable {
-        package let used: Int
-        package let action: Action
+    public struct Step: Sendable, Equatable {
+        public let used: Int
+        public let action: Action
     }
 
     /// Who else may know whether a password is right.
-    package enum Judge: Equatable {
+    public enum Judge: Sendable, Equatable {
         case server
         case pam
         indirect case directory(LDAPOptions)
@@ -107,7 +107,7 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// The longest message before login is over: a SCRAM message, or a password of 65,535 bytes.
-    package static let messageLimit = 66_000
+    public static let messageLimit = 66_000
 
     private var state = State.startup
     private var encryption: Encryption
@@ -115,18 +115,18 @@ package struct ClientAuthentication: ~Copyable {
     private var exchange: SCRAMServer?
     private var encryptionRequests = 0
     /// The startup packet, once it is there.
-    package private(set) var message: StartupMessage?
+    public private(set) var message: StartupMessage?
     /// The settings in the startup packet's `options`.
-    package private(set) var options: [StartupParameter] = []
+    public private(set) var options: [StartupParameter] = []
     /// The version that is spoken.
-    package private(set) var version = ProtocolVersion.v30
+    public private(set) var version = ProtocolVersion.v30
 
     private var user: String { self.message?.user ?? "" }
 
-    package init(encryption: Encryption = .unavailable) { self.encryption = encryption }
+    public init(encryption: Encryption = .unavailable) { self.encryption = encryption }
 
     /// Bytes have arrived; `bytes` begins at a packet or message and is not empty.
-    package mutating func received(_ bytes: Span<UInt8>) -> Step {
+    public mutating func received(_ bytes: Span<UInt8>) -> Step {
         switch self.state {
         case .startup: return self.startup(bytes)
         case .password, .md5, .sasl, .scram, .passing: return self.answer(bytes)
@@ -177,7 +177,7 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// The TLS handshake is over.
-    package mutating func secured(_ peer: TLSPeer) { self.encryption = .established(peer) }
+    public mutating func secured(_ peer: TLSPeer) { self.encryption = .established(peer) }
 
     private mutating func begin(_ message: StartupMessage) -> Action {
         if case .offered(isRequired: true) = self.encryption {
@@ -192,7 +192,7 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// The account has been looked up.
-    package mutating func identified(_ account: Account) -> Action {
+    public mutating func identified(_ account: Account) -> Action {
         guard case .identifying = self.state, let message = self.message else { return self.badPacket() }
         do {
             if let options = message.options { self.options = try StartupOptions.parse(options.span) }
@@ -383,21 +383,21 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// The derivation asked for has been run; nil if libcrypto refused.
-    package mutating func derived(_ keys: SCRAMKeys?) -> Action {
+    public mutating func derived(_ keys: SCRAMKeys?) -> Action {
         guard case .checking(let verifier) = self.state else { return self.badPacket() }
         guard let keys, (try? verifier.matches(keys)) == true else { return self.wrongPassword() }
         return self.admit(keys: keys)
     }
 
     /// The password has been tried at the server; nil if it is wrong there.
-    package mutating func tried(_ keys: SCRAMKeys?) -> Action {
+    public mutating func tried(_ keys: SCRAMKeys?) -> Action {
         guard case .trying(.server) = self.state else { return self.badPacket() }
         guard let keys else { return self.wrongPassword() }
         return self.admit(keys: keys)
     }
 
     /// PAM or the directory has been asked.
-    package mutating func judged(_ isRight: Bool) -> Action {
+    public mutating func judged(_ isRight: Bool) -> Action {
         guard case .trying(let judge) = self.state, judge != .server else { return self.badPacket() }
         return isRight ? self.admit() : self.wrongPassword(judge)
     }
@@ -432,7 +432,7 @@ package struct ClientAuthentication: ~Copyable {
     }
 
     /// The verifier asked for has been made; nil if libcrypto refused.
-    package mutating func prepared(_ verifier: SCRAMVerifier?) -> Action {
+    public mutating func prepared(_ verifier: SCRAMVerifier?) -> Action {
         guard case .preparing(let initial) = self.state else { return self.badPacket() }
         guard let verifier else { return self.wrongPassword() }
         return self.begin(verifier, initial)

@@ -1,10 +1,10 @@
-package import Authentication
+public import Authentication
 import Synchronization
 
 /// How many clients of each address are logging in, over all reactors. Asked once for each connection, so a lock will do.
-package final class LoginPlaces: Sendable {
+public final class LoginPlaces: Sendable {
     /// One client that is logging in, as long as this object lives.
-    package final class Place: Sendable {
+    public final class Place: Sendable {
         private let places: LoginPlaces
         private let network: ArraySlice<UInt8>
 
@@ -18,10 +18,10 @@ package final class LoginPlaces: Sendable {
 
     private let counts = Mutex<[ArraySlice<UInt8>: Int]>([:])
 
-    package init() {}
+    public init() {}
 
     /// Nil when the limit is reached; 0 is none.
-    package func take(_ address: NetworkAddress, limit: Int) -> Place? {
+    public func take(_ address: NetworkAddress, limit: Int) -> Place? {
         // Who has an IPv6 address mostly has all those of its network.
         let network = address.bytes.prefix(8)
         let isFree = self.counts.withLock { counts in
@@ -41,5 +41,5 @@ package final class LoginPlaces: Sendable {
     }
 
     /// Addresses that have a client logging in.
-    package var addresses: Int { self.counts.withLock { $0.count } }
+    public var addresses: Int { self.counts.withLock { $0.count } }
 }

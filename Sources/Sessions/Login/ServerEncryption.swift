@@ -1,4 +1,4 @@
-package import Settings
+public import Settings
 
 /// How a connection to a server becomes TLS, or does not, before anything else is said on it.
 ///
@@ -6,8 +6,8 @@ package import Settings
 ///       │ └───► handshake (direct)
 ///       └─SSLRequest──► asked ──'S'──► handshake
 ///                         └────'N'──► plain, if the mode allows it
-package struct ServerEncryption: Equatable {
-    package enum Step: Equatable {
+public struct ServerEncryption: Sendable, Equatable {
+    public enum Step: Sendable, Equatable {
         /// Go on in clear text.
         case plain
         /// Send SSLRequest; `answered` follows.
@@ -17,10 +17,10 @@ package struct ServerEncryption: Equatable {
         case failed(String)
     }
 
-    package let mode: SSLMode
-    package let isDirect: Bool
+    public let mode: SSLMode
+    public let isDirect: Bool
 
-    package init(mode: SSLMode, negotiation: SSLNegotiation = .postgres) {
+    public init(mode: SSLMode, negotiation: SSLNegotiation = .postgres) {
         self.mode = mode
         self.isDirect = negotiation == .direct
     }
@@ -28,14 +28,14 @@ package struct ServerEncryption: Equatable {
     /// The connection stands.
     ///
     /// - Parameter isUnix: it is a Unix socket, where there never is TLS.
-    package func begin(isUnix: Bool) -> Step {
+    public func begin(isUnix: Bool) -> Step {
         if isUnix || self.mode == .disable { return .plain }
         return self.isDirect ? .handshake : .request
     }
 
     /// The server has answered SSLRequest. Bytes behind the answer were put there by somebody who hopes that we take
     /// them for a part of what is encrypted (CVE-2021-23222).
-    package func answered(_ bytes: Span<UInt8>) -> Step {
+    public func answered(_ bytes: Span<UInt8>) -> Step {
         guard bytes.count == 1 else {
             return .failed(
                 bytes.count > 0 && bytes[0] == UInt8(ascii: "E")

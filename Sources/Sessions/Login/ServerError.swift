@@ -1,15 +1,15 @@
-package import Wire
+public import Wire
 
 /// Why a server connection could not be had or was lost, and what its clients are told.
-package struct ServerError: Error, Sendable, Equatable {
-    package var message: String
-    package var sqlState: String
+public struct ServerError: Error, Sendable, Equatable {
+    public var message: String
+    public var sqlState: String
     /// The server has answered and refused: trying again soon gives the same, and other clients of the pool need not
     /// wait for it.
-    package var isRefusal = false
+    public var isRefusal = false
 
     /// The server's own words, from an ErrorResponse during login.
-    package init(refusedBy fields: ErrorFields) {
+    public init(refusedBy fields: ErrorFields) {
         self.message = fields.message
         self.sqlState = fields.sqlState
         switch fields.sqlState {
@@ -20,14 +20,14 @@ package struct ServerError: Error, Sendable, Equatable {
         }
     }
 
-    package init(message: String, sqlState: String, isRefusal: Bool = false) {
+    public init(message: String, sqlState: String, isRefusal: Bool = false) {
         self.message = message
         self.sqlState = sqlState
         self.isRefusal = isRefusal
     }
 
     /// A message from a client whose length cannot be; shows its type and length as PgBouncer does.
-    package static func badPacketHeader(_ bytes: Span<UInt8>, at cursor: Int) -> ServerError {
+    public static func badPacketHeader(_ bytes: Span<UInt8>, at cursor: Int) -> ServerError {
         var header = ""
         for index in cursor..<min(cursor + MessageFramer.headerLength, bytes.count) {
             let digits = String(bytes[index], radix: 16)
@@ -36,12 +36,12 @@ package struct ServerError: Error, Sendable, Equatable {
         return ServerError(message: "bad packet header: '\(header)'", sqlState: SQLState.protocolViolation)
     }
 
-    package static let databaseRemoved = ServerError(message: "database removed", sqlState: SQLState.adminShutdown)
-    package static let serverShuttingDown = ServerError(
+    public static let databaseRemoved = ServerError(message: "database removed", sqlState: SQLState.adminShutdown)
+    public static let serverShuttingDown = ServerError(
         message: "server shutting down", sqlState: SQLState.adminShutdown)
 
     /// For clients that come before the next try.
-    package var whileRetrying: ServerError {
+    public var whileRetrying: ServerError {
         var error = self
         error.message = "server login has been failing, cached error: \(self.message) (server_login_retry)"
         return error

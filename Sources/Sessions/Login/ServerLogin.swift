@@ -1,6 +1,6 @@
-package import Authentication
-package import Settings
-package import Wire
+public import Authentication
+public import Settings
+public import Wire
 
 /// Logs in to a server: startup packet, whatever authentication the server asks for, the session's parameters and
 /// cancel key, until it is ready. Takes bytes and keys, says what to do; `ServerSession+Login` does it.
@@ -13,9 +13,9 @@ package import Wire
 ///
 /// Any error ends in `done` too. A server that asks for SCRAM must prove that it knows the secret before its
 /// AuthenticationOk is believed; one that has been answered cannot ask again, in another way.
-package struct ServerLogin: ~Copyable {
+public struct ServerLogin: ~Copyable {
     /// What the session does next.
-    package enum Action: Equatable {
+    public enum Action: Sendable, Equatable {
         /// Nothing; the next message may be there already.
         case none
         /// Nothing before so many bytes are there.
@@ -31,17 +31,17 @@ package struct ServerLogin: ~Copyable {
     }
 
     /// What the server has told about the session.
-    package struct Outcome: Equatable {
+    public struct Outcome: Sendable, Equatable {
         /// In the order they came.
-        package var parameters: [ParameterStatus] = []
+        public var parameters: [ParameterStatus] = []
         /// What a CancelRequest has to show; empty if the server gave nothing.
-        package var backendKey: [UInt8] = []
+        public var backendKey: [UInt8] = []
     }
 
     /// What was made of the bytes at the front: how many are used up, and what to do.
-    package struct Step: Equatable {
-        package let used: Int
-        package let action: Action
+    public struct Step: Sendable, Equatable {
+        public let used: Int
+        public let action: Action
     }
 
     private enum State {
@@ -57,8 +57,8 @@ package struct ServerLogin: ~Copyable {
 
     /// The longest message a server may send before it is ready, and the most bytes in all: who sends notices without
     /// end costs neither time nor memory without end.
-    package static let messageLimit = 64 * 1024
-    package static let totalLimit = 1 << 20
+    public static let messageLimit = 64 * 1024
+    public static let totalLimit = 1 << 20
 
     private let user: String
     private let secret: Secret?
@@ -81,7 +81,7 @@ package struct ServerLogin: ~Copyable {
     ///   - allowsMD5: `auth_allow_md5`.
     ///   - channelBinding: whether SCRAM is bound to the certificate.
     ///   - onlySCRAM: the server must ask for SCRAM: anything else shows nothing, or too much.
-    package init(
+    public init(
         user: String, secret: Secret?, keys: SCRAMKeys?, serverEndPoint: [UInt8]? = nil, allowsMD5: Bool = true,
         channelBinding: ChannelBinding = .prefer, onlySCRAM: Bool = false
     ) {
@@ -97,7 +97,7 @@ package struct ServerLogin: ~Copyable {
     /// The connection stands.
     ///
     /// - Parameter settings: the startup packet's parameters besides the user and the database.
-    package mutating func begin(database: String, settings: [StartupParameter]) -> Action {
+    public mutating func begin(database: String, settings: [StartupParameter]) -> Action {
         self.state = .authenticating
         let names = [
             StartupParameter(name: "user", value: self.user), StartupParameter(name: "database", value: database),
@@ -106,7 +106,7 @@ package struct ServerLogin: ~Copyable {
     }
 
     /// Bytes have arrived; `bytes` begins at a message.
-    package mutating func received(_ bytes: Span<UInt8>) -> Step {
+    public mutating func received(_ bytes: Span<UInt8>) -> Step {
         switch self.state {
         case .deriving: return Step(used: 0, action: .hold)
         case .start, .done: return Step(used: bytes.count, action: self.failed("bad packet from server during login"))
@@ -128,7 +128,7 @@ package struct ServerLogin: ~Copyable {
     }
 
     /// The derivation asked for has been run; nil if libcrypto refused.
-    package mutating func derived(_ keys: SCRAMKeys?) -> Action {
+    public mutating func derived(_ keys: SCRAMKeys?) -> Action {
         switch self.state {
         case .deriving:
             guard let keys else { return self.failed("key derivation failed") }

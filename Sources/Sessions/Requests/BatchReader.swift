@@ -5,9 +5,9 @@ import Wire
 ///
 /// A router has one for all its clients, which reads one batch after the other without an allocation; a batch of which
 /// more has to come keeps it (`Router.reader`).
-package final class BatchReader {
+public final class BatchReader {
     /// What the batch is, as far as it has been read.
-    package private(set) var summary = RequestSummary()
+    public private(set) var summary = RequestSummary()
     private var unnamed: RequestSummary.Statement?
     /// It is prepared in this batch.
     private var isUnnamedHere = false
@@ -27,17 +27,17 @@ package final class BatchReader {
     private var isCommandBound = false
 
     /// What a look at the bytes has brought.
-    package enum Progress {
+    public enum Progress {
         case whole
         /// More of it has to come.
         case partial
         case malformed
     }
 
-    package init() {}
+    public init() {}
 
     /// The same batch, for what comes behind its Flush.
-    package init(continuing batch: BatchReader) {
+    public init(continuing batch: BatchReader) {
         if !batch.summary.isInterrupted {
             self.summary = batch.summary
             self.summary.end = 0
@@ -58,12 +58,12 @@ package final class BatchReader {
         self.summary.beginsWithCommand = false
         self.summary.asksForPosition = false
         self.summary.isHintMistaken = false
-        self.summary.settingsEffects = []
+        self.summary.settingsEffects = nil
         self.summary.rollsBack = false
     }
 
     /// Forgets the batch: the next one can be read.
-    package func restart() {
+    public func restart() {
         self.summary = RequestSummary()
         self.unnamed = nil
         self.isUnnamedHere = false
@@ -77,10 +77,13 @@ package final class BatchReader {
         self.isCommandBound = false
     }
 
+    /// Gives away what the batch is, which is not read any further.
+    public func handOver(_ summary: inout RequestSummary) { swap(&self.summary, &summary) }
+
     /// Looks at more of a batch.
     ///
     /// - Parameter bytes: what has come, from the batch's first message on.
-    package func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
+    public func scan(_ bytes: Span<UInt8>, _ book: some StatementBook) -> Progress {
         while true {
             guard let header = MessageFramer.header(bytes, at: self.summary.end) else { return .partial }
             let length = header.length + 1
@@ -212,28 +215,22 @@ package final class BatchReader {
         guard let execute = ExecuteMessage(message) else { return false }
         // What is left of its rows is to be fetched later.
         if execute.maximumRows != 0 { self.summary.keepsPortal = true }
-        let portal = self.portal
         let name = message.extracting(execute.portal)
-        if self.isCommandBound && name.equals(portal.span) { return self.isForRouter() }
+        if self.isCommandBound && self.isLast(name) { return self.isForRouter() }
         self.summary.needsServer = true
         self.summary.statements += 1
-        var executed = self.bound
-        if self.binds == 0 {
-            self.summary.runsEarlierPortal = true
-        } else if !name.equals(portal.span) {
+        let executed: StatementClass?
+        if self.binds == 0 || self.isLast(name) {
+            if self.binds == 0 { self.summary.runsEarlierPortal = true }
+            executed = self.bound?.statementClass
+        } else {
             // Of several that are bound, not the last one.
-            if let (_, statement) = self.otherPortals.last(where: { $0.name.span.equals(name) }), let statement {
-                executed = statement
-            } else {
-                executed = nil
-                self.summary.add(Self.unknownStatement)
-            }
+            executed = self.otherPortals.last { $0.name.span.equals(name) }?.statement?.statementClass
+            if executed == nil { self.summary.add(Self.unknownStatement) }
         }
-        let transaction = executed?.statementClass.transaction
+        let transaction = executed?.transaction
         self.summary.transaction = self.summary.statements == 1 ? transaction : nil
-        if let effects = executed?.statementClass.settingsEffects, !effects.isEmpty {
-            self.summary.settingsEffects += effects
-        }
+        if let executed { self.summary.addSettingsEffects(of: executed) }
         if transaction?.isRollback ?? false { self.summary.rollsBack = true }
         self.goesOn()
         switch transaction {
@@ -248,6 +245,13 @@ package final class BatchReader {
             self.summary.changesModes = true
         }
         return true
+    }
+
+    /// Whether a portal is the one that was bound last.
+    private func isLast(_ portal: Span<UInt8>) -> Bool {
+        if portal.isEmpty || self.portal.isEmpty { return portal.isEmpty && self.portal.isEmpty }
+        let last = self.portal
+        return portal.equals(last.span)
     }
 
     /// Another statement runs: behind the end of a transaction, if there was one.

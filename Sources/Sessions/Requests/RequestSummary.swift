@@ -1,13 +1,10 @@
-package import SQL
-package import Wire
+public import SQL
+public import Wire
 
 /// What is known of the statements that a request speaks of.
-package protocol StatementBook {
+public protocol StatementBook {
     /// What a text is.
-    func classify(_ text: Span<UInt8>) -> Classifier.Result
-
-    /// Whether a backslash in a plain string literal stands for itself.
-    var standardConformingStrings: Bool { get }
+    func statement(_ text: Span<UInt8>) -> RequestSummary.Statement
 
     /// What the client has prepared under a name; the empty one is the unnamed statement's.
     func prepared(_ name: Span<UInt8>) -> RequestSummary.Statement?
@@ -15,70 +12,70 @@ package protocol StatementBook {
 
 /// What one request asks for as a whole: a Query, or a batch of the extended protocol up to its Sync (`BatchReader`).
 ///
-/// Plain values, and two references that are nil as a rule: it is handed on by each step of routing.
-package struct RequestSummary {
+/// Plain values, and three references that are nil as a rule, so that a copy counts none.
+public struct RequestSummary {
     /// The strictest class among its statements, transaction commands left out.
-    package private(set) var kind = StatementClass.Kind.read
+    public private(set) var kind = StatementClass.Kind.read
     /// The transaction command that it is, and nothing else.
-    package var transaction: TransactionCommand?
-    package var override: RouteOverride?
+    public var transaction: TransactionCommand?
+    public var override: RouteOverride?
     /// A comment for the router has words that mean nothing to it.
-    package var isHintMistaken = false
+    public var isHintMistaken = false
     /// A Query that says something to the router.
-    package var command: RouterCommand?
+    public var command: RouterCommand?
     /// A batch with messages that do. They are answered here, each in its turn, and count for nothing else.
-    package var hasCommands = false
+    public var hasCommands = false
     /// Its first message does.
-    package var beginsWithCommand = false
+    public var beginsWithCommand = false
     /// It has others, too.
-    package var needsServer = false
+    public var needsServer = false
     /// It prepares or runs `SHOW martlet.lsn`, which becomes a query.
-    package var asksForPosition = false
-    /// What its statements do to the settings of the router beside commands, in their order.
-    package var settingsEffects: [SettingsEffect] = []
+    public var asksForPosition = false
+    /// What its statements do to the settings of the router beside commands, in their order; nil if they do nothing.
+    public var settingsEffects: [SettingsEffect]?
     /// A ROLLBACK is among its statements.
-    package var rollsBack = false
+    public var rollsBack = false
     /// The first statement is a BEGIN with others behind it.
-    package var begin: TransactionModes?
+    public var begin: TransactionModes?
     /// How it ends the transaction that is open.
-    package var ending = TransactionEnding.none
+    public var ending = TransactionEnding.none
     /// SET TRANSACTION, or a BEGIN within the transaction, whose modes count for it as well.
-    package var changesModes = false
+    public var changesModes = false
     /// One of its statements ties what follows in the transaction to the server that runs it.
-    package private(set) var hasBindingStatement = false
+    public private(set) var hasBindingStatement = false
     /// A portal is left that the transaction may go on with, if the Sync does not end it.
-    package var keepsPortal = false
-    package private(set) var ddl = StatementClass.DDL.none
+    public var keepsPortal = false
+    public private(set) var ddl = StatementClass.DDL.none
     /// One of its statements shows what is in tables.
-    package private(set) var readsData = false
-    package private(set) var takesLock = false
+    public private(set) var readsData = false
+    public private(set) var takesLock = false
     /// Even a READ ONLY transaction needs the primary for it: what writes, locks out others, or fails on replicas.
-    package private(set) var mustLeaveReplica = false
-    package private(set) var takesSnapshot = false
+    public private(set) var mustLeaveReplica = false
+    public private(set) var takesSnapshot = false
     /// One of its statements may write although it goes to a replica.
-    package private(set) var mayHideWrite = false
-    package private(set) var settings = StatementClass.SettingsUse.none
+    public private(set) var mayHideWrite = false
+    public private(set) var settings = StatementClass.SettingsUse.none
     /// Runs what was bound in a batch before this one.
-    package var runsEarlierPortal = false
+    public var runsEarlierPortal = false
     /// It ends with a Flush in the place of Sync, and has run nothing.
-    package var isOpen = false
+    public var isOpen = false
     /// It ends with a Flush or Query in the place of Sync, and the rest of the batch is unknown.
-    package var isInterrupted = false
+    public var isInterrupted = false
     /// Its reader, which goes on behind that Flush.
-    package var openBatch: BatchReader?
+    public var openBatch: BatchReader?
     /// Statements that run.
-    package var statements = 0
+    public var statements = 0
     /// Where it ends in the bytes.
-    package var end = 0
+    public var end = 0
 
-    /// What is known of a prepared statement's text.
-    package struct Statement {
-        package let statementClass: StatementClass
-        package let override: RouteOverride?
-        package let isHintMistaken: Bool
-        package let command: RouterCommand?
+    /// What is known of a text, be it prepared or not.
+    public struct Statement {
+        public let statementClass: StatementClass
+        public let override: RouteOverride?
+        public let isHintMistaken: Bool
+        public let command: RouterCommand?
 
-        package init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>, standardConformingStrings: Bool) {
+        public init(_ result: borrowing Classifier.Result, _ text: Span<UInt8>, standardConformingStrings: Bool) {
             self.statementClass = result.statementClass
             self.override = result.override
             self.isHintMistaken = result.isHintMistaken
@@ -90,14 +87,14 @@ package struct RequestSummary {
         /// The command that it is once it is prepared, whatever its parameters; nil if a server has to know it.
         ///
         /// Several statements cannot be prepared together: a server says so.
-        package var preparedCommand: RouterCommand? {
+        public var preparedCommand: RouterCommand? {
             guard let command = self.command, !command.dependsOnParameters else { return nil }
             if case .statements = command.content, command.only == nil { return nil }
             return command
         }
 
         /// The command that it is with the parameters of a Bind; nil if it is none.
-        package func boundCommand(_ message: Span<UInt8>, _ prefix: BindPrefix) -> RouterCommand? {
+        public func boundCommand(_ message: Span<UInt8>, _ prefix: BindPrefix) -> RouterCommand? {
             guard let command = self.command else { return nil }
             if case .statements = command.content, command.only == nil { return nil }
             guard let values = prefix.values(message) else { return command.dependsOnParameters ? nil : command }
@@ -105,7 +102,7 @@ package struct RequestSummary {
         }
     }
 
-    package init() {}
+    public init() {}
 
     private init(only statementClass: StatementClass) {
         self.add(statementClass)
@@ -113,36 +110,38 @@ package struct RequestSummary {
     }
 
     /// A request that is not looked at.
-    package static var tooLong: RequestSummary { RequestSummary(only: .tooLong) }
+    public static var tooLong: RequestSummary { RequestSummary(only: .tooLong) }
 
     /// A request that may do anything.
-    package static var unknown: RequestSummary { RequestSummary(only: Self.functionCall) }
+    public static var unknown: RequestSummary { RequestSummary(only: Self.functionCall) }
     private static let functionCall = StatementClass(
         kind: .write, reason: "a function call of the protocol, which may write")
 
-    /// Takes in a simple Query's text.
+    /// Takes in a simple Query.
     ///
-    /// - Parameter end: the message's length.
-    package mutating func read(query text: Span<UInt8>, end: Int, _ book: some StatementBook) {
-        let result = book.classify(text)
-        self.settingsEffects = result.statementClass.settingsEffects
-        self.override = result.override
-        self.isHintMistaken = result.isHintMistaken
+    /// - Parameters:
+    ///   - query: its text.
+    ///   - end: the message's length.
+    public mutating func read(query: Statement, end: Int) {
+        let statementClass = query.statementClass
+        self.addSettingsEffects(of: statementClass)
+        self.override = query.override
+        self.isHintMistaken = query.isHintMistaken
         self.statements = 1
         self.end = end
-        self.transaction = result.statementClass.transaction
-        self.ending = result.statementClass.ending
-        if self.transaction == nil { self.add(result.statementClass) }
+        self.transaction = statementClass.transaction
+        self.ending = statementClass.ending
+        if self.transaction == nil { self.add(statementClass) }
         if case .set? = self.transaction { self.changesModes = true }
         if self.transaction?.isRollback ?? false { self.rollsBack = true }
-        if result.statementClass.namesSettings {
-            self.command = RouterCommand(text, standardConformingStrings: book.standardConformingStrings)
-            self.asksForPosition = self.command?.positionColumn != nil
+        if let command = query.command {
+            self.command = command
+            self.asksForPosition = command.positionColumn != nil
         }
     }
 
     /// One of its statements is of this class.
-    package mutating func add(_ statementClass: StatementClass) {
+    public mutating func add(_ statementClass: StatementClass) {
         self.kind = max(self.kind, statementClass.kind)
         if statementClass.bindsTransaction { self.hasBindingStatement = true }
         self.ddl = max(self.ddl, statementClass.ddl)
@@ -154,29 +153,30 @@ package struct RequestSummary {
         self.settings = max(self.settings, statementClass.settings)
     }
 
+    /// A statement of this class runs.
+    @inline(__always)
+    mutating func addSettingsEffects(of statementClass: StatementClass) {
+        if !statementClass.settingsEffects.isEmpty {
+            self.settingsEffects = (self.settingsEffects ?? []) + statementClass.settingsEffects
+        }
+    }
+
     // MARK: What it means
 
     /// The modes of the transaction that it begins, alone or with others behind.
-    package var opens: TransactionModes? {
+    public var opens: TransactionModes? {
         if case .begin(let modes, _)? = self.transaction { return modes }
         return self.begin
     }
 
     /// Some of its messages may be for the router, be they behind a Flush.
-    package var mayHaveCommands: Bool { self.hasCommands || self.isInterrupted }
+    public var mayHaveCommands: Bool { self.hasCommands || self.isInterrupted }
 
     /// What follows in its transaction needs the same server.
-    package var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
+    public var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
 
     /// A replica may run it, be it in a transaction or not.
-    package var isRead: Bool { self.kind == .read }
+    public var isRead: Bool { self.kind == .read }
 
-    package var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
-}
-
-extension StatementBook {
-    package func statement(_ text: Span<UInt8>) -> RequestSummary.Statement {
-        RequestSummary.Statement(
-            self.classify(text), text, standardConformingStrings: self.standardConformingStrings)
-    }
+    public var mayWrite: Bool { (self.kind == .write && self.statements > 0) || self.runsEarlierPortal }
 }

@@ -1,8 +1,8 @@
-package import SQL
+public import SQL
 
 extension TransactionModes {
     /// The modes that a later SET TRANSACTION has changed.
-    package func merging(_ later: TransactionModes) -> TransactionModes {
+    public func merging(_ later: TransactionModes) -> TransactionModes {
         TransactionModes(
             isolation: later.isolation ?? self.isolation, readOnly: later.readOnly ?? self.readOnly,
             deferrable: later.deferrable ?? self.deferrable)
@@ -12,7 +12,7 @@ extension TransactionModes {
     package var needPrimary: Bool { self.readOnly == false || self.isolation == .serializable }
 
     /// The BEGIN that makes such a transaction.
-    package var begin: String {
+    public var begin: String {
         var modes: [String] = []
         switch self.isolation {
         case .readUncommitted: modes.append("ISOLATION LEVEL READ UNCOMMITTED")
