@@ -204,7 +204,7 @@ extension ServerSession {
 
     /// Whether a request is under way that takes names away.
     var isDeallocating: Bool {
-        if self.deallocations.isEmpty { return false }
+        if self.deallocations.isEmpty || self.requests.isCopyingIn { return false }
         self.forgetDeallocations()
         return !self.deallocations.isEmpty
     }

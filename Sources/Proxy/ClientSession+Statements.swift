@@ -58,10 +58,10 @@ extension ClientSession {
     }
 
     /// Whether a name holds, and what the server has under it, depends on how requests before the last Sync end: with an
-    /// error among them the server skips some. This one is looked at when they have been answered.
+    /// error among them the server skips some. This one is looked at when they have been answered. The socket is read from
+    /// on, up to a limit, so that a client that leaves is noticed.
     func awaitReplies() -> Verdict {
         self.isAwaitingReplies = true
-        self.pauseReading()
         return .wait
     }
 
@@ -100,6 +100,11 @@ extension ClientSession {
         guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
         // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
+        if !isUnnamed && server.requests.isCopyingIn {
+            // The server ends the session, which is PostgreSQL's answer.
+            server.requests.append(.parse)
+            return .pass
+        }
         if !isUnnamed && (server.requests.hasEarlierSync || server.isDeallocating) { return self.awaitReplies() }
         if !isUnnamed && server.meaning != .settled {
             self.pass(bytes, run..<range.lowerBound)
@@ -342,9 +347,11 @@ extension ClientSession {
     ) -> Verdict {
         let name = message.extracting(target.name)
         if !name.isEmpty && server.areNamesInDoubt { return self.awaitReplies() }
-        if name.isEmpty {
-            self.forgetUnnamed()
-            server.unnamedStatement = 0
+        if name.isEmpty || server.requests.isCopyingIn {
+            if name.isEmpty {
+                self.forgetUnnamed()
+                server.unnamedStatement = 0
+            }
             server.requests.append(.close)
             return .pass
         }
