@@ -68,6 +68,7 @@ extension ClientSession {
     /// Replies have come: what has waited for them is looked at again.
     func repliesCame() {
         guard self.isAwaitingReplies else { return }
+        if let server = self.server, server.restoring != .nothing { return }
         self.isAwaitingReplies = false
         self.proceed()
         if !self.isAwaitingReplies { self.readOn() }

@@ -29,7 +29,7 @@ extension ServerSession {
     func detachClient() {
         guard self.client != nil else { return }
         self.client = nil
-        self.holdsReady = false
+        self.restoring = .nothing
         self.insistence = nil
         if self.resetting != nil { self.resetting = nil }
         if case .passed(let type) = self.pieces { self.pieces = .dropped(type) }
@@ -212,8 +212,8 @@ extension ServerSession {
             self.settingsEnded(changes, error)
             return true
         }
-        if case .restore(let changes) = own {
-            self.restored(changes, error)
+        if case .restore(let session, let local, let tries) = own {
+            self.restored(session, local, tries: tries, error)
             return true
         }
         if case .begin = own {

@@ -314,7 +314,9 @@ extension ServerSession {
                 client.routedRequestEnded(self.transaction, self, route)
                 if let rest = route.rest, !client.partEnded(rest, route) { end = range.lowerBound }
             }
-            if self.resetting != nil && end == range.upperBound && self.restores(client) { end = range.lowerBound }
+            if self.resetting != nil, self.restores(client, for: end == range.upperBound ? .ready : .rest) {
+                end = range.lowerBound
+            }
             self.pass(bytes, run..<end)
             run = range.upperBound
             client.queryEnded(self.transaction)
@@ -334,7 +336,7 @@ extension ServerSession {
         if head?.disposition != .own {
             self.learnRefusal(fields)
             self.client?.route?.rest?.hasFailed = true
-            if self.resetting != nil { self.resetting?.fail() }
+            if self.resetting != nil { self.resetting?.rollBack(self.client?.parameters) }
         }
         if let kind = head?.kind { self.noteStatementError(kind, fields) }
         if head == nil && self.isFree {
@@ -479,8 +481,9 @@ extension ServerSession {
             self.areExtrasUncertain = false
             self.parameters = self.worker.parameters.withoutExtras(self.parameters)
         }
-        if self.requests.head?.disposition != .own {
-            self.client?.statements.removeAll()
+        if self.requests.head?.disposition != .own, let client = self.client {
+            client.statements.removeAll()
+            if client.preparedResets != nil { client.preparedResets = nil }
         }
     }
 }

@@ -36,7 +36,7 @@ final class ServerSession: ServerConnection {
         case abort
         case connectQuery, check, rollback, reset, deallocate
         /// The startup packet's settings, behind a command of the client's that has taken them away.
-        case restore([ParameterChange])
+        case restore(session: [ParameterChange], local: [ParameterChange], tries: Int)
 
         /// The client's requests behind it count on it: a cancel of theirs must not hit it.
         var comesFirst: Bool {
@@ -180,8 +180,8 @@ final class ServerSession: ServerConnection {
     var catalogueOfItsOwn: MonotonicTime?
     /// Commands under way that go back to what the session began with; nil as a rule.
     var resetting: Resetting?
-    /// The client's ReadyForQuery waits until its settings are as they were.
-    var holdsReady = false
+    /// What the client waits for while its settings are set again.
+    var restoring = Restoring.nothing
     /// Queries under way that deallocate statements.
     var deallocations: [Deallocations] = []
     /// The session's settings or objects were changed by a client that has gone (session mode).
