@@ -16,7 +16,10 @@ extension ClientSession {
     func namedQuery(
         _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
     ) -> Verdict? {
-        guard length <= Self.lookLimit else { return nil }
+        guard length <= Self.lookLimit else {
+            server.isParsingUncertain = true
+            return nil
+        }
         guard range.count == length else { return .gather(length) }
         let message = bytes.extracting(range)
         guard let query = QueryMessage.text(message), SessionCommands.mayBeIn(message.extracting(query)) else {
@@ -56,15 +59,19 @@ extension ClientSession {
         return .replaced(upTo: range.upperBound)
     }
 
-    /// Whether a Query begins like a DEALLOCATE or DISCARD, behind which names are free, or like a call of `set_config`,
-    /// which says no more in its answer than other functions do. That of a client without named statements is looked at
-    /// for those only.
+    /// Whether a Query begins like a DEALLOCATE or DISCARD, behind which names are free, or calls `set_config`, which says no
+    /// more in its answer than other functions do. That of a client without named statements is looked at for those only,
+    /// and for the latter only where something may be prepared behind it in the same transaction.
     @inline(__always)
-    static func isLookedAt(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+    static func isLookedAt(_ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession) -> Bool {
         let text = range.lowerBound + MessageFramer.headerLength
         guard text < range.upperBound else { return false }
-        if bytes[text] | 0x20 == UInt8(ascii: "d") { return true }
-        return SessionCommands.maySetConfig(bytes, at: text, before: range.upperBound)
+        let first = bytes[text] | 0x20
+        if first == UInt8(ascii: "d") { return true }
+        // What begins like this begins no transaction.
+        if server.runsAlone && first &- UInt8(ascii: "a") < 26 && first != UInt8(ascii: "b") { return false }
+        return range.count < length
+            || SessionCommands.mentionsSetConfig(bytes, from: text, to: range.upperBound)
     }
 
     /// Whether a Parse of the unnamed statement may be one: white space, comments and the letter are.
@@ -97,8 +104,9 @@ extension ClientSession {
 
     /// Looks at the text of an unnamed statement.
     func noteCommands(_ text: Span<UInt8>, _ server: ServerSession) {
-        guard text.count <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return }
-        if self.commands(text).changesSettings { server.isParsingUncertain = true }
+        guard text.count <= Self.lookLimit else { return server.isParsingUncertain = true }
+        guard SessionCommands.mayBeIn(text), self.commands(text).changesSettings else { return }
+        server.isParsingUncertain = true
     }
 
     private func commands(_ text: Span<UInt8>) -> SessionCommands {

@@ -273,7 +273,8 @@ extension ClientSession {
             {
                 return verdict
             }
-            if self.mayHaveNames(server) || Self.isLookedAt(bytes, range), self.tracksStatements,
+            if self.mayHaveNames(server) || Self.isLookedAt(bytes, range, length: length, server),
+                self.tracksStatements,
                 let verdict = self.namedQuery(bytes, range, length: length, server, run: &run)
             {
                 return verdict

@@ -100,12 +100,12 @@ extension ClientSession {
         guard length > MessageFramer.headerLength else { return self.malformed(bytes, run..<range.lowerBound) }
         guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
-        // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
         if !isUnnamed && server.requests.isCopyingIn {
             // The server ends the session, which is PostgreSQL's answer.
             server.requests.append(.parse)
             return .pass
         }
+        // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
         if !isUnnamed && (server.requests.hasEarlierSync || server.isDeallocating) { return self.awaitReplies() }
         if !isUnnamed && server.meaning != .settled {
             self.pass(bytes, run..<range.lowerBound)
@@ -121,6 +121,8 @@ extension ClientSession {
             // Passed on unread; whoever binds it later on another connection is told that it does not exist.
             self.unnamedParse.removeAll()
             server.meaning = .inDoubt
+            server.isParsingUncertain = true
+            server.mayMakeRelation = true
             self.noteUnnamed(server)
             return .pass
         }
@@ -129,11 +131,20 @@ extension ClientSession {
         if isUnnamed {
             self.group.statistics.counters.clientParseCount &+= 1
             self.unnamedParse.removeAll(keepingCapacity: true)
-            if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
+            if length <= Self.unnamedParseLimit {
+                self.unnamedParse.append(message, parse.tail)
+            } else {
+                server.mayMakeRelation = true
+            }
             self.noteUnnamed(server)
-            if self.mayHaveNames(server) { self.noteCommands(message.extracting(parse.query), server) }
-            if server.meaning == .settled, SessionCommands.mayChangeMeaning(message, parse.query) {
-                server.meaning = .inDoubt
+            let changesMeaning = SessionCommands.mayChangeMeaning(message, parse.query)
+            if changesMeaning && server.meaning == .settled { server.meaning = .inDoubt }
+            if changesMeaning || self.mayHaveNames(server)
+                || !server.runsAlone
+                    && SessionCommands.mentionsSetConfig(
+                        message, from: parse.query.lowerBound, to: parse.query.upperBound)
+            {
+                self.noteCommands(message.extracting(parse.query), server)
             }
             return .pass
         }
@@ -156,6 +167,11 @@ extension ClientSession {
             return .replaced(upTo: range.upperBound)
         }
         guard self.hasRoom(for: length) else { return self.refuseParse(length, bytes, range, server, run: &run) }
+        // What began the batch was not looked at as long as there were no names.
+        if !self.mayHaveNames(server) && server.requests.isUnsynced {
+            let tail = self.unnamedParse
+            self.noteCommands(tail.span.extracting(0..<self.unnamedTextLength), server)
+        }
         let statement = self.statement(message.extracting(parse.tail), server)
         self.pass(bytes, run..<range.lowerBound)
         let copy = message.copy(parse.statement)
@@ -200,6 +216,9 @@ extension ClientSession {
                 + "others (max_prepared_statement_memory = \(self.pool.rules.statementMemory))")
         return .drop
     }
+
+    /// Bytes of the unnamed statement's text; 0 if it was not kept.
+    var unnamedTextLength: Int { self.unnamedParse.firstIndex(of: 0) ?? 0 }
 
     func forgetUnnamed() {
         if !self.unnamedParse.isEmpty { self.unnamedParse.removeAll(keepingCapacity: true) }
@@ -264,6 +283,7 @@ extension ClientSession {
         if !known.statement.effects.isEmpty {
             if known.statement.effects.contains(.changesParsing) { server.isParsingUncertain = true }
             if known.statement.effects.contains(.changesMeaning) { server.meaning = .inDoubt }
+            if known.statement.effects.contains(.makesRelation) { server.mayMakeRelation = true }
         }
         self.noteBound(message.extracting(prefix.portal), name, known)
         server.requests.append(.bind)

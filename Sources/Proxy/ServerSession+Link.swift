@@ -21,6 +21,7 @@ extension ServerSession {
         if self.isDedicated { return }
         if self.mustForgetStatements { self.forgetStatements() }
         self.isParsingUncertain = false
+        self.mayMakeRelation = false
         self.meaning = .settled
         if !client.hasSettings(of: self) || self.areExtrasUncertain { self.adjustSettings(to: client) }
     }
@@ -176,6 +177,9 @@ extension ServerSession {
 
     /// All that was asked for has been answered to the last byte. A batch may be without its Sync yet.
     var hasAnswered: Bool { self.requests.isEmpty && self.framer.remaining == 0 && !self.isOnTrial }
+
+    /// What is sent now has a transaction of its own, unless it begins one.
+    var runsAlone: Bool { self.transaction == .idle && self.requests.isQuiet }
 
     /// Nothing is owed but what the server says to its client's settings.
     var owesSettingsOnly: Bool {

@@ -2,6 +2,7 @@ import DequeModule
 import Logging
 import Pooling
 import Reactor
+import SQL
 import Settings
 import Wire
 
@@ -175,6 +176,7 @@ extension ServerSession {
         case Backend.parameterDescription: self.description.parameters(bytes.extracting(range))
         default: break
         }
+        self.lastLooked = type
         let reply = self.requests.reply(type)
         if reply.completed == .describe {
             if reply.succeeded {
@@ -227,7 +229,10 @@ extension ServerSession {
     private func ended(_ bytes: Span<UInt8>, _ run: inout Int, _ cursor: Int) {
         let type = self.pieces.type
         self.pieces = .none
-        if Self.looked.contains(type) { self.answered(type) }
+        if Self.looked.contains(type) {
+            self.lastLooked = type
+            self.answered(type)
+        }
         guard self.requests.head?.disposition == .answer else { return }
         self.pass(bytes, run..<cursor)
         run = cursor
@@ -433,7 +438,10 @@ extension ServerSession {
     /// Commands that change more than the server reports.
     private func noteCommand(_ message: Span<UInt8>) {
         // A cheap look at the tag before the exact one: results of SELECT, UPDATE, … end here.
-        guard message.count > 7, Self.notedTags.contains(message[7]) || message[5] == UInt8(ascii: "C") else { return }
+        guard message.count > 7, Self.notedTags.contains(message[7]) || message[5] == UInt8(ascii: "C") else {
+            if self.lastLooked != Backend.rowDescription { self.noteCommandWithoutRows(message) }
+            return
+        }
         switch (message[5], message[7]) {
         case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
             if let client = self.client, let route = client.route { client.routedCommit(route) }
@@ -468,6 +476,27 @@ extension ServerSession {
             }
         default: break
         }
+    }
+
+    /// The same for the others, where no description of rows stands right before the tag.
+    @inline(never)
+    private func noteCommandWithoutRows(_ message: Span<UInt8>) {
+        if CommandTag.equals(message, "ROLLBACK") {
+            if self.resetting != nil { self.resetting?.rollBack(self.client?.parameters) }
+        } else if CommandTag.begins(message, with: "SELECT "), self.mayBeDefinition {
+            // CREATE TABLE AS, SELECT INTO, CREATE MATERIALIZED VIEW.
+            self.noteDefinition(message)
+        }
+    }
+
+    /// Whether what says SELECT, without a description of rows right before it, returns none. A portal may have been
+    /// described long before, or never: what it is, its text says then.
+    private var mayBeDefinition: Bool {
+        guard self.requests.head?.kind == .execute else { return self.requests.head?.kind == .query }
+        if self.lastLooked == Backend.noData || self.mayMakeRelation { return true }
+        guard self.lastLooked != Backend.portalSuspended, let client = self.client else { return false }
+        let tail = client.unnamedParse
+        return SessionCommands.mayMakeRelation(tail.span.extracting(0..<client.unnamedTextLength))
     }
 
     /// DISCARD ALL or DEALLOCATE ALL: no statement is left, on the server and for the client that asked.
