@@ -90,6 +90,15 @@ extension ClientSession {
         case all
     }
 
+    /// A portal that was bound from one.
+    struct BoundDeallocation {
+        let portal: [UInt8]
+        let deallocation: Deallocation
+    }
+
+    /// More portals of that kind than anybody has; of older ones nothing is known.
+    private static let mostBound = 100
+
     /// What the text of a Parse, with what stands behind it, deallocates.
     private func deallocation(_ tail: [UInt8]) -> Deallocation? {
         let length = tail.firstIndex(of: 0) ?? tail.count
@@ -114,24 +123,28 @@ extension ClientSession {
     }
 
     /// A Bind of a statement that may be a DEALLOCATE: if it is one, and the client has what it is about, Execute will be
-    /// that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (`boundDeallocation`).
+    /// that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (the last of
+    /// `boundDeallocations`).
     ///
     /// - Parameter tail: the statement's Parse behind its name; empty if it is certainly none.
     @inline(never)
     func bindDeallocation(
-        _ name: Span<UInt8>, _ tail: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
+        _ prefix: BindPrefix, _ tail: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
         run: inout Int
     ) -> Verdict? {
-        self.boundDeallocation = nil
+        let portal = bytes.extracting(range).copy(prefix.portal)
+        // No portal outlives its transaction.
+        let isOver = server.runsAlone
+        self.boundDeallocations.removeAll { isOver || $0.portal == portal }
         guard let found = self.deallocation(tail) else { return nil }
         if server.areNamesInDoubt { return self.awaitReplies() }
         guard case .one(let gone, let rewritten) = found else {
-            self.boundDeallocation = .all
+            self.note(BoundDeallocation(portal: portal, deallocation: .all))
             return nil
         }
         guard self.statements.find(gone.span) != nil else { return nil }
-        self.boundDeallocation = found
-        guard name.isEmpty else { return nil }
+        self.note(BoundDeallocation(portal: portal, deallocation: found))
+        guard prefix.statement.isEmpty else { return nil }
         self.pass(bytes, run..<range.lowerBound)
         server.requests.append(.parse, .swallow)
         server.send(MessageWriter.bytes { $0.parse(statement: [], tail: rewritten) })
@@ -140,14 +153,24 @@ extension ClientSession {
         return .replaced(upTo: range.lowerBound)
     }
 
-    /// Execute of what `bindDeallocation` has seen.
+    private func note(_ bound: BoundDeallocation) {
+        if self.boundDeallocations.count >= Self.mostBound { self.boundDeallocations.removeFirst() }
+        self.boundDeallocations.append(bound)
+    }
+
+    /// Execute, where `bindDeallocation` has seen something. Nil if it is of another portal.
     @inline(never)
     func executeDeallocation(
-        _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
-    ) -> Verdict {
-        let bound = self.boundDeallocation
-        self.boundDeallocation = nil
-        guard case .one(let name, _)? = bound else {
+        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    ) -> Verdict? {
+        guard range.count == length else { return .gather(length) }
+        let message = bytes.extracting(range)
+        guard let execute = ExecuteMessage(message),
+            let index = self.boundDeallocations.firstIndex(where: {
+                $0.portal.span.equals(message.extracting(execute.portal))
+            })
+        else { return nil }
+        guard case .one(let name, _) = self.boundDeallocations.remove(at: index).deallocation else {
             // What comes behind it waits until it is known whether the names are free. Nobody else asks for that answer.
             self.pass(bytes, run..<range.upperBound)
             server.requests.append(.execute)

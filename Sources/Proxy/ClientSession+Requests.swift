@@ -293,7 +293,11 @@ extension ClientSession {
             {
                 return verdict
             }
-            if self.boundDeallocation != nil { return self.executeDeallocation(bytes, range, server, run: &run) }
+            if !self.boundDeallocations.isEmpty,
+                let verdict = self.executeDeallocation(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
+            }
             server.requests.append(.execute)
         case Frontend.close: server.requests.append(.close)
         case Frontend.sync: server.requests.append(.sync)

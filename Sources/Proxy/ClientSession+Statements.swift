@@ -136,11 +136,12 @@ extension ClientSession {
             } else {
                 server.mayMakeRelation = true
             }
+            let runsAlone = server.runsAlone
             self.noteUnnamed(server)
             let changesMeaning = SessionCommands.mayChangeMeaning(message, parse.query)
             if changesMeaning && server.meaning == .settled { server.meaning = .inDoubt }
             if changesMeaning || self.mayHaveNames(server)
-                || !server.runsAlone
+                || !runsAlone
                     && SessionCommands.mentionsSetConfig(
                         message, from: parse.query.lowerBound, to: parse.query.upperBound)
             {
@@ -255,18 +256,18 @@ extension ClientSession {
         }
         guard !name.isEmpty, var known = self.statements.find(name) else {
             self.noteBound(message.extracting(prefix.portal), name, nil)
-            if self.boundDeallocation != nil || (name.isEmpty && Self.mayDeallocate(self.unnamedParse)),
-                let verdict = self.bindDeallocation(name, self.unnamedParse, bytes, range, server, run: &run)
+            if !self.boundDeallocations.isEmpty || (name.isEmpty && Self.mayDeallocate(self.unnamedParse)),
+                let verdict = self.bindDeallocation(prefix, self.unnamedParse, bytes, range, server, run: &run)
             {
                 return verdict
             }
             self.group.statistics.counters.bindCount &+= 1
             return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
-        if self.boundDeallocation != nil || known.statement.effects.contains(.deallocates) {
+        if !self.boundDeallocations.isEmpty || known.statement.effects.contains(.deallocates) {
             let tail = known.statement.effects.contains(.deallocates) ? known.statement.tail : []
-            if let verdict = self.bindDeallocation(name, tail, bytes, range, server, run: &run) { return verdict }
-            if case .one(_, let tail)? = self.boundDeallocation {
+            if let verdict = self.bindDeallocation(prefix, tail, bytes, range, server, run: &run) { return verdict }
+            if !tail.isEmpty, case .one(_, let tail)? = self.boundDeallocations.last?.deallocation {
                 known.statement = self.worker.statements.statement(tail.span, self.parameters?.parsing ?? .none)
             }
         }
@@ -300,7 +301,9 @@ extension ClientSession {
         var id: UInt64 = 0
         if let known, known.description.columns == 0, known.statement.hasFixedColumns { id = known.statement.id }
         // Those that need not be noted may take the place of one that was.
-        if id != 0 || !self.boundPortals.isEmpty { self.boundPortals.bind(portal, name: name, id: id) }
+        if id != 0 || !self.boundPortals.isEmpty || !portal.isEmpty {
+            self.boundPortals.bind(portal, name: name, id: id)
+        }
     }
 
     /// Describe of a portal: what the client is told of its columns holds for the statement. False if it has been told

@@ -67,8 +67,8 @@ final class ClientSession: Connection {
     var unsettledStatements: [[UInt8]] = []
     /// When an error last made what it has prepared doubtful.
     var distrustedAt: MonotonicTime = 0
-    /// What was bound last is a DEALLOCATE or DISCARD.
-    var boundDeallocation: Deallocation?
+    /// Portals of a DEALLOCATE or DISCARD.
+    var boundDeallocations: [BoundDeallocation] = []
 
     /// Requests that are to be looked at again, in front of what comes next.
     var replay: [UInt8] = []
