@@ -15,7 +15,7 @@ import pytest
 from cluster import Cluster
 from common import Background, wait_until
 from proxy import Proxy
-from rawpg import Connection, copy_data, parse, query
+from rawpg import FLUSH, SYNC, TERMINATE, Connection, bind, close, copy_data, describe, execute, parse, query
 
 
 def works(proxy: Proxy, dbname: str = "app") -> bool:
@@ -183,6 +183,65 @@ def test_client_gone_while_its_query_runs(
         assert other.execute("SELECT 1").fetchone() == (1,)
     if proxy.is_martlet:
         wait_until(lambda: "active" not in [state for _, state, _ in cluster.backends(database)], "cancelled", 3)
+
+
+@pytest.mark.martlet("PgBouncer carries out what was sent ahead")
+@pytest.mark.parametrize("how", ["close", "reset", "half-open"])
+@pytest.mark.parametrize("behind", [b"", query("SELECT 2") * 100])
+def test_client_gone_while_a_name_waits(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str, how: str, behind: bytes) -> None:
+    """What it has prepared behind its query waits for that; the query is not left running."""
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    connection = Connection(proxy.host, proxy.port).login(database=database)
+    connection.send(query("SELECT pg_sleep(30)") + parse("SELECT 1", "a") + SYNC + behind)
+    wait_until(lambda: "active" in [state for _, state, _ in cluster.backends(database)], "it runs")
+    if how == "half-open":
+        connection.socket.shutdown(socket.SHUT_WR)
+        connection.socket.close()
+    else:
+        leave(connection, how)
+    with proxy.connect(database) as other:
+        assert other.execute("SELECT 1").fetchone() == (1,)
+    wait_until(lambda: "active" not in [state for _, state, _ in cluster.backends(database)], "cancelled", 3)
+
+
+@pytest.mark.parametrize("how", ["terminate", "half-open"])
+def test_client_says_goodbye_behind_a_name_that_waits(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str, how: str) -> None:
+    """All that it has asked for is carried out."""
+    with cluster.connect(database) as direct:
+        direct.execute("CREATE TABLE t (n int); GRANT ALL ON t TO public")
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    connection = Connection(proxy.host, proxy.port).login(database=database)
+    connection.send(query("SELECT pg_sleep(0.5)") + parse("INSERT INTO t VALUES (1)", "a") + bind("a") + execute() + SYNC
+                    + query("INSERT INTO t VALUES (2)") + TERMINATE)
+    if how == "half-open":
+        connection.socket.shutdown(socket.SHUT_WR)
+    connection.socket.close()
+    wait_until(lambda: cluster.value("SELECT count(*) FROM t", dbname=database) == 2, "both rows are there")
+
+
+@pytest.mark.martlet("PgBouncer does not know what belongs to a COPY")
+@pytest.mark.parametrize("begins", [
+    query("COPY t FROM STDIN"), query("DEALLOCATE ALL; COPY t FROM STDIN"),
+    parse("COPY t FROM STDIN") + bind() + execute(), parse("COPY t FROM STDIN") + bind() + execute() + close("S", "a") + SYNC])
+@pytest.mark.parametrize("behind", [parse("SELECT 1", "b"), bind("a"), close("S", "a") + bind("a"), describe("S", "a")])
+def test_names_in_the_middle_of_copy_in(
+        start_proxy: Callable[..., Proxy], cluster: Cluster, database: str, begins: bytes, behind: bytes) -> None:
+    """The server ends the session; nobody waits for ever."""
+    with cluster.connect(database) as direct:
+        direct.execute("CREATE TABLE t (n int); GRANT ALL ON t TO public")
+    proxy = start_proxy(settings={"default_pool_size": 1})
+    for place in (cluster, proxy):
+        connection = Connection(place.host, place.port).login(database=database)
+        connection.ask(parse("SELECT 1", "a") + SYNC)
+        connection.send(begins + FLUSH)
+        connection.read_until("G") if b"S\0\0\0\4" not in begins else time.sleep(0.2)
+        connection.send(behind + FLUSH + SYNC)
+        states = [each.sqlstate for each in connection.read_all() if each.type == "E"]
+        assert "08P01" in states
+        connection.socket.close()
+    proxy.wait_pool(lambda pool: pool["sv_active"] == 0, "free", database)
 
 
 def test_client_gone_in_copy_in(start_proxy: Callable[..., Proxy], cluster: Cluster, database: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -24,6 +25,9 @@ SETTINGS = {"TimeZone": "Asia/Tokyo", "DateStyle": "German, DMY", "application_n
             "options": "-c work_mem=7MB"}
 SHOWN = ("SELECT current_setting('TimeZone'), current_setting('DateStyle'), current_setting('application_name'), "
          "current_setting('search_path'), current_setting('work_mem')")
+REPORTED = "SELECT current_setting('TimeZone'), current_setting('DateStyle'), current_setting('application_name')"
+# Too long to be looked at.
+LONG = "RESET timezone /* " + "x" * 70_000 + " */"
 STARTED = [b"Asia/Tokyo", b"German, DMY", b"mine", b"tenant", b"7MB"]
 
 
@@ -142,6 +146,44 @@ def test_the_startup_packet_holds(
     [parse("RESET ALL") + bind("", "a") + parse("SELECT 1") + bind("", "b") + execute("a") + execute("b") + SYNC, query(SHOWN)],
     [query("BEGIN"), query("SELECT 1/0"), query("RESET ALL"), parse("RESET ALL") + bind() + execute() + SYNC, query("ROLLBACK"),
      query(SHOWN)],
+    # What comes behind it is answered behind it.
+    [parse("SELECT 1", "a") + SYNC, query("RESET ALL"), close("S", "a") + SYNC, query(SHOWN)],
+    [parse("SELECT 1", "a") + SYNC, query("BEGIN"), query("RESET ALL"), close("S", "a") + close("S", "b") + SYNC,
+     parse("RESET ALL") + bind() + execute() + SYNC, SYNC, query("COMMIT")],
+    # An error stands behind it.
+    [query("BEGIN"), query("RESET ALL; SAVEPOINT a; SELECT 1/0"), query("ROLLBACK TO a"), query(REPORTED), query("COMMIT"),
+     query(REPORTED)],
+    [query("BEGIN"), parse("RESET ALL") + bind() + execute() + parse("SAVEPOINT a") + bind() + execute() + parse("nonsense") + SYNC,
+     query("ROLLBACK TO a; SELECT 1"), query("COMMIT"), query(REPORTED)],
+    [query("BEGIN"), query("RESET ALL; SAVEPOINT a"), query("ROLLBACK TO a"), query(REPORTED), query("COMMIT"), query(REPORTED)],
+    [parse("DISCARD ALL") + bind() + execute() + parse("BEGIN") + bind() + execute() + parse("SELECT 1/0") + bind() + execute() + SYNC,
+     query("ROLLBACK"), query(SHOWN)],
+    [query("BEGIN"), query("RESET ALL; COMMIT; BEGIN; SELECT 1/0"), query("ROLLBACK"), query(SHOWN)],
+    # It is rolled back.
+    [query("BEGIN"), query("SET work_mem = '9MB'; SAVEPOINT a; RESET work_mem; ROLLBACK TO a"), query(SHOWN), query("COMMIT")],
+    [query("SET timezone = 'UTC'"), query("BEGIN"), query("SAVEPOINT a; RESET timezone; ROLLBACK TO a"), query(REPORTED),
+     query("COMMIT"), query(REPORTED)],
+    [query("SET timezone = 'UTC'"), query("BEGIN; RESET timezone; ROLLBACK"), query(REPORTED), query("RESET timezone; SELECT 1/0"),
+     query(REPORTED)],
+    # The transaction has a value of its own.
+    [query("BEGIN"), query("RESET ALL; SET LOCAL timezone = 'Europe/Paris'"), query(SHOWN), query(SHOWN), query("COMMIT"),
+     query(SHOWN)],
+    [query("BEGIN"), query("RESET timezone; SET LOCAL timezone = 'Europe/Paris'"), query(SHOWN), query("ROLLBACK"), query(SHOWN)],
+    [query("RESET timezone; SET LOCAL timezone = 'Europe/Paris'; SELECT 1"), query(SHOWN)],
+    [query("RESET timezone; SET LOCAL timezone TO DEFAULT; SELECT 1"), query(SHOWN)],
+    [query("BEGIN; RESET ALL; SET LOCAL work_mem = '9MB'"), query(SHOWN), query("COMMIT"), query(SHOWN)],
+    # A name is given twice.
+    [query("BEGIN"), query("SELECT 1/0"), parse("RESET timezone", "r") + SYNC, query("ROLLBACK"),
+     parse("SET timezone = 'UTC'", "r") + bind("r") + execute() + SYNC, query(REPORTED)],
+    [parse("RESET timezone", "r") + SYNC, query("DEALLOCATE r"), parse("RESET datestyle", "r") + bind("r") + execute() + SYNC,
+     query(REPORTED)],
+    [parse("RESET timezone", "r") + SYNC, query("DISCARD ALL"), parse("RESET datestyle", "r") + bind("r") + execute() + SYNC,
+     query(SHOWN)],
+    [parse("SET datestyle = 'ISO, MDY'", "r") + SYNC, parse("RESET datestyle", "r") + SYNC, bind("r") + execute() + SYNC,
+     query(REPORTED)],
+    [parse("SELECT 1/0") + bind() + execute() + parse("RESET timezone", "r") + SYNC,
+     parse("RESET datestyle", "r") + bind("r") + execute() + SYNC, query(REPORTED)],
+    [query(LONG), query("SELECT 1"), query(LONG), parse("SELECT 2") + bind() + execute() + SYNC],
     [query("CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END"), query("SELECT 'RESET ALL;', $$; RESET ALL$$"),
      query(SHOWN)],
 ])
@@ -174,6 +216,25 @@ def test_answers_in_small_pieces(start_proxy: Callable[..., Proxy], tenant: str)
         assert [client.read().type for _ in range(3)] == ["1", "2", "C"]
         client.send(SYNC)
         assert {each.type for each in client.read_until("Z")} <= {"S", "Z"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("begun, rest", [
+    (parse("SELECT 5") + bind(), execute() + SYNC),
+    (query("COPY orders FROM STDIN"), copy_data(b"1\n") + COPY_DONE),
+])
+def test_nothing_is_set_in_the_middle(
+        start_proxy: Callable[..., Proxy], tenant: str, mode: str, begun: bytes, rest: bytes) -> None:
+    """A RESET that nobody has seen, and behind it a request that has begun when it is answered."""
+    proxy = start_proxy(settings={"pool_mode": mode, "default_pool_size": 1}, threads=1)
+    with login(proxy, tenant) as client:
+        for before, after in ((b"", b""), (query("BEGIN"), query("COMMIT"))):
+            client.send(before + query(LONG) + begun)
+            seen = [each for _ in range(2 if before else 1) for each in client.read_until("Z")]
+            client.send(rest + after)
+            seen += [each for _ in range(2 if after else 1) for each in client.read_until("Z")]
+            assert not [each.sqlstate for each in seen if each.type == "E"]
+            assert client.simple(REPORTED) == [STARTED[:3]]
 
 
 @pytest.mark.parametrize("text", ["RESET ALL;" * 6_000, "RESET ALL;RESET a.b;" * 3_000, "RESET ALL;" * 20_000])
@@ -252,6 +313,23 @@ def test_cancelled_discards(start_proxy: Callable[..., Proxy], database: str) ->
         assert seen[0] == STARTED
 
 
+def test_cancelled_resets(start_proxy: Callable[..., Proxy], database: str) -> None:
+    """A cancel that comes late for the command, and hits what sets them again, costs nobody the connection."""
+    proxy = start_proxy(settings={"default_pool_size": 1}, threads=1)
+    many = " ".join(f"-c my.v{number}={number}" for number in range(200))
+    with login(proxy, database, options=many) as client:
+        for number in range(300):
+            client.send(query("DISCARD ALL" if number % 2 else "SELECT 1; RESET ALL"))
+            time.sleep(number % 20 / 10_000)
+            cancel(proxy.host, proxy.port, client.key)
+            client.read_until("Z")
+        for _ in range(50):
+            seen = answers(client.ask(query("SELECT current_setting('TimeZone'), current_setting('my.v7')")))
+            if seen[0] != "57014":
+                break
+        assert seen[0] == [b"Asia/Tokyo", b"7"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("command", ["RESET ALL", "DISCARD ALL", "SET search_path TO DEFAULT", "RESET ROLE"])
 @pytest.mark.parametrize("extended", [False, True])
@@ -291,6 +369,9 @@ def test_snapshots_are_the_clients_own(start_proxy: Callable[..., Proxy], tenant
     [query("BEGIN READ ONLY"), query(SHOWN), query("RESET timezone"), query(SHOWN), query("COMMIT"), query(SHOWN)],
     [query("BEGIN READ ONLY"), query("SELECT 1"), query("COMMIT; RESET timezone; SELECT 2"), query(SHOWN), query("RESET ALL")],
     [query("BEGIN READ ONLY"), query("SELECT 1"), query("RESET ALL; COMMIT; RESET datestyle"), query(SHOWN)],
+    [query("BEGIN READ ONLY"), query("SELECT 1"), parse("RESET ALL") + bind() + execute() + parse("COMMIT") + bind() + execute()
+     + parse(SHOWN) + bind() + execute() + SYNC, query(SHOWN)],
+    [query("BEGIN READ ONLY"), query("SELECT 1"), query("RESET ALL; COMMIT; SELECT 5; SELECT 6"), query(SHOWN)],
 ])
 def test_routed(routed: Callable[..., Routed], requests: list[bytes]) -> None:
     """On every server, whichever has run the command."""

@@ -172,6 +172,114 @@ def test_settings_in_the_same_batch(
     assert told[True] == told[False]
 
 
+NULLS = "SELECT ('{NULL}'::text[])[1] IS NULL"
+LONG = " /* " + "x" * 70_000 + " */"
+CALL = "set_config('array_nulls', 'off', true)"
+
+
+def batch(text: str, portal: str = "") -> bytes:
+    return parse(text) + bind("", portal) + execute(portal)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["its first", "another"])
+@pytest.mark.parametrize("requests", [
+    *([form(text)] for form in (query, lambda text: parse(text) + bind() + describe("P") + execute() + SYNC) for text in (
+        f"SELECT {CALL}", f"SELECT  {CALL}", f" SELECT {CALL}", f"/* x */ SELECT {CALL}", f"SELECT\n\t{CALL}",
+        f"SELECT 1, {CALL}", f"WITH a AS (SELECT {CALL}) SELECT * FROM a", f"select Pg_Catalog.{CALL.upper()}".replace(
+            "ARRAY_NULLS", "array_nulls"), "SET LOCAL array_nulls = off", "SET LOCAL array_nulls = off" + LONG,
+        f"SELECT {CALL}" + LONG)),
+    [query(f"SELECT 1; SELECT {CALL}")], [query(f"COMMIT; BEGIN; SELECT {CALL}")], [query("SELECT 1; SET LOCAL array_nulls = off")],
+    [parse("SELECT set_config($1, $2, true)") + bind(values=("array_nulls", "off")) + execute() + SYNC],
+    [parse("SET LOCAL array_nulls = off") + bind("", "p") + SYNC, parse("SELECT 1", "other") + SYNC, execute("p") + SYNC],
+    [parse("SELECT 1", "other") + SYNC, parse("SET LOCAL array_nulls = off") + bind("", "p") + SYNC, execute("p") + SYNC],
+])
+def test_settings_by_whatever_means(
+        cluster: Cluster, start_proxy: Callable[..., Proxy], database: str, requests: list[bytes], named: bool) -> None:
+    """In a transaction, ahead of a client's first name as well: nobody else gets a statement with them."""
+    told = {}
+    for place in (cluster, pooled(start_proxy, 1)):
+        seen = []
+        with at(place.host, place.port, database) as client, at(place.host, place.port, database) as other:
+            if named:
+                client.ask(parse("SELECT 0", "zero") + SYNC)
+            client.ask(query("BEGIN"))
+            for each in requests:
+                client.ask(each)
+            client.ask(parse(NULLS, "s") + SYNC)
+            seen.append(run(client, "s"))
+            client.ask(query("COMMIT"))
+            other.ask(parse(NULLS, "s") + SYNC)
+            seen += [run(other, "s"), run(client, "s")]
+        told[place is cluster] = seen
+    assert told[True] == told[False]
+
+
+@pytest.mark.parametrize("begin", ["BEGIN; ", "/* x */ BEGIN;", " begin;"])
+def test_settings_where_a_transaction_begins(start_proxy: Callable[..., Proxy], database: str, begin: str) -> None:
+    proxy = pooled(start_proxy, 1)
+    with at(proxy.host, proxy.port, database) as client, at(proxy.host, proxy.port, database) as other:
+        client.ask(query(f"{begin}SELECT 1, {CALL}"))
+        client.ask(parse(NULLS, "s") + SYNC)
+        assert run(client, "s") == [b"f"]
+        client.ask(query("COMMIT"))
+        other.ask(parse(NULLS, "s") + SYNC)
+        assert run(other, "s") == [b"t"]
+        # In one batch, too, where the first of it was not looked at.
+        third = NULLS + " AS third"
+        client.ask(query("DEALLOCATE ALL"))
+        client.ask(batch(f"WITH a AS (SELECT {CALL}) SELECT * FROM a") + parse(third, "t") + SYNC)
+        other.ask(parse(third, "t") + SYNC)
+        assert run(other, "t") == [b"t"]
+
+
+def test_definitions_that_say_select(cluster: Cluster, start_proxy: Callable[..., Proxy], database: str) -> None:
+    """They shadow what others have prepared, or look different each time."""
+    shadow = ["CREATE TABLE tenant.t AS SELECT 'tenant' AS v", "SELECT 'tenant' AS v INTO tenant.t",
+              "CREATE MATERIALIZED VIEW tenant.t AS SELECT 'tenant' AS v", "/* x */ WITH a AS (SELECT 'tenant' AS v) SELECT v INTO tenant.t FROM a",
+              "PREPARE p AS SELECT 'tenant' AS v; CREATE TABLE tenant.t AS EXECUTE p; DEALLOCATE p"]
+    forms = {
+        "query": lambda text: query(text), "batch": lambda text: batch(text) + SYNC,
+        "described": lambda text: parse(text) + bind() + describe("P") + execute() + SYNC,
+        "named": lambda text: parse(text, "n") + bind("n") + execute() + close("S", "n") + SYNC}
+    proxy = pooled(start_proxy, 1)
+    settings = {"options": "-c search_path=tenant,public"}
+    with at(cluster.host, cluster.port, database) as direct:
+        direct.simple("CREATE SCHEMA tenant; CREATE TABLE public.t AS SELECT 'public' AS v")
+        for text in shadow:
+            for name, form in forms.items():
+                if "PREPARE" in text and name != "query":
+                    continue
+                with at(proxy.host, proxy.port, database, **settings) as client, \
+                        at(proxy.host, proxy.port, database, **settings) as other:
+                    client.ask(parse("SELECT v FROM t", "s") + SYNC)
+                    assert run(client, "s") == [b"public"]
+                    client.ask(form(text))
+                    other.ask(parse("SELECT v FROM t", "s") + SYNC)
+                    assert run(other, "s") == [b"tenant"], (text, name)
+                    direct.simple("DROP MATERIALIZED VIEW tenant.t" if "VIEW" in text else "DROP TABLE tenant.t")
+                    other.simple("CREATE TABLE gone (); DROP TABLE gone")
+
+
+def test_plain_reads_are_no_definitions(start_proxy: Callable[..., Proxy], database: str) -> None:
+    """However they are run, what is prepared stays prepared."""
+    proxy = pooled(start_proxy, 1)
+    text = "WITH a AS (INSERT INTO t VALUES (1) RETURNING n) SELECT n FROM a"
+    with at(proxy.host, proxy.port, database) as client, at(proxy.host, proxy.port, database) as other:
+        client.simple("CREATE TABLE t (n int)")
+        client.ask(parse("SELECT 1", "s") + parse(text, "w") + parse("INSERT INTO t SELECT 1", "i") + SYNC)
+        since = client.simple("SELECT prepare_time FROM pg_prepared_statements WHERE statement = 'SELECT 1'")
+        for requests in (query("SELECT 1; SELECT 2"), batch("SELECT 1") + SYNC, batch("SELECT 1") + batch("SELECT 2") + SYNC,
+                         bind("w") + execute() + bind("s") + execute() + SYNC, bind("i") + execute() + bind("s") + execute() + SYNC,
+                         parse("VALUES (1), (2)") + bind() + execute("", 1) + execute() + SYNC, batch(text) + SYNC,
+                         bind("s", "a") + bind("s", "b") + execute("a") + execute("b") + SYNC):
+            client.ask(requests)
+            other.ask(parse("SELECT 1", "s") + SYNC)
+            assert run(other, "s") == run(client, "s") == [b"1"]
+            other.ask(close("S", "s") + SYNC)
+            now = client.simple("SELECT prepare_time FROM pg_prepared_statements WHERE statement = 'SELECT 1'")
+            assert now == since, requests
+
+
 @pytest.mark.parametrize("definition", [
     "ALTER TABLE t ADD COLUMN more int", "DROP TABLE t", "CREATE TEMP TABLE t (other text) ON COMMIT DROP",
     "ALTER TABLE t ALTER COLUMN n TYPE text"])

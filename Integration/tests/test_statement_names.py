@@ -108,6 +108,28 @@ SCRIPTS: dict[str, Script] = {
     "all in a pipeline": [(query("DISCARD ALL") + A + run("a") + SYNC + query("DEALLOCATE ALL") + B + run("b") + SYNC, 4),
                           one(run("a")), one(run("b"))],
     "describe": [one(A), simple("DEALLOCATE a"), one(describe("S", "a")), one(close("S", "a")), one(A, describe("S", "a"))],
+    # Portals.
+    "another portal between": [one(A), simple("BEGIN"), one(parse("DEALLOCATE a", "d"), bind("d", "p"), parse("SELECT 1"), bind("", "q"),
+                                                        execute("q"), execute("p")), simple("COMMIT"), one(run("a"))],
+    "another portal only": [one(A), simple("BEGIN"), one(parse("SELECT 1"), bind("", "q"), parse("DEALLOCATE a"), bind("", "p"),
+                                                     execute("q")), one(run("a")), simple("COMMIT"), one(run("a"))],
+    "portal of a later batch": [one(A), simple("BEGIN"), one(parse("SELECT 1"), bind("", "q"), parse("DEALLOCATE a"), bind("", "p")),
+                                one(execute("q")), one(run("a")), one(execute("p")), one(run("a")), simple("ROLLBACK"), one(run("a"))],
+    "two portals": [one(A, B), simple("BEGIN"), one(parse("DEALLOCATE a"), bind("", "p"), parse("DEALLOCATE b"), bind("", "q"),
+                                                execute("p")), one(run("b")), one(execute("q")), simple("COMMIT"), one(run("b"))],
+    "portal of all": [one(A), simple("BEGIN"), one(parse("SELECT 1"), bind("", "q"), parse("DEALLOCATE ALL"), bind("", "p")),
+                      one(execute("q"), B), one(run("a")), one(execute("p")), one(run("a")), simple("ROLLBACK"), one(run("b"))],
+    "portal of a transaction that is over": [one(A), simple("BEGIN"), one(parse("DEALLOCATE a"), bind("", "p")), simple("COMMIT"),
+                                             simple("BEGIN"), one(parse("SELECT 1"), bind("", "p"), execute("p")), one(run("a")),
+                                             simple("COMMIT"), one(run("a"))],
+    "portal that is bound already": [
+        one(parse("SELECT 1 AS x", "one"), parse("SELECT 'q' AS y, 2 AS z", "two")), simple("BEGIN"), one(bind("one", "p")),
+        simple("SAVEPOINT s"), one(bind("two", "p")), simple("ROLLBACK TO s"), one(describe("P", "p"), execute("p")), simple("COMMIT"),
+        simple("CREATE TABLE gone (); DROP TABLE gone"), one(run("two")), one(run("one"))],
+    "portal that is bound already from what is described": [
+        one(parse("SELECT 1 AS x", "one"), parse("SELECT 'q' AS y, 2 AS z", "two")), one(describe("S", "one")), simple("BEGIN"),
+        one(bind("one", "p")), simple("SAVEPOINT s"), one(bind("two", "p")), simple("ROLLBACK TO s"),
+        one(describe("P", "p"), execute("p")), simple("COMMIT"), simple("CREATE TABLE gone (); DROP TABLE gone"), one(run("two"))],
     # Failed transactions.
     "known statement": [one(A), *FAILED, one(parse("SELECT 'a'", "again")), one(run("a")), one(describe("S", "a")),
                         one(close("S", "a")), one(A), simple("ROLLBACK"), one(run("a")), one(run("again"))],

@@ -13,8 +13,10 @@ public struct BoundPortals {
     /// Bytes that may be kept; of more, nothing is known.
     private static let limit = 4096
 
-    /// A portal was bound. `id` is its statement's, 0 if nothing has to be known of it.
+    /// A portal is to be bound. `id` is its statement's, 0 if nothing has to be known of it. Of a named one that there is
+    /// already nothing is known any more: if it was not closed, it stays what it was.
     public mutating func bind(_ portal: Span<UInt8>, name: Span<UInt8>, id: UInt64) {
+        let id = portal.isEmpty || self.last(portal) == nil ? id : 0
         guard self.bytes.count + portal.count + name.count + 10 <= Self.limit else { return self.removeAll() }
         for shift in stride(from: UInt64(0), to: 64, by: 8) {
             self.bytes.append(UInt8(truncatingIfNeeded: id >> shift))
@@ -27,7 +29,12 @@ public struct BoundPortals {
 
     /// The name and the id of the statement that a portal was bound from last; nil if nothing has to be known of it.
     public func statement(of portal: Span<UInt8>) -> (name: [UInt8], id: UInt64)? {
-        var found: (name: [UInt8], id: UInt64)?
+        guard let (name, id) = self.last(portal), id != 0 else { return nil }
+        return (Array(self.bytes[name]), id)
+    }
+
+    private func last(_ portal: Span<UInt8>) -> (name: Range<Int>, id: UInt64)? {
+        var found: (name: Range<Int>, id: UInt64)?
         var cursor = 0
         while cursor + 10 <= self.bytes.count {
             var id: UInt64 = 0
@@ -36,7 +43,7 @@ public struct BoundPortals {
                 let nameEnd = self.bytes[(portalEnd + 1)...].firstIndex(of: 0)
             else { break }
             if self.bytes.span.extracting((cursor + 8)..<portalEnd).equals(portal) {
-                found = id == 0 ? nil : (Array(self.bytes[(portalEnd + 1)..<nameEnd]), id)
+                found = ((portalEnd + 1)..<nameEnd, id)
             }
             cursor = nameEnd + 1
         }

@@ -85,8 +85,8 @@ public struct OutstandingRequests: Sendable {
     public var isQuiet: Bool { self.used == 0 && !self.isUnsynced && !self.isCopyingIn }
 
     /// Before the last Sync stand requests with effects that have not been answered. An error before them undoes these
-    /// effects, but not what comes behind the Sync.
-    public var hasEarlierEffects: Bool { self.earlierEffects > 0 }
+    /// effects, but not what comes behind the Sync. False during a COPY, which waits for the client.
+    public var hasEarlierEffects: Bool { self.earlierEffects > 0 && !self.isCopyingIn }
     /// The client's last Sync, Query or FunctionCall has not been answered: the state of the transaction is not known. False during
     /// a COPY, which waits for the client.
     public var hasEarlierSync: Bool { self.lastClientSync > self.finished && !self.isCopyingIn }

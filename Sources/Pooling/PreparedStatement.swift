@@ -34,6 +34,8 @@ public final class PreparedStatement: Sendable {
         public static let deallocates = Effects(rawValue: 2)
         /// What is prepared behind it may mean something else than before it: it sets something, or is DDL.
         public static let changesMeaning = Effects(rawValue: 4)
+        /// It is answered like a SELECT and makes a relation.
+        public static let makesRelation = Effects(rawValue: 8)
     }
 
     init(

@@ -16,7 +16,10 @@ extension ClientSession {
     func namedQuery(
         _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
     ) -> Verdict? {
-        guard length <= Self.lookLimit else { return nil }
+        guard length <= Self.lookLimit else {
+            server.isParsingUncertain = true
+            return nil
+        }
         guard range.count == length else { return .gather(length) }
         let message = bytes.extracting(range)
         guard let query = QueryMessage.text(message), SessionCommands.mayBeIn(message.extracting(query)) else {
@@ -56,15 +59,19 @@ extension ClientSession {
         return .replaced(upTo: range.upperBound)
     }
 
-    /// Whether a Query begins like a DEALLOCATE or DISCARD, behind which names are free, or like a call of `set_config`,
-    /// which says no more in its answer than other functions do. That of a client without named statements is looked at
-    /// for those only.
+    /// Whether a Query begins like a DEALLOCATE or DISCARD, behind which names are free, or calls `set_config`, which says no
+    /// more in its answer than other functions do. That of a client without named statements is looked at for those only,
+    /// and for the latter only where something may be prepared behind it in the same transaction.
     @inline(__always)
-    static func isLookedAt(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+    static func isLookedAt(_ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession) -> Bool {
         let text = range.lowerBound + MessageFramer.headerLength
         guard text < range.upperBound else { return false }
-        if bytes[text] | 0x20 == UInt8(ascii: "d") { return true }
-        return SessionCommands.maySetConfig(bytes, at: text, before: range.upperBound)
+        let first = bytes[text] | 0x20
+        if first == UInt8(ascii: "d") { return true }
+        // What begins like this begins no transaction.
+        if server.runsAlone && first &- UInt8(ascii: "a") < 26 && first != UInt8(ascii: "b") { return false }
+        return range.count < length
+            || SessionCommands.mentionsSetConfig(bytes, from: text, to: range.upperBound)
     }
 
     /// Whether a Parse of the unnamed statement may be one: white space, comments and the letter are.
@@ -83,6 +90,15 @@ extension ClientSession {
         case all
     }
 
+    /// A portal that was bound from one.
+    struct BoundDeallocation {
+        let portal: [UInt8]
+        let deallocation: Deallocation
+    }
+
+    /// More portals of that kind than anybody has; of older ones nothing is known.
+    private static let mostBound = 100
+
     /// What the text of a Parse, with what stands behind it, deallocates.
     private func deallocation(_ tail: [UInt8]) -> Deallocation? {
         let length = tail.firstIndex(of: 0) ?? tail.count
@@ -97,8 +113,9 @@ extension ClientSession {
 
     /// Looks at the text of an unnamed statement.
     func noteCommands(_ text: Span<UInt8>, _ server: ServerSession) {
-        guard text.count <= Self.lookLimit, SessionCommands.mayBeIn(text) else { return }
-        if self.commands(text).changesSettings { server.isParsingUncertain = true }
+        guard text.count <= Self.lookLimit else { return server.isParsingUncertain = true }
+        guard SessionCommands.mayBeIn(text), self.commands(text).changesSettings else { return }
+        server.isParsingUncertain = true
     }
 
     private func commands(_ text: Span<UInt8>) -> SessionCommands {
@@ -106,24 +123,28 @@ extension ClientSession {
     }
 
     /// A Bind of a statement that may be a DEALLOCATE: if it is one, and the client has what it is about, Execute will be
-    /// that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (`boundDeallocation`).
+    /// that of a Close. Nil: it goes on as a Bind of the statement, or of what is in its place (the last of
+    /// `boundDeallocations`).
     ///
     /// - Parameter tail: the statement's Parse behind its name; empty if it is certainly none.
     @inline(never)
     func bindDeallocation(
-        _ name: Span<UInt8>, _ tail: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
+        _ prefix: BindPrefix, _ tail: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession,
         run: inout Int
     ) -> Verdict? {
-        self.boundDeallocation = nil
+        let portal = bytes.extracting(range).copy(prefix.portal)
+        // No portal outlives its transaction.
+        let isOver = server.runsAlone
+        self.boundDeallocations.removeAll { isOver || $0.portal == portal }
         guard let found = self.deallocation(tail) else { return nil }
         if server.areNamesInDoubt { return self.awaitReplies() }
         guard case .one(let gone, let rewritten) = found else {
-            self.boundDeallocation = .all
+            self.note(BoundDeallocation(portal: portal, deallocation: .all))
             return nil
         }
         guard self.statements.find(gone.span) != nil else { return nil }
-        self.boundDeallocation = found
-        guard name.isEmpty else { return nil }
+        self.note(BoundDeallocation(portal: portal, deallocation: found))
+        guard prefix.statement.isEmpty else { return nil }
         self.pass(bytes, run..<range.lowerBound)
         server.requests.append(.parse, .swallow)
         server.send(MessageWriter.bytes { $0.parse(statement: [], tail: rewritten) })
@@ -132,14 +153,24 @@ extension ClientSession {
         return .replaced(upTo: range.lowerBound)
     }
 
-    /// Execute of what `bindDeallocation` has seen.
+    private func note(_ bound: BoundDeallocation) {
+        if self.boundDeallocations.count >= Self.mostBound { self.boundDeallocations.removeFirst() }
+        self.boundDeallocations.append(bound)
+    }
+
+    /// Execute, where `bindDeallocation` has seen something. Nil if it is of another portal.
     @inline(never)
     func executeDeallocation(
-        _ bytes: Span<UInt8>, _ range: Range<Int>, _ server: ServerSession, run: inout Int
-    ) -> Verdict {
-        let bound = self.boundDeallocation
-        self.boundDeallocation = nil
-        guard case .one(let name, _)? = bound else {
+        _ bytes: Span<UInt8>, _ range: Range<Int>, length: Int, _ server: ServerSession, run: inout Int
+    ) -> Verdict? {
+        guard range.count == length else { return .gather(length) }
+        let message = bytes.extracting(range)
+        guard let execute = ExecuteMessage(message),
+            let index = self.boundDeallocations.firstIndex(where: {
+                $0.portal.span.equals(message.extracting(execute.portal))
+            })
+        else { return nil }
+        guard case .one(let name, _) = self.boundDeallocations.remove(at: index).deallocation else {
             // What comes behind it waits until it is known whether the names are free. Nobody else asks for that answer.
             self.pass(bytes, run..<range.upperBound)
             server.requests.append(.execute)
@@ -204,7 +235,7 @@ extension ServerSession {
 
     /// Whether a request is under way that takes names away.
     var isDeallocating: Bool {
-        if self.deallocations.isEmpty { return false }
+        if self.deallocations.isEmpty || self.requests.isCopyingIn { return false }
         self.forgetDeallocations()
         return !self.deallocations.isEmpty
     }

@@ -43,6 +43,8 @@ extension ClientSession {
     /// Whether something is prepared behind commands of the same batch that may change what its text means: then it waits
     /// for their answers.
     func awaitsMeaning(_ server: ServerSession) -> Bool {
+        // The server says nothing before the client has.
+        if server.requests.isCopyingIn { return false }
         if case .replica = server.trial, server.meaning != .settled {
             // What has come of the answer is perhaps held back. There is no DDL.
             server.meaning = .settled

@@ -283,7 +283,8 @@ extension ClientSession {
             {
                 return verdict
             }
-            if self.mayHaveNames(server) || Self.isLookedAt(bytes, range), self.tracksStatements,
+            if self.mayHaveNames(server) || Self.isLookedAt(bytes, range, length: length, server),
+                self.tracksStatements,
                 let verdict = self.namedQuery(bytes, range, length: length, server, run: &run)
             {
                 return verdict
@@ -302,7 +303,11 @@ extension ClientSession {
             {
                 return verdict
             }
-            if self.boundDeallocation != nil { return self.executeDeallocation(bytes, range, server, run: &run) }
+            if !self.boundDeallocations.isEmpty,
+                let verdict = self.executeDeallocation(bytes, range, length: length, server, run: &run)
+            {
+                return verdict
+            }
             server.requests.append(.execute)
         case Frontend.close: server.requests.append(.close)
         case Frontend.sync: server.requests.append(.sync)

@@ -14,10 +14,16 @@ extension ClientSession {
     /// Prepared statements that go back to something; a client has hardly more than one of them.
     private static let mostPrepared = 1000
 
-    /// The prepared statements that change settings, one of which goes back, and the portals that they are bound to.
+    /// The prepared statements that go back to something, and the portals that they are bound to.
     final class PreparedResets {
-        var statements: [[UInt8]: SettingResets.Command] = [:]
-        var portals: [[UInt8]: SettingResets.Command] = [:]
+        enum Statement: Equatable {
+            case command(SettingResets.Command)
+            /// Its name was given twice, and who knows which of them holds.
+            case uncertain
+        }
+
+        var statements: [[UInt8]: Statement] = [:]
+        var portals: [[UInt8]: Statement] = [:]
     }
 
     /// Looks whether the startup packet has settings that the server has not by itself.
@@ -84,12 +90,13 @@ extension ClientSession {
         case Frontend.parse:
             guard let parse = ParseMessage(message) else { return nil }
             let name = message.copy(parse.statement)
-            // A name that is in use stays what it is.
-            if !name.isEmpty && self.preparedResets?.statements[name] != nil { return nil }
-            if let command = self.resets(in: message.extracting(parse.query))?.commands.first {
+            let command = self.resets(in: message.extracting(parse.query))?.commands.first
+            if !name.isEmpty, let known = self.preparedResets?.statements[name] {
+                if known != command.map({ .command($0) }) { self.preparedResets?.statements[name] = .uncertain }
+            } else if let command {
                 let prepared = self.preparedResets ?? PreparedResets()
                 if prepared.statements.count >= Self.mostPrepared { prepared.statements = [:] }
-                prepared.statements[name] = command
+                prepared.statements[name] = .command(command)
                 self.preparedResets = prepared
             } else {
                 self.preparedResets?.statements[name] = nil
@@ -115,55 +122,78 @@ extension ClientSession {
         guard let prepared = self.preparedResets, !prepared.portals.isEmpty else { return nil }
         guard range.count == length else { return .gather(length) }
         let message = bytes.extracting(range)
-        guard let execute = ExecuteMessage(message), let command = prepared.portals[message.copy(execute.portal)] else {
-            return nil
+        guard let execute = ExecuteMessage(message) else { return nil }
+        switch prepared.portals[message.copy(execute.portal)] {
+        case .command(let command)?: server.expectResets([command])
+        case .uncertain?: server.expectResets([])
+        case nil: break
         }
-        server.expectResets([command])
         return nil
     }
 
     // MARK: What is set again
 
-    /// The startup packet's settings that commands have taken away: for the session, and for the transaction that is open.
-    fileprivate func restored(
-        behind resetting: Resetting, on server: ServerSession
-    ) -> (session: [ParameterChange], local: [ParameterChange]) {
-        let certain = TakenSettings(resetting.carriedOut)
-        let uncertain = TakenSettings(resetting.uncertain)
-        let parameters = self.startupSettings.parameters.filter { parameter in
-            guard self.isRestorable(parameter) else { return false }
-            // What the server reports shows whether it was reset.
-            if let now = server.parameters[parameter.key], now.isReported {
-                return (certain.isLocal(parameter.key) ?? uncertain.isLocal(parameter.key)) != nil
-                    && now.value == server.defaults[parameter.key]?.value
+    /// The startup packet's settings that commands have taken away.
+    fileprivate func restoration(behind resetting: Resetting, on server: ServerSession) -> Restoration {
+        let isInTransaction = server.transaction == .inTransaction
+        let certain = TakenSettings(resetting.carriedOut, inTransaction: isInTransaction)
+        let uncertain = TakenSettings(resetting.uncertain, inTransaction: isInTransaction)
+        var restoration = Restoration()
+        for parameter in self.startupSettings.parameters where self.isRestorable(parameter) {
+            let key = parameter.key
+            let now = server.parameters[key].flatMap { $0.isReported ? $0.value : nil }
+            let isDefault = now.map { $0 == server.defaults[key]?.value }
+            var taken = certain.taken(key)
+            if taken == nil, isDefault == true, resetting.before?[key]?.value != now { taken = uncertain.taken(key) }
+            switch taken {
+            case .covered?: restoration.later += [.reset(key), .set(key, isLocal: true)]
+            case .session? where isDefault ?? true: restoration.session.append(.set(parameter))
+            case .local? where isDefault ?? true: restoration.local.append(.set(parameter))
+            case .session?, .local?, nil: break
             }
-            return certain.isLocal(parameter.key) != nil
         }
-        let isLocal = { (parameter: Parameter) in
-            certain.isLocal(parameter.key) ?? uncertain.isLocal(parameter.key) ?? false
-        }
-        let local = server.transaction == .inTransaction ? parameters.filter(isLocal) : []
-        return (parameters.filter { !isLocal($0) }.map { .set($0) }, local.map { .set($0) })
+        return restoration
     }
+}
+
+/// What is set again.
+private struct Restoration {
+    var session: [ParameterChange] = []
+    /// To the end of the transaction that is open.
+    var local: [ParameterChange] = []
+    /// When the transaction is over that has values of its own for it.
+    var later: [SettingResets.Command] = []
 }
 
 /// Which settings commands have taken away, one after the other. The work is that of the commands, however many settings
 /// there are.
 private struct TakenSettings {
-    /// What is known of single ones since `all`: whether only to the end of the transaction; nil if it was set behind that.
-    private var names: [String: Bool?] = [:]
+    /// How a setting was taken away.
+    enum Taken {
+        case session
+        /// Only to the end of the transaction.
+        case local
+        /// For the session, and behind that the transaction has set it.
+        case covered
+    }
+
+    /// What is known of single ones since `all`; nil if it was set behind that.
+    private var names: [String: Taken?] = [:]
     private var all = false
     private var identity = false
 
     /// RESET ALL leaves them.
     private static let identities = ["role", "session_authorization"]
 
-    init(_ commands: [SettingResets.Command]) {
+    /// - Parameter inTransaction: false if nothing is left of what was for a transaction only.
+    init(_ commands: [SettingResets.Command], inTransaction: Bool) {
         for command in commands {
             switch command {
-            case .reset(let name, let isLocal):
-                self.names[name] = .some(isLocal)
-                if name == "session_authorization" { self.names["role"] = .some(isLocal) }
+            case .reset(let name), .setDefault(let name, isLocal: false):
+                self.names[name] = .some(.session)
+                if name == "session_authorization" { self.names["role"] = .some(.session) }
+            case .setDefault(let name, isLocal: true):
+                if inTransaction { self.names[name] = .some(self.isForSession(name) ? .session : .local) }
             case .resetAll:
                 self.all = true
                 let kept = Self.identities.map { ($0, self.names[$0]) }
@@ -173,47 +203,81 @@ private struct TakenSettings {
                 self.all = true
                 self.identity = true
                 self.names = [:]
-            case .set(let name): self.names[name] = .some(nil)
+            case .set(let name, isLocal: false): self.names[name] = .some(nil)
+            case .set(let name, isLocal: true):
+                if inTransaction { self.names[name] = .some(self.isForSession(name) ? .covered : nil) }
             case .other: break
             }
         }
     }
 
-    /// Whether a setting was taken away only to the end of the transaction; nil if it was not taken away.
-    func isLocal(_ key: String) -> Bool? {
+    private func isForSession(_ key: String) -> Bool {
+        switch self.taken(key) {
+        case .session?, .covered?: true
+        case .local?, nil: false
+        }
+    }
+
+    /// How a setting was taken away; nil if it was not.
+    func taken(_ key: String) -> Taken? {
         if let known = self.names[key] { return known }
-        return (Self.identities.contains(key) ? self.identity : self.all) ? false : nil
+        return (Self.identities.contains(key) ? self.identity : self.all) ? .session : nil
     }
 }
 
-/// Commands that go back to what a session began with, until the request is over in which they stand.
+/// Commands that go back to what a session began with, until their settings are set again.
 struct Resetting {
     /// What requests under way have in their texts, by their numbers. What comes behind these requests waits.
     fileprivate(set) var expected: [(request: UInt64, commands: ArraySlice<SettingResets.Command>)] = []
-    /// What was carried out since the last ReadyForQuery.
-    fileprivate(set) var carriedOut: [SettingResets.Command] = []
+    /// What was carried out.
+    fileprivate var carriedOut: [SettingResets.Command] = []
     /// What was perhaps carried out, and perhaps rolled back. What the server reports shows what has become of it.
-    fileprivate(set) var uncertain: [SettingResets.Command] = []
+    fileprivate var uncertain: [SettingResets.Command] = []
+    /// The client's settings before that.
+    fileprivate var before: ParameterSet?
+    /// What was set again in the transaction that is open: ROLLBACK TO may take that back, and not the command.
+    fileprivate var restored: [SettingResets.Command] = []
     /// How many of `carriedOut` nothing can roll back any more.
     private var committed = 0
 
-    fileprivate init(expected: [(request: UInt64, commands: ArraySlice<SettingResets.Command>)] = []) {
-        self.expected = expected
-    }
+    /// More of them are not told apart.
+    private static let mostUncertain = 100
 
     /// A COMMIT has been carried out.
-    mutating func commit() { self.committed = self.carriedOut.count }
+    mutating func commit() {
+        self.committed = self.carriedOut.count
+        self.restored = []
+    }
 
-    /// An error has come: what stands before it in its transaction is rolled back. DISCARD ALL has one of its own.
-    mutating func fail() {
+    /// An error has come, or ROLLBACK was carried out: what stands before it in its transaction is rolled back, unless a
+    /// savepoint stands between. DISCARD ALL has a transaction of its own.
+    mutating func rollBack(_ settings: ParameterSet?) {
         let open = Array(self.carriedOut[self.committed...])
         self.carriedOut.removeSubrange(self.committed...)
         self.carriedOut += open.filter { $0 == .discardAll }
-        self.uncertain += open.filter { $0 != .discardAll }
+        self.committed = self.carriedOut.count
+        self.doubt(open.filter { $0 != .discardAll } + self.restored, settings)
+        self.restored = []
+    }
+
+    fileprivate mutating func doubt(_ commands: [SettingResets.Command], _ settings: ParameterSet?) {
+        guard !commands.isEmpty else { return }
+        if self.uncertain.isEmpty { self.before = settings }
+        self.uncertain += commands
+        if self.uncertain.count > Self.mostUncertain { self.uncertain = [.resetAll] }
     }
 }
 
 extension ServerSession {
+    /// What the client waits for while settings are set again.
+    enum Restoring {
+        case nothing
+        /// ReadyForQuery.
+        case ready
+        /// The rest of its request, on another server.
+        case rest
+    }
+
     /// The request that is about to be sent has such commands.
     fileprivate func expectResets(_ commands: [SettingResets.Command]) {
         self.resetting = self.resetting ?? Resetting()
@@ -225,68 +289,105 @@ extension ServerSession {
     var isResetting: Bool { self.resetting != nil && self.holdsBehindResets }
 
     private var holdsBehindResets: Bool {
-        guard let resetting = self.resetting, !resetting.expected.isEmpty else { return false }
         return !self.requests.isEmpty && !self.requests.isUnsynced && !self.requests.isCopyingIn
     }
 
     /// A command was carried out that is answered by SET, RESET or DISCARD ALL.
     @inline(never)
     func settingsCommandCompleted(_ tag: Span<UInt8>) {
-        guard self.client?.hasRestorable ?? false else { return }
+        guard let client = self.client, client.hasRestorable else { return }
         // Taken out, so that nothing of it is copied for each command.
         var resetting = self.resetting.take() ?? Resetting()
+        defer { if resetting.isNeeded { self.resetting = resetting } }
         let current = self.requests.finished + 1
         if let index = resetting.expected.firstIndex(where: { $0.request <= current && !$0.commands.isEmpty }) {
-            resetting.carriedOut.append(resetting.expected[index].commands.removeFirst())
-        } else if CommandTag.equals(tag, "DISCARD ALL") {
+            let command = resetting.expected[index].commands.removeFirst()
+            // A name may have been given to another statement.
+            if CommandTag.equals(tag, command.tag) { return resetting.carriedOut.append(command) }
+        }
+        if CommandTag.equals(tag, "DISCARD ALL") {
             if resetting.carriedOut.last != .discardAll { resetting.carriedOut.append(.discardAll) }
         } else if CommandTag.equals(tag, "RESET") {
             // Nobody has seen its text, which may have any number of them.
-            if resetting.uncertain.last != .resetAll { resetting.uncertain.append(.resetAll) }
-        } else if resetting.expected.isEmpty && resetting.carriedOut.isEmpty && resetting.uncertain.isEmpty {
-            return
+            if resetting.uncertain.last != .resetAll { resetting.doubt([.resetAll], client.parameters) }
         }
-        self.resetting = resetting
     }
 
-    /// ReadyForQuery has come. Whether the client has to wait for it until its settings are as they were.
+    /// ReadyForQuery has come. Whether the client has to wait until its settings are as they were.
     @inline(never)
-    func restores(_ client: ClientSession) -> Bool {
-        guard let resetting = self.resetting else { return false }
+    func restores(_ client: ClientSession, for restoring: Restoring) -> Bool {
+        guard var resetting = self.resetting.take(), let wanted = client.parameters else { return false }
         let finished = self.requests.finished
-        let left = resetting.expected.filter { $0.request > finished }
-        self.resetting = left.isEmpty ? nil : Resetting(expected: left)
-        guard self.transaction != .failed, let wanted = client.parameters else { return false }
-        let (session, local) = client.restored(behind: resetting, on: self)
-        guard !session.isEmpty || !local.isEmpty else { return false }
-        // Requests that were sent ahead are answered first.
-        let isHeld = self.requests.isEmpty
+        resetting.expected.removeAll { $0.request <= finished }
+        guard self.transaction != .failed, self.requests.isQuiet else {
+            // Nothing can be set here, nor in the middle of what was sent ahead: at the next ReadyForQuery.
+            if resetting.isNeeded { self.resetting = resetting }
+            return false
+        }
+        let restoration = client.restoration(behind: resetting, on: self)
+        if self.transaction == .inTransaction { self.resetting = resetting.following(restoration.later) }
+        guard !restoration.session.isEmpty || !restoration.local.isEmpty else { return false }
+        self.restoring = restoring
+        _ = client.awaitReplies()
+        self.restore(restoration.session, restoration.local, wanted, tries: Self.mostRestores)
+        return true
+    }
+
+    /// A cancel that comes late for the command hits what follows.
+    private static let mostRestores = 20
+
+    private func restore(
+        _ session: [ParameterChange], _ local: [ParameterChange], _ wanted: ParameterSet, tries: Int
+    ) {
         let texts =
             ParameterChange.statements(session, isLocal: false, client: wanted)
             + ParameterChange.statements(local, isLocal: true, client: wanted)
-        self.run(.restore(session + local), texts.joined(separator: ";"))
-        self.holdsReady = isHeld
-        return isHeld
+        self.run(.restore(session: session, local: local, tries: tries), texts.joined(separator: ";"))
     }
 
     /// They are, or cannot be.
-    func restored(_ changes: [ParameterChange], _ error: ErrorFields?) {
+    func restored(_ session: [ParameterChange], _ local: [ParameterChange], tries: Int, _ error: ErrorFields?) {
+        if let error, error.sqlState == SQLState.queryCanceled, self.transaction == .idle, tries > 0,
+            let wanted = self.client?.parameters
+        {
+            return self.restore(session, local, wanted, tries: tries - 1)
+        }
         let isCancelled = self.cancelsWhenSet
         self.cancelsWhenSet = false
         if error == nil {
             let (ours, theirs) = self.worker.parameters.applied(
-                changes, client: self.client?.parameters ?? self.parameters, server: self.parameters)
+                session + local, client: self.client?.parameters ?? self.parameters, server: self.parameters)
             self.parameters = theirs
             self.client?.settingsApplied(ours)
         }
         guard let client = self.client else { return }
-        if let error, error.sqlState != SQLState.inFailedTransaction { return client.settingsFailed(error) }
-        if self.holdsReady {
-            self.holdsReady = false
+        if let error {
+            // In a transaction that is the client's own error: it has cancelled its command.
+            guard self.transaction == .failed else { return client.settingsFailed(error) }
+            client.send(MessageWriter.bytes { $0.errorResponse(error) })
+        }
+        if case .ready = self.restoring {
             let status = self.transaction
             client.send(MessageWriter.bytes { $0.readyForQuery(status) })
         }
+        self.restoring = .nothing
         self.due = .ready
         if isCancelled && !self.requests.isEmpty { self.cancelRunning() }
+    }
+}
+
+extension Resetting {
+    /// Whether there is anything to remember.
+    fileprivate var isNeeded: Bool {
+        !self.expected.isEmpty || !self.carriedOut.isEmpty || !self.uncertain.isEmpty || !self.restored.isEmpty
+    }
+
+    /// What is to be remembered in the transaction that goes on, when settings are set again but for some.
+    fileprivate func following(_ later: [SettingResets.Command]) -> Resetting? {
+        var next = Resetting()
+        next.carriedOut = later
+        next.restored = self.restored + self.carriedOut + self.uncertain
+        if next.restored.count > Self.mostUncertain { next.restored = [.resetAll] }
+        return next.isNeeded ? next : nil
     }
 }

@@ -58,10 +58,10 @@ extension ClientSession {
     }
 
     /// Whether a name holds, and what the server has under it, depends on how requests before the last Sync end: with an
-    /// error among them the server skips some. This one is looked at when they have been answered.
+    /// error among them the server skips some. This one is looked at when they have been answered. The socket is read from
+    /// on, up to a limit, so that a client that leaves is noticed.
     func awaitReplies() -> Verdict {
         self.isAwaitingReplies = true
-        self.pauseReading()
         return .wait
     }
 
@@ -73,6 +73,7 @@ extension ClientSession {
 
     @inline(never)
     private func lookAgain() {
+        if let server = self.server, server.restoring != .nothing { return }
         self.isAwaitingReplies = false
         self.proceed()
         if !self.isAwaitingReplies { self.readOn() }
@@ -104,6 +105,11 @@ extension ClientSession {
         guard length > MessageFramer.headerLength else { return self.malformed(bytes, run..<range.lowerBound) }
         guard range.count > MessageFramer.headerLength else { return .gather(MessageFramer.headerLength + 1) }
         let isUnnamed = bytes[range.lowerBound + MessageFramer.headerLength] == 0
+        if !isUnnamed && server.requests.isCopyingIn {
+            // The server ends the session, which is PostgreSQL's answer.
+            server.requests.append(.parse)
+            return .pass
+        }
         // Whether the transaction has failed is seen when what stands before the last Sync has been answered.
         if !isUnnamed && (server.requests.hasEarlierSync || server.isDeallocating) { return self.awaitReplies() }
         if !isUnnamed && server.meaning != .settled {
@@ -120,6 +126,8 @@ extension ClientSession {
             // Passed on unread; whoever binds it later on another connection is told that it does not exist.
             self.unnamedParse.removeAll()
             server.meaning = .inDoubt
+            server.isParsingUncertain = true
+            server.mayMakeRelation = true
             self.noteUnnamed(server)
             return .pass
         }
@@ -128,11 +136,21 @@ extension ClientSession {
         if isUnnamed {
             self.group.statistics.counters.clientParseCount &+= 1
             self.unnamedParse.removeAll(keepingCapacity: true)
-            if length <= Self.unnamedParseLimit { self.unnamedParse.append(message, parse.tail) }
+            if length <= Self.unnamedParseLimit {
+                self.unnamedParse.append(message, parse.tail)
+            } else {
+                server.mayMakeRelation = true
+            }
+            let runsAlone = server.runsAlone
             self.noteUnnamed(server)
-            if self.mayHaveNames(server) { self.noteCommands(message.extracting(parse.query), server) }
-            if server.meaning == .settled, SessionCommands.mayChangeMeaning(message, parse.query) {
-                server.meaning = .inDoubt
+            let changesMeaning = SessionCommands.mayChangeMeaning(message, parse.query)
+            if changesMeaning && server.meaning == .settled { server.meaning = .inDoubt }
+            if changesMeaning || self.mayHaveNames(server)
+                || !runsAlone
+                    && SessionCommands.mentionsSetConfig(
+                        message, from: parse.query.lowerBound, to: parse.query.upperBound)
+            {
+                self.noteCommands(message.extracting(parse.query), server)
             }
             return .pass
         }
@@ -155,6 +173,11 @@ extension ClientSession {
             return .replaced(upTo: range.upperBound)
         }
         guard self.hasRoom(for: length) else { return self.refuseParse(length, bytes, range, server, run: &run) }
+        // What began the batch was not looked at as long as there were no names.
+        if !self.mayHaveNames(server) && server.requests.isUnsynced {
+            let tail = self.unnamedParse
+            self.noteCommands(tail.span.extracting(0..<self.unnamedTextLength), server)
+        }
         let statement = self.statement(message.extracting(parse.tail), server)
         self.pass(bytes, run..<range.lowerBound)
         let copy = message.copy(parse.statement)
@@ -200,6 +223,9 @@ extension ClientSession {
         return .drop
     }
 
+    /// Bytes of the unnamed statement's text; 0 if it was not kept.
+    var unnamedTextLength: Int { self.unnamedParse.firstIndex(of: 0) ?? 0 }
+
     @inline(__always)
     func forgetUnnamed() {
         if !self.unnamedParse.isEmpty { self.unnamedParse.removeAll(keepingCapacity: true) }
@@ -236,18 +262,18 @@ extension ClientSession {
         }
         guard !name.isEmpty, var known = self.statements.find(name) else {
             self.noteBound(message.extracting(prefix.portal), name, nil)
-            if self.boundDeallocation != nil || (name.isEmpty && Self.mayDeallocate(self.unnamedParse)),
-                let verdict = self.bindDeallocation(name, self.unnamedParse, bytes, range, server, run: &run)
+            if !self.boundDeallocations.isEmpty || (name.isEmpty && Self.mayDeallocate(self.unnamedParse)),
+                let verdict = self.bindDeallocation(prefix, self.unnamedParse, bytes, range, server, run: &run)
             {
                 return verdict
             }
             self.group.statistics.counters.bindCount &+= 1
             return self.unknown(name, .bind, bytes, range, server, run: &run)
         }
-        if self.boundDeallocation != nil || known.statement.effects.contains(.deallocates) {
+        if !self.boundDeallocations.isEmpty || known.statement.effects.contains(.deallocates) {
             let tail = known.statement.effects.contains(.deallocates) ? known.statement.tail : []
-            if let verdict = self.bindDeallocation(name, tail, bytes, range, server, run: &run) { return verdict }
-            if case .one(_, let tail)? = self.boundDeallocation {
+            if let verdict = self.bindDeallocation(prefix, tail, bytes, range, server, run: &run) { return verdict }
+            if !tail.isEmpty, case .one(_, let tail)? = self.boundDeallocations.last?.deallocation {
                 known.statement = self.worker.statements.statement(tail.span, self.parameters?.parsing ?? .none)
             }
         }
@@ -264,6 +290,7 @@ extension ClientSession {
         if !known.statement.effects.isEmpty {
             if known.statement.effects.contains(.changesParsing) { server.isParsingUncertain = true }
             if known.statement.effects.contains(.changesMeaning) { server.meaning = .inDoubt }
+            if known.statement.effects.contains(.makesRelation) { server.mayMakeRelation = true }
         }
         self.noteBound(message.extracting(prefix.portal), name, known)
         server.requests.append(.bind)
@@ -280,7 +307,9 @@ extension ClientSession {
         var id: UInt64 = 0
         if let known, known.description.columns == 0, known.statement.hasFixedColumns { id = known.statement.id }
         // Those that need not be noted may take the place of one that was.
-        if id != 0 || !self.boundPortals.isEmpty { self.boundPortals.bind(portal, name: name, id: id) }
+        if id != 0 || !self.boundPortals.isEmpty || !portal.isEmpty {
+            self.boundPortals.bind(portal, name: name, id: id)
+        }
     }
 
     /// Describe of a portal: what the client is told of its columns holds for the statement. False if it has been told
@@ -348,9 +377,11 @@ extension ClientSession {
     ) -> Verdict {
         let name = message.extracting(target.name)
         if !name.isEmpty && server.areNamesInDoubt { return self.awaitReplies() }
-        if name.isEmpty {
-            self.forgetUnnamed()
-            server.unnamedStatement = 0
+        if name.isEmpty || server.requests.isCopyingIn {
+            if name.isEmpty {
+                self.forgetUnnamed()
+                server.unnamedStatement = 0
+            }
             server.requests.append(.close)
             return .pass
         }

@@ -67,8 +67,8 @@ final class ClientSession: Connection {
     var unsettledStatements: [[UInt8]] = []
     /// When an error last made what it has prepared doubtful.
     var distrustedAt: MonotonicTime = 0
-    /// What was bound last is a DEALLOCATE or DISCARD.
-    var boundDeallocation: Deallocation?
+    /// Portals of a DEALLOCATE or DISCARD.
+    var boundDeallocations: [BoundDeallocation] = []
 
     /// Requests that are to be looked at again, in front of what comes next.
     var replay: [UInt8] = []
@@ -181,12 +181,19 @@ final class ClientSession: Connection {
     override func received(_ bytes: Span<UInt8>) -> Int {
         if let login = self.login { return login.received(bytes) }
         let consumed = self.console?.received(bytes) ?? self.relayAll(bytes)
+        // Who has said goodbye behind what is held is not waited for: its requests are carried out.
+        if consumed < bytes.count, self.isAwaitingReplies, Self.endsInTerminate(bytes) { self.pauseReading() }
         if self.isCongested || self.server?.isCongested ?? false { self.pauseReading() }
         if let server = self.server, server.requests.count > Self.mostRequests {
             self.isThrottled = true
             self.pauseReading()
         }
         return consumed
+    }
+
+    private static func endsInTerminate(_ bytes: Span<UInt8>) -> Bool {
+        bytes.count >= 5
+            && bytes.extracting((bytes.count - 5)..<bytes.count).equals(0..<5, "X\u{0}\u{0}\u{0}\u{4}")
     }
 
     override func drained() {

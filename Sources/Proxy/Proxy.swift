@@ -47,6 +47,7 @@ public final class Proxy: Sendable {
         var effects: PreparedStatement.Effects = commands.changesSettings ? [.changesParsing] : []
         if commands.deallocatesAll || !commands.deallocations.isEmpty { effects.insert(.deallocates) }
         if SessionCommands.mayChangeMeaning(text, 0..<text.count) { effects.insert(.changesMeaning) }
+        if SessionCommands.mayMakeRelation(text) { effects.insert(.makesRelation) }
         return effects
     }
     let console: any ConsoleService

@@ -51,14 +51,16 @@ extension ServerSession {
         if Self.isNodesOwn(status.name) { return true }
         guard let head = self.requests.head else { return true }
         guard head.disposition == .own else { return false }
-        switch self.ownQueries.first {
-        case .settings(let changes), .restore(let changes):
-            return !changes.contains { change in
-                switch change {
-                case .set(let parameter): parameter.name == status.name
-                case .reset(let name): name == status.name
-                }
+        let isAsked = { (change: ParameterChange) in
+            switch change {
+            case .set(let parameter): parameter.name == status.name
+            case .reset(let name): name == status.name
             }
+        }
+        switch self.ownQueries.first {
+        case .settings(let changes): return !changes.contains(where: isAsked)
+        case .restore(let session, let local, _):
+            return !session.contains(where: isAsked) && !local.contains(where: isAsked)
         case .begin, .abort, .deallocate, .check, .proof: return true
         case .connectQuery, .rollback, .reset, nil: return false
         }

@@ -21,6 +21,7 @@ extension ServerSession {
         if self.isDedicated { return }
         if self.mustForgetStatements { self.forgetStatements() }
         self.isParsingUncertain = false
+        self.mayMakeRelation = false
         self.meaning = .settled
         if !client.hasSettings(of: self) || self.areExtrasUncertain { self.adjustSettings(to: client) }
     }
@@ -29,7 +30,7 @@ extension ServerSession {
     func detachClient() {
         guard self.client != nil else { return }
         self.client = nil
-        self.holdsReady = false
+        self.restoring = .nothing
         self.insistence = nil
         self.cancelsWhenSet = false
         if self.resetting != nil { self.resetting = nil }
@@ -179,6 +180,9 @@ extension ServerSession {
     /// All that was asked for has been answered to the last byte. A batch may be without its Sync yet.
     var hasAnswered: Bool { self.requests.isEmpty && self.framer.remaining == 0 && !self.isOnTrial }
 
+    /// What is sent now has a transaction of its own, unless it begins one.
+    var runsAlone: Bool { self.transaction == .idle && self.requests.isQuiet }
+
     /// Nothing is owed but what the server says to its client's settings.
     var owesSettingsOnly: Bool {
         self.requests.count == self.ownQueries.count
@@ -220,8 +224,8 @@ extension ServerSession {
             self.settingsEnded(changes, error)
             return true
         }
-        if case .restore(let changes) = own {
-            self.restored(changes, error)
+        if case .restore(let session, let local, let tries) = own {
+            self.restored(session, local, tries: tries, error)
             return true
         }
         if case .begin = own {

@@ -2,6 +2,7 @@ import DequeModule
 import Logging
 import Pooling
 import Reactor
+import SQL
 import Settings
 import Wire
 
@@ -174,6 +175,7 @@ extension ServerSession {
         case Backend.parameterDescription: self.description.parameters(bytes.extracting(range))
         default: break
         }
+        self.lastLooked = type
         let reply = self.requests.reply(type)
         if reply.completed == .describe {
             if reply.succeeded {
@@ -226,7 +228,10 @@ extension ServerSession {
     private func ended(_ bytes: Span<UInt8>, _ run: inout Int, _ cursor: Int) {
         let type = self.pieces.type
         self.pieces = .none
-        if Self.looked.contains(type) { self.answered(type) }
+        if Self.looked.contains(type) {
+            self.lastLooked = type
+            self.answered(type)
+        }
         guard self.requests.head?.disposition == .answer else { return }
         self.pass(bytes, run..<cursor)
         run = cursor
@@ -313,7 +318,9 @@ extension ServerSession {
                 client.routedRequestEnded(self.transaction, self, route)
                 if let rest = route.rest, !client.partEnded(rest, route) { end = range.lowerBound }
             }
-            if self.resetting != nil && end == range.upperBound && self.restores(client) { end = range.lowerBound }
+            if self.resetting != nil, self.restores(client, for: end == range.upperBound ? .ready : .rest) {
+                end = range.lowerBound
+            }
             self.pass(bytes, run..<end)
             run = range.upperBound
             client.queryEnded(self.transaction)
@@ -333,7 +340,7 @@ extension ServerSession {
         if head?.disposition != .own {
             self.learnRefusal(fields)
             self.client?.route?.rest?.hasFailed = true
-            if self.resetting != nil { self.resetting?.fail() }
+            if self.resetting != nil { self.resetting?.rollBack(self.client?.parameters) }
         }
         if let kind = head?.kind { self.noteStatementError(kind, fields) }
         if head == nil && self.isFree {
@@ -430,7 +437,10 @@ extension ServerSession {
     /// Commands that change more than the server reports.
     private func noteCommand(_ message: Span<UInt8>) {
         // A cheap look at the tag before the exact one: results of SELECT, UPDATE, … end here.
-        guard message.count > 7, Self.notedTags.contains(message[7]) || message[5] == UInt8(ascii: "C") else { return }
+        guard message.count > 7, Self.notedTags.contains(message[7]) || message[5] == UInt8(ascii: "C") else {
+            if self.lastLooked != Backend.rowDescription { self.noteCommandWithoutRows(message) }
+            return
+        }
         switch (message[5], message[7]) {
         case (UInt8(ascii: "C"), UInt8(ascii: "M")) where CommandTag.equals(message, "COMMIT"):
             if let client = self.client, let route = client.route { client.routedCommit(route) }
@@ -467,6 +477,27 @@ extension ServerSession {
         }
     }
 
+    /// The same for the others, where no description of rows stands right before the tag.
+    @inline(never)
+    private func noteCommandWithoutRows(_ message: Span<UInt8>) {
+        if CommandTag.equals(message, "ROLLBACK") {
+            if self.resetting != nil { self.resetting?.rollBack(self.client?.parameters) }
+        } else if CommandTag.begins(message, with: "SELECT "), self.mayBeDefinition {
+            // CREATE TABLE AS, SELECT INTO, CREATE MATERIALIZED VIEW.
+            self.noteDefinition(message)
+        }
+    }
+
+    /// Whether what says SELECT, without a description of rows right before it, returns none. A portal may have been
+    /// described long before, or never: what it is, its text says then.
+    private var mayBeDefinition: Bool {
+        guard self.requests.head?.kind == .execute else { return self.requests.head?.kind == .query }
+        if self.lastLooked == Backend.noData || self.mayMakeRelation { return true }
+        guard self.lastLooked != Backend.portalSuspended, let client = self.client else { return false }
+        let tail = client.unnamedParse
+        return SessionCommands.mayMakeRelation(tail.span.extracting(0..<client.unnamedTextLength))
+    }
+
     /// DISCARD ALL or DEALLOCATE ALL: no statement is left, on the server and for the client that asked.
     private func discarded(all: Bool) {
         // The books were emptied when it was sent: what has come into them since was prepared behind it.
@@ -478,8 +509,9 @@ extension ServerSession {
             self.areExtrasUncertain = false
             self.parameters = self.worker.parameters.withoutExtras(self.parameters)
         }
-        if self.requests.head?.disposition != .own {
-            self.client?.statements.removeAll()
+        if self.requests.head?.disposition != .own, let client = self.client {
+            client.statements.removeAll()
+            if client.preparedResets != nil { client.preparedResets = nil }
         }
     }
 }

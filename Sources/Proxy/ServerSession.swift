@@ -38,7 +38,7 @@ final class ServerSession: ServerConnection {
         /// Whether a replica has what it was seen to have (`positionProof`).
         case proof
         /// The startup packet's settings, behind a command of the client's that has taken them away.
-        case restore([ParameterChange])
+        case restore(session: [ParameterChange], local: [ParameterChange], tries: Int)
 
         /// The client's requests behind it count on it: a cancel of theirs must not hit it.
         var comesFirst: Bool {
@@ -167,6 +167,8 @@ final class ServerSession: ServerConnection {
     var mustDeallocate = false
     /// Whether names of statements were the proxy's when the settings were looked at last.
     var tracksStatements = false
+    /// The type of the last message that ends a request or begins its rows.
+    var lastLooked: UInt8 = 0
     /// What the answer to a Describe says, as far as it has come.
     var description = StatementDescription()
     /// The proxy has asked what a statement returns, and its client's requests wait for that.
@@ -176,14 +178,16 @@ final class ServerSession: ServerConnection {
     /// A setting that says what a text means may have been changed by a command, so that the client's settings do not tell
     /// what a statement is read with; until it is released.
     var isParsingUncertain = false
+    /// A statement was perhaps bound that makes a relation and is answered like a SELECT; until it is released.
+    var mayMakeRelation = false
     /// DDL was carried out in the transaction that is open; others see it when that ends.
     var hasChangedCatalogue = false
     /// Since when the transaction that is open may see another catalogue than others do.
     var catalogueOfItsOwn: MonotonicTime?
-    /// Commands under way that go back to what the session began with; nil as a rule.
+    /// Commands that go back to what the session began with; nil as a rule.
     var resetting: Resetting?
-    /// The client's ReadyForQuery waits until its settings are as they were.
-    var holdsReady = false
+    /// What the client waits for while its settings are set again.
+    var restoring = Restoring.nothing
     /// Queries under way that deallocate statements.
     var deallocations: [Deallocations] = []
     /// The session's settings or objects were changed by a client that has gone (session mode).

@@ -52,8 +52,8 @@ public struct SessionCommands: Sendable, Equatable {
     }
 
     /// Whether `set_config(` or `pg_catalog.set_config(` may stand behind a SELECT and a space.
-    @inlinable @inline(__always)
-    public static func maySetConfig(_ bytes: Span<UInt8>, at select: Int, before end: Int) -> Bool {
+    @inline(__always)
+    private static func maySetConfig(_ bytes: Span<UInt8>, at select: Int, before end: Int) -> Bool {
         let name = select &+ 7
         guard name &+ 21 < end else { return false }
         switch bytes[name] | 0x20 {
@@ -61,6 +61,50 @@ public struct SessionCommands: Sendable, Equatable {
         case UInt8(ascii: "p"): return bytes[name &+ 10] == UInt8(ascii: ".") && bytes[name &+ 14] == UInt8(ascii: "_")
         default: return false
         }
+    }
+
+    /// Whether `set_config` stands anywhere in a text. A look at its underscores.
+    ///
+    /// - Parameter end: behind the text; a NUL there may be part of what is looked at.
+    public static func mentionsSetConfig(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Bool {
+        var start = start
+        while let underscore = bytes.first(UInt8(ascii: "_"), from: start, to: end) {
+            if underscore >= 3, bytes.hasWord("set", at: underscore &- 3, before: end),
+                bytes.hasWord("config", at: underscore &+ 1, before: end)
+            {
+                return true
+            }
+            start = underscore &+ 1
+        }
+        return false
+    }
+
+    /// Whether a text may be one that is answered like a SELECT and makes a relation: CREATE TABLE AS, CREATE MATERIALIZED
+    /// VIEW, SELECT INTO.
+    public static func mayMakeRelation(_ text: Span<UInt8>) -> Bool {
+        var word: Range<Int> = 0..<0
+        var index = 0
+        while index < text.count {
+            guard Lexer.isTagPart(text[index]) else {
+                index &+= 1
+                continue
+            }
+            let before = word
+            let start = index
+            while index < text.count, Lexer.isTagPart(text[index]) { index &+= 1 }
+            word = start..<index
+            switch word.count {
+            case 6 where text.hasWord("create", at: start, before: index): return true
+            case 4 where text.hasWord("into", at: start, before: index):
+                if !text.hasWord("insert", at: before.lowerBound, before: before.upperBound)
+                    && !text.hasWord("merge", at: before.lowerBound, before: before.upperBound)
+                {
+                    return true
+                }
+            default: break
+            }
+        }
+        return false
     }
 
     /// - Parameters:

@@ -5,14 +5,25 @@ import Glibc  // memchr: the texts of statements are long
 public struct SettingResets: Sendable, Equatable {
     /// A command that is answered by SET, RESET or DISCARD ALL.
     public enum Command: Sendable, Equatable {
-        /// RESET, or SET … TO DEFAULT, of a setting by its name in lower case. `isLocal`: to the end of the transaction.
-        case reset(String, isLocal: Bool)
+        /// RESET of a setting by its name in lower case.
+        case reset(String)
         case resetAll
         case discardAll
+        /// SET … TO DEFAULT. `isLocal`: to the end of the transaction.
+        case setDefault(String, isLocal: Bool)
         /// SET of a setting to a value.
-        case set(String)
+        case set(String, isLocal: Bool)
         /// SET of something else.
         case other
+
+        /// How it is answered.
+        public var tag: StaticString {
+            switch self {
+            case .reset, .resetAll: "RESET"
+            case .discardAll: "DISCARD ALL"
+            case .setDefault, .set, .other: "SET"
+            }
+        }
     }
 
     /// In the order of the text.
@@ -22,7 +33,7 @@ public struct SettingResets: Sendable, Equatable {
     public var hasResets: Bool {
         self.commands.contains { command in
             switch command {
-            case .reset, .resetAll, .discardAll: true
+            case .reset, .resetAll, .discardAll, .setDefault: true
             case .set, .other: false
             }
         }
@@ -133,9 +144,9 @@ public struct SettingResets: Sendable, Equatable {
         case "discard": return rest == ["all"] ? .discardAll : nil
         case "reset":
             if rest == ["all"] { return .resetAll }
-            if rest == ["time", "zone"] { return .reset("timezone", isLocal: false) }
-            if rest == ["session", "authorization"] { return .reset("session_authorization", isLocal: false) }
-            return .reset(rest.joined(), isLocal: false)
+            if rest == ["time", "zone"] { return .reset("timezone") }
+            if rest == ["session", "authorization"] { return .reset("session_authorization") }
+            return .reset(rest.joined())
         default: break
         }
         let isLocal = rest.first == "local"
@@ -144,21 +155,35 @@ public struct SettingResets: Sendable, Equatable {
         case "constraints": return nil
         case "time" where rest.dropFirst().first == "zone":
             let value = rest.dropFirst(2)
-            return value == ["default"] || value == ["local"] ? .reset("timezone", isLocal: isLocal) : .set("timezone")
+            return value == ["default"] || value == ["local"]
+                ? .setDefault("timezone", isLocal: isLocal) : .set("timezone", isLocal: isLocal)
         case "names":
             let value = rest.dropFirst()
             return value.isEmpty || value == ["default"]
-                ? .reset("client_encoding", isLocal: isLocal) : .set("client_encoding")
+                ? .setDefault("client_encoding", isLocal: isLocal) : .set("client_encoding", isLocal: isLocal)
         case "session" where rest.dropFirst().first == "authorization":
             return rest.dropFirst(2) == ["default"]
-                ? .reset("session_authorization", isLocal: isLocal) : .set("session_authorization")
-        case "schema": return .set("search_path")
-        case "role": return .set("role")
+                ? .setDefault("session_authorization", isLocal: isLocal)
+                : .set("session_authorization", isLocal: isLocal)
+        case "schema": return .set("search_path", isLocal: isLocal)
+        case "role": return .set("role", isLocal: isLocal)
         case "transaction", "characteristics", "xml", nil: return .other
         default: break
         }
         guard let sign = rest.firstIndex(where: { $0 == "=" || $0 == "to" }) else { return .other }
         let name = rest[..<sign].joined()
-        return rest[(sign + 1)...] == ["default"] ? .reset(name, isLocal: isLocal) : .set(name)
+        return rest[(sign + 1)...] == ["default"]
+            ? .setDefault(name, isLocal: isLocal) : .set(name, isLocal: isLocal)
+    }
+}
+
+extension Span<UInt8> {
+    /// Where a byte stands first, from one position to before another one.
+    func first(_ byte: UInt8, from start: Int, to end: Int) -> Int? {
+        unsafe self.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress, start < end, end <= bytes.count else { return nil }
+            guard let found = unsafe memchr(base + start, Int32(byte), end - start) else { return nil }
+            return unsafe UnsafeRawPointer(found) - base
+        }
     }
 }

@@ -69,6 +69,13 @@ public enum CommandTag {
         return message.equals(range, tag)
     }
 
+    /// Whether a whole message's tag begins with this text.
+    public static func begins(_ message: Span<UInt8>, with beginning: StaticString) -> Bool {
+        var reader = MessageReader(message)
+        guard let range = reader.cString(), range.count >= beginning.utf8CodeUnitCount else { return false }
+        return message.equals(range.lowerBound..<(range.lowerBound + beginning.utf8CodeUnitCount), beginning)
+    }
+
     /// Whether a whole message's tag ends with this text.
     public static func ends(_ message: Span<UInt8>, with end: StaticString) -> Bool {
         var reader = MessageReader(message)

@@ -585,6 +585,13 @@ private func plainStatement(_ id: UInt64, size: Int = 0) -> PreparedStatement {
         #expect(portals.isEmpty && portals.statement(of: self.name("p").span) == nil)
     }
 
+    @Test func whatIsBoundAlreadyMayStay() {
+        var portals = BoundPortals()
+        for id in [0, 2] as [UInt64] { portals.bind(self.name("p").span, name: self.name("s").span, id: id) }
+        for id in [1, 2] as [UInt64] { portals.bind(self.name("q").span, name: self.name("s").span, id: id) }
+        #expect(portals.statement(of: self.name("p").span) == nil && portals.statement(of: self.name("q").span) == nil)
+    }
+
     @Test func boundedInBytes() {
         var portals = BoundPortals()
         for number in 0..<10_000 {

@@ -84,6 +84,38 @@ import Testing
         #expect(!self.changesMeaning(text))
     }
 
+    private func mentionsSetConfig(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        return SessionCommands.mentionsSetConfig(bytes.span, from: 0, to: bytes.count)
+    }
+
+    @Test(arguments: [
+        "SELECT set_config('a', 'b', true)", "select a_b, Set_Config($1, $2, $3)", "_set_config", "set_config",
+        "WITH a AS (SELECT\tpg_catalog.SET_CONFIG('a', 'b', true)) SELECT 1",
+    ])
+    func setConfig(_ text: String) { #expect(self.mentionsSetConfig(text)) }
+
+    @Test(arguments: ["SELECT 1", "", "_", "set_", "_config", "SELECT a_b FROM set_conf", "SELECT set _config"])
+    func noSetConfig(_ text: String) { #expect(!self.mentionsSetConfig(text)) }
+
+    private func makesRelation(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        return SessionCommands.mayMakeRelation(bytes.span)
+    }
+
+    @Test(arguments: [
+        "CREATE TABLE a AS SELECT 1", "/* x */ create materialized view a AS SELECT 1", "SELECT 1 INTO a",
+        "WITH a AS (INSERT INTO b VALUES (1) RETURNING c) SELECT c INTO TEMP d FROM a",
+    ])
+    func relation(_ text: String) { #expect(self.makesRelation(text)) }
+
+    @Test(arguments: [
+        "SELECT 1", "", "INSERT INTO a SELECT 1", "insert  into a VALUES (1)",
+        "WITH a AS (INSERT INTO b VALUES (1)) SELECT 1",
+        "MERGE INTO a USING b ON c WHEN MATCHED THEN DELETE", "SELECT created, intoxicated FROM into_ WHERE a = $1",
+    ])
+    func noRelation(_ text: String) { #expect(!self.makesRelation(text)) }
+
     @Test func backslashInAString() {
         #expect(self.commands("SELECT '\\'; DEALLOCATE a; --'").deallocations.count == 1)
         #expect(self.commands("SELECT '\\'; DEALLOCATE a; --'", standardConformingStrings: false).deallocations.isEmpty)

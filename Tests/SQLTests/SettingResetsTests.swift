@@ -17,23 +17,35 @@ import Testing
 
     @Test(arguments: [
         ("RESET timezone", "timezone"), ("reset \"TimeZone\";", "timezone"), ("RESET my.Own", "my.own"),
-        ("RESET TIME ZONE", "timezone"), ("SET TIME ZONE LOCAL", "timezone"),
-        ("SET SESSION a = default", "a"), ("SET a.b TO DEFAULT", "a.b"), ("SET NAMES DEFAULT", "client_encoding"),
-        ("SET NAMES", "client_encoding"), ("/* x */ RESET/**/a -- y", "a"), ("RESET role", "role"),
+        ("RESET TIME ZONE", "timezone"), ("/* x */ RESET/**/a -- y", "a"), ("RESET role", "role"),
         (";; RESET a", "a"), ("RESET SESSION AUTHORIZATION", "session_authorization"),
-        ("SET SESSION AUTHORIZATION DEFAULT", "session_authorization"),
     ])
-    func one(_ text: String, _ name: String) {
+    func reset(_ text: String, _ name: String) {
         #expect(self.mayBe(text))
-        #expect(self.commands(text) == [.reset(name, isLocal: false)])
+        #expect(self.commands(text) == [.reset(name)])
     }
 
     @Test(arguments: [
-        ("SET a = 'default'", "a"), ("SET LOCAL a = default_value", "a"), ("SET a = 1, default", "a"),
+        ("SET TIME ZONE LOCAL", "timezone"), ("SET SESSION a = default", "a"), ("SET a.b TO DEFAULT", "a.b"),
+        ("SET NAMES DEFAULT", "client_encoding"), ("SET NAMES", "client_encoding"),
+        ("SET SESSION AUTHORIZATION DEFAULT", "session_authorization"),
+    ])
+    func setDefault(_ text: String, _ name: String) {
+        #expect(self.mayBe(text))
+        #expect(self.commands(text) == [.setDefault(name, isLocal: false)])
+    }
+
+    @Test(arguments: [
+        ("SET a = 'default'", "a"), ("SET a = 1, default", "a"),
         ("SET TIME ZONE 'UTC'", "timezone"), ("SET NAMES 'x'", "client_encoding"), ("SET SCHEMA 'x'", "search_path"),
         ("SET SESSION AUTHORIZATION x", "session_authorization"), ("set \"a\" to b", "a"), ("SET ROLE x", "role"),
     ])
-    func set(_ text: String, _ name: String) { #expect(self.commands(text) == [.set(name)]) }
+    func set(_ text: String, _ name: String) { #expect(self.commands(text) == [.set(name, isLocal: false)]) }
+
+    @Test func local() {
+        #expect(self.commands("SET LOCAL a = default_value") == [.set("a", isLocal: true)])
+        #expect(self.commands("SET LOCAL TIME ZONE LOCAL") == [.setDefault("timezone", isLocal: true)])
+    }
 
     @Test(arguments: [
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET TRANSACTION READ WRITE", "SET XML OPTION DOCUMENT",
@@ -56,7 +68,7 @@ import Testing
             + "SET LOCAL b TO DEFAULT; SET c = 1; RESET ALL; SELECT 'x"
         #expect(
             self.commands(text) == [
-                .reset("a", isLocal: false), .discardAll, .reset("b", isLocal: true), .set("c"), .resetAll,
+                .reset("a"), .discardAll, .setDefault("b", isLocal: true), .set("c", isLocal: false), .resetAll,
             ])
     }
 }
