@@ -342,6 +342,23 @@ def logged(route: Routed) -> list[int]:
         return [n for n, in primary.execute("SELECT n FROM log ORDER BY n")]
 
 
+@pytest.mark.parametrize("routing, begin", [
+    ("promote", "BEGIN"), ("read_only", "BEGIN READ ONLY"),
+    ("read_only", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")])
+def test_behind_a_flush_and_the_end_of_a_failed_transaction(
+    routed: Callable[..., Routed], routing: str, begin: str
+) -> None:
+    """It has failed on a replica. What comes behind is not known when its end is, and is for the primary."""
+    pair = pairs(routed(schema=SCHEMA, transaction_routing=routing))[0]
+    read, write = READS[0], "UPDATE {t} SET v = v + 1 RETURNING v"
+    for end in sorted(set(ENDS)):
+        for rest in ([write], ["COMMIT", write], ["BEGIN", write], ["VALUES (1)", write], [read, write, "SELECT 1/0"]):
+            difference = pair.difference([
+                Request("Q", (begin,), pause=True), Request("Q", (read,)), Request("Q", ("SELECT 1/0",)),
+                Request("F", (end, *rest))])
+            assert difference is None, f"{end}, {rest}: {difference}"
+
+
 def test_a_write_behind_a_batch_of_transactions_is_undone(routed: Callable[..., Routed]) -> None:
     """The batch leaves a transaction open, which is the one that ROLLBACK ends."""
     route = routed(schema=LIAR)
