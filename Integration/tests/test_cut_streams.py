@@ -289,8 +289,12 @@ def test_routed_streams_cut_anywhere(
                 lambda: console.execute(b"EXPLAIN ROUTE FOR cut SELECT v FROM cut").fetchone()["class"] == "read",
                 "the catalogue is known", 60)
         relay = in_front_of(stack, proxy, cut, run)
-        run_clients((primary.host, primary.port), through(relay), run, size(request), proxy)
-        routes = proxy.show("ROUTES")[0]
+        # On a slow machine all reads of one run may be too close behind their clients' writes.
+        for again in range(5):
+            run_clients((primary.host, primary.port), through(relay), f"{run} {again}", size(request), proxy)
+            routes = proxy.show("ROUTES")[0]
+            if routes["replica_reads"] > 0:
+                break
         assert routes["replica_reads"] > 0, str(routes)
 
 

@@ -345,17 +345,17 @@ def logged(route: Routed) -> list[int]:
 @pytest.mark.parametrize("routing, begin", [
     ("promote", "BEGIN"), ("read_only", "BEGIN READ ONLY"),
     ("read_only", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")])
-def test_behind_a_flush_and_the_end_of_a_failed_transaction(
-    routed: Callable[..., Routed], routing: str, begin: str
+@pytest.mark.parametrize("last", ["SELECT 1/0", "SET LOCAL application_name = 'local'", "SAVEPOINT a"])
+def test_behind_a_flush_and_the_end_of_a_transaction(
+    routed: Callable[..., Routed], last: str, routing: str, begin: str
 ) -> None:
-    """It has failed on a replica. What comes behind is not known when its end is, and is for the primary."""
+    """It has failed on a replica, or is bound to it. What comes behind is for the primary, and not known when its end is."""
     pair = pairs(routed(schema=SCHEMA, transaction_routing=routing))[0]
     read, write = READS[0], "UPDATE {t} SET v = v + 1 RETURNING v"
     for end in sorted(set(ENDS)):
         for rest in ([write], ["COMMIT", write], ["BEGIN", write], ["VALUES (1)", write], [read, write, "SELECT 1/0"]):
             difference = pair.difference([
-                Request("Q", (begin,), pause=True), Request("Q", (read,)), Request("Q", ("SELECT 1/0",)),
-                Request("F", (end, *rest))])
+                Request("Q", (begin,), pause=True), Request("Q", (read,)), Request("Q", (last,)), Request("F", (end, *rest))])
             assert difference is None, f"{end}, {rest}: {difference}"
 
 

@@ -35,13 +35,8 @@ extension ClientSession {
             server.begin(modes, hasSnapshot: route.hasSnapshot)
             route.transaction = .none
         case .none: begins = summary.begin
-        case .failed:
-            // It ends here, and more comes behind it.
-            server.begin(TransactionModes(), hasSnapshot: false)
-            server.run(.abort, "ROLLBACK TO martlet_none")
-            route.transaction = .none
         // A BEGIN within a transaction begins none.
-        case .replica: break
+        case .replica, .failed: break
         }
         let inTransaction = begins != nil || summary.ending != .none || server.transaction != .idle
         if summary.isHintMistaken { self.warnOfHint(server, route) }

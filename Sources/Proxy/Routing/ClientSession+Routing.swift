@@ -195,7 +195,7 @@ extension ClientSession {
         route.closeBatch()
         if case .replica(let modes, _) = route.transaction {
             if case .leaves = stay { route.router.counters.promotions &+= 1 }
-            route.transaction = server.transaction == .failed ? .failed : .held(modes)
+            route.transaction = .held(modes)
         }
         server.leaveClient()
         if case .cannotLeave(let error) = stay { return self.refuse(error, type) }
@@ -328,7 +328,7 @@ extension ClientSession {
         case .leaves:
             // A write, or something that only one server can go on with: from here on it is the primary's transaction.
             route.router.counters.promotions &+= 1
-            route.transaction = server.transaction == .failed ? .failed : .held(modes)
+            route.transaction = .held(modes)
             server.leaveClient()
             return nil
         case .cannotLeave(let error):
@@ -353,7 +353,7 @@ extension ClientSession {
             self.answer(type, bytes, whole, tag: tag, route: route)
             return .consumed(upTo: whole.upperBound)
         }
-        if case .failed = route.transaction, !summary.goesOnBehindItsEnd {
+        if case .failed = route.transaction {
             return self.refuse(
                 ServerError(
                     message: "current transaction is aborted, commands ignored until end of transaction block",

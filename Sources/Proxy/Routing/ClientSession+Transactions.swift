@@ -171,10 +171,7 @@ extension ClientSession {
         _ summary: RequestSummary, _ modes: TransactionModes, isPromotable: Bool, _ server: ServerSession,
         _ route: ClientRoute
     ) -> Stay {
-        if server.transaction == .failed {
-            // What comes behind a Flush and its end is not known yet, and may be for the primary.
-            return summary.goesOnBehindItsEnd && route.binding != .savepoint ? .leaves : .stays
-        }
+        if server.transaction == .failed { return .stays }
         switch summary.transaction {
         case .commit?, .rollback?: return .stays
         case .begin?, .set?, nil: break

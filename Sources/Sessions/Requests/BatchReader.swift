@@ -115,7 +115,7 @@ public final class BatchReader {
                 self.summary.add(Self.interrupted)
                 self.summary.isInterrupted = true
                 self.summary.transaction = nil
-                if header.type == Frontend.query { self.goesOn() }
+                self.goesOn()
                 self.summary.end += length
                 self.summary.statements += 1
                 self.finish()

@@ -172,9 +172,6 @@ public struct RequestSummary {
     /// Some of its messages may be for the router, be they behind a Flush.
     public var mayHaveCommands: Bool { self.hasCommands || self.isInterrupted }
 
-    /// It ends a transaction, and what comes behind that is not here yet.
-    public var goesOnBehindItsEnd: Bool { self.isInterrupted && self.ending != .none }
-
     /// What follows in its transaction needs the same server.
     public var bindsTransaction: Bool { self.hasBindingStatement || self.keepsPortal }
 
