@@ -48,9 +48,11 @@ PRIMARYS = [
     "SELECT pg_current_xact_id() IS NOT NULL", "SELECT pg_try_advisory_xact_lock({n})", "EXPLAIN (COSTS OFF) TABLE u{n}"]
 SORTS = [
     (BEGINS, 20), (ENDS, 22), (READS, 26), (WRITES, 14), (SAVEPOINTS, 7), (ERRORS, 5), (SETS, 6), (PRIMARYS, 4)]
-# A transaction that cannot leave its replica says so, or the replica does.
+# A transaction that cannot leave its replica says so, or the replica does. Behind the end of one that has failed or is bound
+# to its replica, a single statement of the same Query is alone.
 DOCUMENTED = re.compile(
-    "during recovery|recovery is in progress|in a hot standby|this transaction runs on a replica, which it cannot leave")
+    "during recovery|recovery is in progress|in a hot standby|this transaction runs on a replica, which it cannot leave"
+    "|(SET TRANSACTION|LOCK TABLE) can only be used in transaction blocks")
 PREPARED = sorted({text for texts, _ in SORTS for text in texts if "nothing" not in text})
 
 
