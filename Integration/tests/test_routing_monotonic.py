@@ -139,6 +139,7 @@ def test_what_is_shown_behind_a_read_that_stays_for_a_moment(
         route.cluster.lag("replica2", "1s")
         try:
             client.simple("INSERT INTO own VALUES (1)")
+            # So long the replicas have the one commit and not the other; a shorter time would prove less, and fail nothing.
             time.sleep(0.5)
             with route.direct() as primary:
                 primary.execute("UPDATE counter SET n = 1")

@@ -320,6 +320,7 @@ def test_cancelled_resets(start_proxy: Callable[..., Proxy], database: str) -> N
     with login(proxy, database, options=many) as client:
         for number in range(300):
             client.send(query("DISCARD ALL" if number % 2 else "SELECT 1; RESET ALL"))
+            # Each time a little later: some hit the command, some what sets again.
             time.sleep(number % 20 / 10_000)
             cancel(proxy.host, proxy.port, client.key)
             client.read_until("Z")
